@@ -1,0 +1,1 @@
+"""Settings as pydantic models: the one definition of every setting. Imports no torch."""

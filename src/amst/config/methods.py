@@ -1,0 +1,64 @@
+"""Settings of the training methods, read from their files without importing torch.
+
+A method is one file of ``amst.methods``; its name is the file's. The file defines a class
+``Settings`` whose body needs pydantic, typing and ``amst.config.run`` only, so this module can
+evaluate that one class from the syntax tree: the Snakefile validates a variant's settings in
+milliseconds, and a method's settings stay beside its formula.
+"""
+
+import ast
+import collections.abc
+import typing
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from amst.config import run
+from amst.config.run import MethodSettings
+from amst.errors import AmstError
+
+FOLDER = Path(__file__).parents[1] / "methods"
+_NOT_METHODS = {"__init__", "base"}
+
+
+def method_names() -> tuple[str, ...]:
+    """Names of all methods, sorted: the files of ``amst.methods`` that define ``Settings``."""
+    return tuple(
+        sorted(
+            path.stem
+            for path in FOLDER.glob("*.py")
+            if path.stem not in _NOT_METHODS and "class Settings(" in path.read_text("utf-8")
+        )
+    )
+
+
+@cache
+def settings_class(method: str) -> type[MethodSettings]:
+    """The ``Settings`` class of a method.
+
+    Args:
+        method: name of a file of ``amst.methods``.
+
+    Raises:
+        AmstError: the file defines no such class, or the class needs more than the names of
+            pydantic, typing, collections.abc and amst.config.run.
+    """
+    path = FOLDER / f"{method}.py"
+    tree = ast.parse(path.read_text("utf-8"), str(path))
+    found = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Settings"]
+    if not found:
+        raise AmstError(f"{path} defines no class Settings", "See docs/add-a-method.md")
+    # A module of its own name, so that pydantic can resolve annotations in it.
+    names: dict[str, Any] = {"__name__": f"amst.methods.{method}.settings"}
+    for module in (collections.abc, typing, pydantic, run):
+        names |= {k: v for k, v in vars(module).items() if not k.startswith("_")}
+    try:
+        exec(compile(ast.Module([*found], []), str(path), "exec"), names)
+    except NameError as error:
+        raise AmstError(
+            f"{path}: class Settings needs the name {error.name!r}",
+            "It may use only pydantic, typing, collections.abc and amst.config.run",
+        ) from error
+    return names["Settings"]

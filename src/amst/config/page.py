@@ -1,0 +1,108 @@
+"""The page docs/configuration.md, written from the models: python -m amst.config.page."""
+
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from amst.config import run, settings
+
+HEAD = """# Configuration
+
+`config.yaml` holds everything that can be set; files given by `--configfile` are merged over it
+(maps merge, lists replace). A wrong key, type, name or range stops Snakemake and `amst` at once
+with one line that names the key's path and the nearest valid name.
+
+This page is written from the models in `src/amst/config` by `python -m amst.config.page`; a test
+compares it. The settings of the methods stand on their own pages, [docs/methods](methods).
+"""
+SECTIONS: dict[str, type[BaseModel]] = {
+    "Top level": settings.Config,
+    "grid: what runs": settings.Grid,
+    "recipe: the training recipe": run.Recipe,
+    "arithmetic: how numbers are computed": run.Arithmetic,
+    "execution: how runs are executed": settings.ExecutionSettings,
+    "tables: what the tables show": settings.TableSettings,
+    "container: the image": settings.ContainerSettings,
+    "datasets.NAME: one dataset": settings.DatasetSettings,
+    "datasets.NAME.resources: one training job": settings.Resources,
+    "datasets.NAME.modalities.NAME: one modality": settings.ModalityOverrides,
+    "features of an audio modality": run.AudioFeatures,
+    "features of a visual modality": run.VisualFeatures,
+    "features of a text modality": run.TextFeatures,
+    "augmentation of a visual modality": run.Augmentation,
+    "encoder: resnet18": run.ResNet18,
+    "encoder: roberta": run.Roberta,
+    "encoder: small_cnn": run.SmallCNN,
+    "encoder: small_transformer": run.SmallTransformer,
+}
+
+
+def page() -> str:
+    """The page as Markdown."""
+    return HEAD + "".join(_section(title, model) for title, model in SECTIONS.items())
+
+
+def _section(title: str, model: type[BaseModel]) -> str:
+    described = _attributes(model)
+    rows = [
+        f"| `{name}` | {_type(field.annotation)} | {_default(field)} | "
+        f"{field.description or described.get(name, '')} |"
+        for name, field in model.model_fields.items()
+        if name != "kind"
+    ]
+    intro = (model.__doc__ or "").split("\n\n")[0].replace("``", "`").replace("\n", " ").strip()
+    table = ["| key | type | default | meaning |", "|---|---|---|---|", *rows] if rows else []
+    return "\n".join(["", f"## {title}", "", " ".join(intro.split()), "", *table, ""])
+
+
+def _attributes(model: type[BaseModel]) -> dict[str, str]:
+    """Descriptions in the Attributes section of a model's docstring."""
+    _, _, section = (model.__doc__ or "").partition("Attributes:")
+    found: dict[str, str] = {}
+    name = ""
+    for line in section.splitlines():
+        head, colon, rest = line.strip().partition(": ")
+        if colon and head.isidentifier():
+            name = head
+            found[name] = rest
+        elif name:
+            found[name] = f"{found[name]} {line.strip()}".strip()
+    return {name: text.replace("``", "`") for name, text in found.items()}
+
+
+def _type(annotation: Any) -> str:
+    """A type as a reader of YAML knows it."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _type(arguments[0])
+    if origin is typing.Literal:
+        return ", ".join(f"`{value}`" for value in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(_type(a) for a in arguments if a is not type(None)))
+    if origin is tuple:
+        return "list"
+    if origin is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        return "map"
+    return {"int": "integer", "str": "text", "float": "number", "bool": "yes or no"}.get(
+        getattr(annotation, "__name__", ""), "map"
+    )
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True)
+    if value is PydanticUndefined:
+        return "required"
+    if isinstance(value, BaseModel):
+        return "see below"
+    if value is None:
+        return "by kind"
+    return f"`{list(value) if isinstance(value, tuple) else value}`" if value != "" else "empty"
+
+
+if __name__ == "__main__":
+    Path("docs/configuration.md").write_text(page(), encoding="utf-8")

@@ -1,0 +1,166 @@
+"""The resolved settings of one run: a value with a stable hash, all that its numbers depend on."""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+Kind = Literal["audio", "visual", "text"]
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown keys are errors, values never change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MethodSettings(Settings):
+    """Base of the ``Settings`` class that a file of ``amst.methods`` defines."""
+
+
+class AudioFeatures(Settings):
+    """Kaldi log-mel filter bank of the first channel: (frames, mel_bins)."""
+
+    kind: Literal["audio"] = "audio"
+    mel_bins: PositiveInt = 128
+    frames: PositiveInt = Field(1024, description="zero-padded or cut to this many 10 ms steps")
+    dtype: Literal["float16", "float32"] = "float16"
+    short_audio: Literal["reject", "fill"] = Field(
+        "reject", description="a clip shorter than one window: rejected, or features of 0.01"
+    )
+
+
+class VisualFeatures(Settings):
+    """RGB frames squeezed to a square: (frames, size, size, 3) uint8."""
+
+    kind: Literal["visual"] = "visual"
+    frames: PositiveInt = Field(3, description="T, frames that reach the encoder")
+    per_second: PositiveInt = Field(1, description="k, frames kept per second of video")
+    size: PositiveInt = Field(256, description="side of the stored square")
+
+
+class TextFeatures(Settings):
+    """Token ids and attention mask: (tokens,) each."""
+
+    kind: Literal["text"] = "text"
+    tokens: PositiveInt = 128
+    tokenizer: str = Field("roberta-base", description="hub name, local folder, or 'digits'")
+
+
+Features = Annotated[AudioFeatures | VisualFeatures | TextFeatures, Field(discriminator="kind")]
+
+
+class ResNet18(Settings):
+    """ResNet-18 from scratch (He et al., CVPR 2016), for audio and visual modalities."""
+
+    name: Literal["resnet18"] = "resnet18"
+
+
+class Roberta(Settings):
+    """RoBERTa from pretrained weights (Liu et al., 2019), for text."""
+
+    name: Literal["roberta"] = "roberta"
+    weights: str = Field("roberta-base", description="local folder or hub name")
+    trainable_layers: int = Field(5, ge=0, description="last transformer layers that train")
+    frozen_mode: Literal["train", "eval"] = Field(
+        "train", description="mode of the frozen layers in training: dropout on or off"
+    )
+
+
+class SmallCNN(Settings):
+    """Convolution, BatchNorm, ReLU per width, each halving the picture: audio and visual."""
+
+    name: Literal["small_cnn"] = "small_cnn"
+    widths: tuple[PositiveInt, ...] = (8, 16, 32, 64)
+
+
+class SmallTransformer(Settings):
+    """A small transformer encoder trained from scratch, for text."""
+
+    name: Literal["small_transformer"] = "small_transformer"
+    layers: PositiveInt = 2
+    heads: PositiveInt = 4
+    width: PositiveInt = 64
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+
+Encoder = Annotated[ResNet18 | Roberta | SmallCNN | SmallTransformer, Field(discriminator="name")]
+
+
+class Augmentation(Settings):
+    """How training crops a picture: RandomResizedCrop of the original picture, then a flip.
+
+    Defaults are those of Inception training (Szegedy et al., CVPR 2015) as torchvision has them.
+    """
+
+    min_area: float = Field(0.08, gt=0, le=1, description="smallest share of the picture's area")
+    max_aspect: float = Field(4 / 3, ge=1, description="aspect between 1/max_aspect and this")
+    flip: bool = Field(True, description="mirror half of the pictures")
+
+
+class Modality(Settings):
+    """What a run knows of one modality: features as stored, crop for training, encoder."""
+
+    kind: Kind
+    features: Features
+    encoder: Encoder
+    crop: PositiveInt | None = Field(
+        None, description="side of the square the visual encoder sees; None for other kinds"
+    )
+    augmentation: Augmentation | None = Field(None, description="visual only")
+
+
+class Recipe(Settings):
+    """The training recipe common to all methods (SGD with a step schedule)."""
+
+    epochs: PositiveInt = 100
+    batch_size: PositiveInt = 64
+    learning_rate: PositiveFloat = 1e-3
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(1e-4, ge=0)
+    decay_every: PositiveInt = Field(70, description="epochs between decays of the learning rate")
+    decay_factor: PositiveFloat = 0.1
+
+
+class Arithmetic(Settings):
+    """How numbers are computed; part of the hash, since it changes their last digits."""
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+    tf32: Literal["off", "conv", "all"] = Field("conv", description="TensorFloat-32 on a GPU")
+    threads: PositiveInt = Field(1, description="arithmetic threads on a CPU")
+
+
+class RunSettings(Settings):
+    """All that the numbers of one run depend on, resolved from config.yaml.
+
+    Where the run finds its data and how it is executed (paths, device, loader workers) is not
+    part of it.
+    """
+
+    dataset: str
+    split: str
+    variant: str
+    seed: int = Field(ge=0)
+    method: str
+    method_settings: dict[str, Any]
+    modalities: dict[str, Modality]
+    embedding: PositiveInt = Field(512, description="D, the length of every embedding")
+    recipe: Recipe
+    arithmetic: Arithmetic
+
+    @property
+    def run_id(self) -> str:
+        """Folder of the run below ``results/runs``."""
+        return f"{self.dataset}/{self.split}/{self.variant}/seed{self.seed}"
+
+    @property
+    def hash(self) -> str:
+        """First 16 hexadecimal digits of the SHA-256 of the settings as canonical JSON."""
+        return settings_hash(self.model_dump(mode="json"))
+
+
+def settings_hash(value: Any) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of ``value`` as canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,121 @@
+"""Everything that config.yaml may say, as models with defaults; imports no torch.
+
+Two layers: what exists (maps of definitions: ``datasets``, ``methods``) and what runs (lists under
+``grid``). Resolving one run's settings from them is ``amst.config.resolve``.
+"""
+
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from amst.config.run import Arithmetic, Augmentation, Encoder, Recipe, Settings
+
+
+class Grid(Settings):
+    """What runs: every listed dataset x method x seed."""
+
+    datasets: tuple[str, ...]
+    methods: tuple[str, ...]
+    seeds: tuple[NonNegativeInt, ...] = Field(min_length=1)
+
+
+class ModalityOverrides(Settings):
+    """What a dataset sets for one modality; the rest has the defaults of its kind.
+
+    Attributes:
+        features: fields of AudioFeatures, VisualFeatures or TextFeatures.
+        encoder: one of the encoders; by kind ResNet-18, ResNet-18, RoBERTa when not given.
+        crop: side of the picture the visual encoder sees.
+        augmentation: how training crops a picture.
+    """
+
+    features: dict[str, Any] = Field(default_factory=dict)
+    encoder: Encoder | None = None
+    crop: PositiveInt = 224
+    augmentation: Augmentation = Augmentation()
+
+
+class Resources(Settings):
+    """What one training job asks for; a profile's ``set-resources`` wins."""
+
+    gpu: NonNegativeInt = Field(1, description="GPUs of a training job")
+    threads: PositiveInt = Field(4, description="CPU cores of a training job")
+    mem_mb: PositiveInt = Field(16000, description="memory of a training job, first attempt")
+    runtime: PositiveInt = Field(240, description="minutes of a training job, first attempt")
+
+
+class DatasetSettings(Settings):
+    """One entry under ``datasets:``.
+
+    Attributes:
+        raw: raw root, relative to the working directory or absolute.
+        shares: another entry whose raw root, shards and splits this one uses (fewer modalities).
+        shards: into how many files the features are cut; one extraction job each.
+        split: name or names of the splits to train on.
+        split_seed: seed of seeded splits; never the run's.
+        lists: local folder with the lists of the ``amst`` split, for nodes without network.
+        max_lost: share of unusable samples above which everything stops before training.
+        generate: settings of the generator, for a dataset that the suite makes itself.
+        options: what the reader of this dataset offers (see its page).
+        method_defaults: values that depend on the dataset, for every method with such a setting.
+    """
+
+    raw: str = ""
+    shares: str = ""
+    shards: PositiveInt = 16
+    split: str | tuple[str, ...] = "random"
+    split_seed: NonNegativeInt = 0
+    lists: str = ""
+    max_lost: float = Field(0.005, ge=0, le=1)
+    generate: dict[str, Any] | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    modalities: dict[str, ModalityOverrides] = Field(default_factory=dict)
+    embedding: PositiveInt | None = Field(None, description="D; 768 with text, 512 without")
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    method_defaults: dict[str, Any] = Field(default_factory=dict)
+    resources: Resources = Resources()
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits, always as a tuple."""
+        return (self.split,) if isinstance(self.split, str) else self.split
+
+
+class ExecutionSettings(Settings):
+    """How runs are executed; no number in a table depends on it."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    residency: Literal["auto", "device", "host", "stream"] = "auto"
+    deadline: NonNegativeInt = Field(
+        0, description="seconds after which a training job saves and leaves; 0 for none"
+    )
+
+
+class TableSettings(Settings):
+    """What the main table shows."""
+
+    metric: Literal["accuracy", "macro_f1", "mean_average_precision"] = "accuracy"
+
+
+class ContainerSettings(Settings):
+    """The image that jobs run in with ``--sdm apptainer``."""
+
+    image: str = Field("", description="address of a published image; empty: built here")
+    build_args: str = Field("", description="options for 'apptainer build'")
+
+
+class Config(Settings):
+    """The whole of config.yaml.
+
+    Attributes:
+        methods: variant name -> ``method``, its settings, and optionally ``recipe`` and ``sweep``.
+    """
+
+    grid: Grid
+    recipe: Recipe = Recipe()
+    arithmetic: Arithmetic = Arithmetic()
+    execution: ExecutionSettings = ExecutionSettings()
+    tables: TableSettings = TableSettings()
+    container: ContainerSettings = ContainerSettings()
+    datasets: dict[str, DatasetSettings]
+    methods: dict[str, dict[str, Any]]

@@ -1,0 +1,195 @@
+"""The runs of the grid and the resolved settings of each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from amst.config.run import (
+    AudioFeatures,
+    Features,
+    Modality,
+    Recipe,
+    ResNet18,
+    Roberta,
+    RunSettings,
+    TextFeatures,
+    VisualFeatures,
+)
+from amst.config.settings import Config, ModalityOverrides
+from amst.datasets import registry
+from amst.errors import AmstError
+from amst.grid.messages import known, validated
+from amst.grid.variants import Variant, all_variants, applies, grid_variants, method_settings
+
+ENCODERS = {"audio": ResNet18(), "visual": ResNet18(), "text": Roberta()}
+FEATURES: dict[str, type] = {
+    "audio": AudioFeatures,
+    "visual": VisualFeatures,
+    "text": TextFeatures,
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the grid, by name."""
+
+    dataset: str
+    split: str
+    variant: str
+    seed: int
+
+    @property
+    def run(self) -> str:
+        """Folder of the run below ``results/runs``."""
+        return f"{self.dataset}/{self.split}/{self.variant}/seed{self.seed}"
+
+
+def cells(config: Config) -> list[Cell]:
+    """Every run of the grid, dataset by dataset, in the configuration's order."""
+    variants = all_variants(config)
+    return [
+        Cell(dataset, split, name, seed)
+        for dataset in config.grid.datasets
+        for split in config.datasets[dataset].splits
+        for name in grid_variants(config)
+        if applies(dataset, variants[name])
+        for seed in config.grid.seeds
+    ]
+
+
+def as_dict(config: Config) -> dict[str, Any]:
+    """The grid as plain values: what tables and status need to know of the configuration."""
+    variants = all_variants(config)
+    return {
+        "format": 1,
+        "metric": config.tables.metric,
+        "variants": [{"name": n, "method": variants[n].method} for n in grid_variants(config)],
+        "features": {name: features_owner(config, name) for name in config.grid.datasets},
+        "runs": [cell.run for cell in cells(config)],
+        "left_out": left_out(config),
+    }
+
+
+def left_out(config: Config) -> list[str]:
+    """One line for each method of the grid that a dataset of the grid cannot run."""
+    variants = all_variants(config)
+    return [
+        f"{name} does not apply to {dataset}, which has no {variants[name].settings['modality']}"
+        for dataset in config.grid.datasets
+        for name in grid_variants(config)
+        if not applies(dataset, variants[name])
+    ]
+
+
+def features_owner(config: Config, dataset: str) -> str:
+    """The dataset whose raw root, shards and splits ``dataset`` uses: mostly itself."""
+    return config.datasets[dataset].shares or dataset
+
+
+def raw_root(config: Config, dataset: str) -> Path:
+    """Raw folder that a dataset's samples are read from."""
+    settings = config.datasets[features_owner(config, dataset)]
+    return Path(settings.raw or f"results/raw/{dataset}")
+
+
+def features_of(config: Config, dataset: str) -> dict[str, Features]:
+    """Modality name -> settings of its stored features, sorted by name."""
+    owner = features_owner(config, dataset)
+    resolved: dict[str, Features] = {}
+    for name, kind in sorted(registry.load(dataset).modalities.items()):
+        given = config.datasets[owner].modalities.get(name, ModalityOverrides()).features
+        resolved[name] = validated(
+            FEATURES[kind], given, f"datasets.{owner}.modalities.{name}.features"
+        )
+    return resolved
+
+
+def modalities_of(config: Config, dataset: str) -> dict[str, Modality]:
+    """Modality name -> all that a run knows of it, sorted by name."""
+    resolved = {}
+    for name, features in features_of(config, dataset).items():
+        given = config.datasets[dataset].modalities.get(name, ModalityOverrides())
+        visual = features.kind == "visual"
+        resolved[name] = Modality(
+            kind=features.kind,
+            features=features,
+            encoder=given.encoder or ENCODERS[features.kind],
+            crop=given.crop if visual else None,
+            augmentation=given.augmentation if visual else None,
+        )
+    return resolved
+
+
+def pretrained_of(config: Config, dataset: str) -> dict[str, tuple[str, ...]]:
+    """Names of the models to be fetched: ``tokenizers`` for extraction, ``weights`` for training.
+
+    Local folders and the embedded dataset's own tokenizer are none.
+    """
+    modalities = modalities_of(config, dataset).values()
+    tokenizers = {m.features.tokenizer for m in modalities if isinstance(m.features, TextFeatures)}
+    weights = {m.encoder.weights for m in modalities if isinstance(m.encoder, Roberta)}
+    return {
+        use: tuple(sorted(name for name in names if name != "digits" and not _is_folder(name)))
+        for use, names in (("tokenizers", tokenizers), ("weights", weights))
+    }
+
+
+def _is_folder(name: str) -> bool:
+    return Path(name).is_dir() or name.startswith(("/", "."))
+
+
+def embedding_of(config: Config, dataset: str) -> int:
+    """D: as configured, else 512 without text and RoBERTa's 768 with it (the published models)."""
+    text = "text" in registry.load(dataset).modalities.values()
+    return config.datasets[dataset].embedding or (768 if text else 512)
+
+
+def recipe_of(config: Config, dataset: str, over: Mapping[str, Any] | None = None) -> Recipe:
+    """The training recipe: the suite's, then the dataset's, then the variant's values."""
+    own = {**config.recipe.model_dump(), **config.datasets[dataset].recipe}
+    validated(Recipe, own, f"datasets.{dataset}.recipe")
+    return validated(Recipe, {**own, **(over or {})}, "recipe")
+
+
+class Resolver:
+    """Settings of runs under one configuration; what runs share is worked out once."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.variants: dict[str, Variant] = all_variants(config)
+        self._shared: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def __call__(self, cell: Cell) -> RunSettings:
+        """The settings of one run.
+
+        Raises:
+            AmstError: no such dataset, split or variant, or a variant the dataset cannot run.
+        """
+        shared = self._of(cell.dataset, cell.variant)
+        known(cell.split, registry.load(cell.dataset).splits, "split")
+        return RunSettings(split=cell.split, seed=cell.seed, **shared)
+
+    def _of(self, dataset: str, variant: str) -> dict[str, Any]:
+        """What all seeds and splits of a variant on a dataset share."""
+        if (dataset, variant) not in self._shared:
+            known(dataset, self.config.datasets, "dataset")
+            known(variant, self.variants, "method")
+            chosen = self.variants[variant]
+            if not applies(dataset, chosen):
+                raise AmstError(
+                    f"{variant} does not apply to {dataset}: it has no such modality",
+                    f"{dataset} has {', '.join(sorted(registry.load(dataset).modalities))}",
+                )
+            modalities = modalities_of(self.config, dataset)
+            self._shared[dataset, variant] = {
+                "dataset": dataset,
+                "variant": variant,
+                "method": chosen.method,
+                "method_settings": method_settings(self.config, dataset, chosen),
+                "modalities": modalities,
+                "embedding": embedding_of(self.config, dataset),
+                "recipe": recipe_of(self.config, dataset, chosen.recipe),
+                "arithmetic": self.config.arithmetic,
+            }
+        return self._shared[dataset, variant]

@@ -1,0 +1,120 @@
+"""Variants: named entries under ``methods:``, sweeps expanded, settings checked."""
+
+import itertools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from amst.config.methods import method_names, settings_class
+from amst.config.run import Recipe
+from amst.config.settings import Config
+from amst.datasets import registry
+from amst.errors import AmstError
+from amst.grid.messages import known, nearest, validated
+
+NAME = re.compile(r"[A-Za-z0-9._+-]+")
+"""What a variant may be called: it is a folder's name."""
+RESERVED = ("method", "recipe", "sweep")
+"""Keys of an entry under ``methods:`` that are not settings of its method."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method with settings, as the grid crosses it with datasets and seeds."""
+
+    name: str
+    method: str
+    settings: dict[str, Any]
+    recipe: dict[str, Any]
+
+
+def all_variants(config: Config) -> dict[str, Variant]:
+    """Variant name -> variant, of every entry under ``methods:``.
+
+    Raises:
+        AmstError: an entry names no method, an unknown one, or has a wrong key.
+    """
+    expanded: dict[str, Variant] = {}
+    for entry in config.methods:
+        for variant in expand(config, entry):
+            if variant.name in expanded:
+                raise AmstError(f"methods.{entry}: a second variant named {variant.name!r}")
+            expanded[variant.name] = variant
+    return expanded
+
+
+def grid_variants(config: Config) -> list[str]:
+    """Names of the variants that the grid runs, in its order."""
+    return [variant.name for entry in config.grid.methods for variant in expand(config, entry)]
+
+
+def expand(config: Config, entry: str) -> list[Variant]:
+    """The variants of one entry: one, or one for each point of its sweep."""
+    values = config.methods[entry]
+    where = f"methods.{entry}"
+    method = values.get("method", "")
+    if not method:
+        raise AmstError(f"{where}.method: missing", f"Valid names: {', '.join(method_names())}")
+    known(method, method_names(), f"{where}.method")
+    sweep, recipe = values.get("sweep", {}), values.get("recipe", {})
+    settings = {key: value for key, value in values.items() if key not in RESERVED}
+    _check_keys(method, where, settings, sweep, recipe)
+    validated(Recipe, {**config.recipe.model_dump(), **recipe}, f"{where}.recipe")
+    variants = []
+    for point in itertools.product(*sweep.values()):
+        chosen = dict(zip(sweep, point, strict=True))
+        suffix = "".join(f"-{key}-{_spelled(value)}" for key, value in chosen.items())
+        if not NAME.fullmatch(entry):
+            raise AmstError(
+                f"{where}: {entry!r} cannot be a folder's name",
+                "Use letters, digits and . _ + - only",
+            )
+        variants.append(Variant(entry + suffix, method, {**settings, **chosen}, dict(recipe)))
+    return variants
+
+
+def _check_keys(method: str, where: str, settings: Mapping, sweep: Any, recipe: Any) -> None:
+    for name, value in (("sweep", sweep), ("recipe", recipe)):
+        if not isinstance(value, Mapping):
+            raise AmstError(f"{where}.{name}: expected a map of settings, got {value!r}")
+    fields = settings_class(method).model_fields
+    for key in (*settings, *sweep):
+        if key not in fields:
+            raise AmstError(f"{where}.{key}: unknown key", nearest(key, [*fields, *RESERVED]))
+    for key, values in sweep.items():
+        if not isinstance(values, list) or not values:
+            raise AmstError(f"{where}.sweep.{key}: expected a list of values, got {values!r}")
+
+
+def _spelled(value: Any) -> str:
+    """A value as part of a variant's name, which is a folder's name."""
+    if isinstance(value, Mapping):
+        return "-".join(f"{key}{_spelled(item)}" for key, item in sorted(value.items()))
+    return "".join(c if c.isalnum() or c in "._+" else "_" for c in str(value))
+
+
+def applies(dataset: str, variant: Variant) -> bool:
+    """Whether a variant can run on a dataset: one that trains a single modality needs it there."""
+    modality = variant.settings.get("modality")
+    return modality is None or modality in registry.load(dataset).modalities
+
+
+def method_settings(config: Config, dataset: str, variant: Variant) -> dict[str, Any]:
+    """The variant's settings on a dataset: the method's, the dataset's, then its own values.
+
+    Raises:
+        AmstError: a value is out of range or of a wrong type.
+    """
+    model = settings_class(variant.method)
+    defaults = config.datasets[dataset].method_defaults
+    values = {key: value for key, value in defaults.items() if key in model.model_fields}
+    where = f"methods.{variant.name}"
+    validated(model, variant.settings, where)
+    for key, value in variant.settings.items():
+        old = values.get(key)  # maps merge, as everywhere in the configuration
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            value = {**old, **value}
+        values[key] = value
+    both = validated(model, values, f"datasets.{dataset}.method_defaults")
+    return both.model_dump(mode="json")

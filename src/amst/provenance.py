@@ -1,0 +1,140 @@
+"""Digests that say what a result was made with: code of a step, installed packages.
+
+A change that cannot change a result (a comment, a docstring, another method's file) changes no
+digest; a change that can, does.
+"""
+
+import ast
+import hashlib
+import re
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+SOURCE = Path(__file__).parents[1]
+"""The folder that holds the package ``amst``."""
+REQUIREMENTS = SOURCE.parent / "containers" / "requirements.txt"
+"""The pinned packages that the image and the local set-up install."""
+
+
+@cache
+def code_digest(*modules: str) -> str:
+    """Digest of modules of the package and of all that they import from it, statically.
+
+    Comments, docstrings and layout do not count; a file beside a module that has its name and
+    another suffix (a template) does.
+
+    Args:
+        modules: dotted names such as 'amst.training.run'.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    total = hashlib.sha256()
+    for module in sorted(closure(*modules)):
+        total.update(f"{module}={_module_digest(module)}\n".encode())
+    return total.hexdigest()[:16]
+
+
+@cache
+def closure(*modules: str) -> frozenset[str]:
+    """The modules and everything of the package that they import, directly or not."""
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module not in found:
+            found.add(module)
+            waiting.extend(_imports(module))
+    return frozenset(found)
+
+
+def _path(module: str) -> Path | None:
+    """The file of a module of the package, or None when there is no such module."""
+    base = SOURCE.joinpath(*module.split("."))
+    for path in (base / "__init__.py", base.with_suffix(".py")):
+        if path.is_file():
+            return path
+    return None
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    path = _path(module)
+    if path is None:
+        raise ModuleNotFoundError(f"no module {module} below {SOURCE}")
+    return ast.parse(path.read_text("utf-8"), str(path))
+
+
+@cache
+def _imports(module: str) -> frozenset[str]:
+    """Modules of the package named in the import statements of a module, parents included."""
+    names: set[str] = set()
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    names = {name for name in names if name.split(".")[0] == "amst" and _path(name)}
+    parents = {name.rsplit(".", i)[0] for name in names for i in range(1, name.count(".") + 1)}
+    return frozenset(names | parents | ({module.rsplit(".", 1)[0]} if "." in module else set()))
+
+
+@cache
+def _module_digest(module: str) -> str:
+    path = _path(module)
+    assert path is not None
+    digest = hashlib.sha256(ast.dump(_without_docstrings(_tree(module))).encode())
+    for beside in sorted(path.parent.glob(f"{path.stem}.*")):
+        if beside.suffix not in {".py", ".pyc"}:
+            digest.update(beside.read_bytes())
+    return digest.hexdigest()
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    """The tree without docstrings and without strings that stand alone after an assignment."""
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and isinstance(
+            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        ):
+            node.body = [child for child in body if not _is_text(child)]
+    return tree
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def pinned_packages() -> dict[str, str]:
+    """Package name -> pinned version, as the image and the local set-up install them."""
+    text = REQUIREMENTS.read_text("utf-8")
+    return dict(re.findall(r"^([A-Za-z0-9_.-]+)==([^ \\;]+)", text, re.MULTILINE))
+
+
+@cache
+def installed_packages() -> tuple[tuple[str, str], ...]:
+    """(name, version) of every pinned package as it is installed here.
+
+    A package that is not installed counts with its pinned version: the light set-up plans with
+    the same digest as the machine that computes.
+    """
+    return tuple((name, _installed(name, pin)) for name, pin in sorted(pinned_packages().items()))
+
+
+def _installed(name: str, pin: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return pin
+
+
+def package_digest() -> str:
+    """Digest of the installed package set: 16 hexadecimal digits."""
+    text = "\n".join(f"{name}=={version}" for name, version in installed_packages())
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,41 @@
+"""Settings of methods are known without importing torch."""
+
+import subprocess
+import sys
+
+import pytest
+
+from amst import methods
+from amst.config import methods as from_files
+from amst.errors import AmstError
+
+
+@pytest.mark.parametrize("name", from_files.method_names())
+def test_settings_read_from_the_file_are_those_of_the_imported_class(name):
+    read = from_files.settings_class(name)
+    imported = methods.load(name).Settings
+    assert read.model_json_schema() == imported.model_json_schema()
+
+
+def test_both_registries_know_the_same_methods():
+    assert from_files.method_names() == tuple(methods.names())
+
+
+def test_reading_settings_imports_no_torch():
+    code = (
+        "import sys; from amst.config.methods import method_names, settings_class;"
+        "[settings_class(name) for name in method_names()]; print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_a_class_that_needs_more_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(from_files, "FOLDER", tmp_path)
+    (tmp_path / "odd.py").write_text("class Settings(MethodSettings):\n    x: int = torch.int8\n")
+    with pytest.raises(AmstError, match="class Settings needs the name 'torch'"):
+        from_files.settings_class("odd")
+    (tmp_path / "none.py").write_text("x = 1\n")
+    with pytest.raises(AmstError, match="defines no class Settings"):
+        from_files.settings_class("none")
+    assert from_files.method_names() == ("odd",)

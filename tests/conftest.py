@@ -1,0 +1,53 @@
+"""Rules for all tests: in CI only the skips that allowed_skips.toml lists may happen."""
+
+import fnmatch
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+ALLOWED = Path(__file__).with_name("allowed_skips.toml")
+
+
+@cache
+def allowed_skips() -> list[dict[str, str]]:
+    """Entries with `test` (glob of the test's id) and `reason` (regular expression)."""
+    return tomllib.loads(ALLOWED.read_text("utf-8")).get("skip", [])
+
+
+def is_allowed(test: str, reason: str) -> bool:
+    """Whether CI may skip a test for this reason."""
+    return any(
+        fnmatch.fnmatch(test, entry["test"]) and re.search(entry["reason"], reason)
+        for entry in allowed_skips()
+    )
+
+
+def refuse_unlisted(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """In CI, turn a skip that nobody has allowed into a failure."""
+    if not report.skipped or os.environ.get("CI") != "true" or hasattr(report, "wasxfail"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if not is_allowed(report.nodeid, reason):
+        report.outcome = "failed"
+        report.longrepr = f"{reason}\nCI may not skip this: {ALLOWED.name} does not list it"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    report = yield
+    refuse_unlisted(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Iterator[None]:
+    report = yield
+    refuse_unlisted(report)
+    return report

@@ -1,0 +1,109 @@
+"""What runs, and with which settings."""
+
+import subprocess
+import sys
+
+import pytest
+
+from amst.errors import AmstError
+from amst.grid import Cell, Resolver, as_dict, cells, check_config, left_out, raw_root
+
+
+def settings(values, variant="naive", dataset="digits", split="random", seed=0):
+    """Resolved settings of one run."""
+    return Resolver(check_config(values))(Cell(dataset, split, variant, seed))
+
+
+def test_the_grid_crosses_datasets_splits_methods_and_seeds(values):
+    values["grid"]["datasets"] = ["digits", "CREMAD"]
+    assert [cell.run for cell in cells(check_config(values))] == [
+        f"{dataset}/{split}/{variant}/seed{seed}"
+        for dataset, split in (("digits", "random"), ("CREMAD", "amst"), ("CREMAD", "group"))
+        for variant in ("naive", "unimodal_audio")
+        for seed in (0, 1)
+    ]
+
+
+def test_a_modality_that_a_dataset_lacks_is_left_out_and_said_so(values):
+    values["grid"] |= {"datasets": ["CREMAD"], "methods": ["unimodal_text", "naive"]}
+    config = check_config(values)
+    assert {cell.variant for cell in cells(config)} == {"naive"}
+    assert left_out(config) == ["unimodal_text does not apply to CREMAD, which has no text"]
+    with pytest.raises(AmstError, match="unimodal_text does not apply to CREMAD"):
+        Resolver(config)(Cell("CREMAD", "amst", "unimodal_text", 0))
+
+
+def test_a_sweep_makes_an_entry_of_each_value(values):
+    values["methods"]["sweep"] = {
+        "method": "amst_alternating",
+        "sweep": {"skip": [{"audio": 2}, {"audio": 5, "text": 3}], "skipped_encoder": ["off"]},
+    }
+    values["grid"]["methods"] = ["sweep"]
+    names = list(dict.fromkeys(cell.variant for cell in cells(check_config(values))))
+    assert names == [
+        "sweep-skip-audio2-skipped_encoder-off",
+        "sweep-skip-audio5-text3-skipped_encoder-off",
+    ]
+    assert settings(values, names[1]).method_settings["skip"] == {"audio": 5, "text": 3}
+
+
+def test_a_variants_own_value_wins_over_the_datasets_and_that_over_the_methods(values):
+    assert settings(values, "amst").method_settings["skip"] == {"audio": 4}
+    values["methods"]["amst"]["skip"] = {"text": 3}
+    assert settings(values, "amst").method_settings["skip"] == {"audio": 4, "text": 3}, "maps merge"
+    values["methods"]["amst"]["skip"] = {"audio": 2}
+    assert settings(values, "amst").method_settings["skip"] == {"audio": 2}
+    assert settings(values, "amst", "CREMAD", "amst").method_settings["skip"] == {"audio": 2}
+    del values["methods"]["amst"]["skip"]
+    assert settings(values, "amst", "CREMAD", "amst").method_settings["skip"] == {}
+
+
+def test_recipes_layer_in_the_same_order(values):
+    assert settings(values, "naive", "CREMAD", "amst").recipe.epochs == 100
+    assert settings(values).recipe.epochs == 12
+    assert settings(values, "short").recipe.epochs == 3
+
+
+def test_the_embedding_is_768_with_text_and_512_without(values):
+    assert settings(values).embedding == 768
+    assert settings(values, dataset="CREMAD", split="amst").embedding == 512
+
+
+def test_equal_settings_have_equal_hashes_and_any_change_another(values):
+    first = settings(values).hash
+    assert settings(values).hash == first
+    assert settings(values, seed=1).hash != first
+    values["datasets"]["digits"]["recipe"]["learning_rate"] = 0.5
+    assert settings(values).hash != first
+
+
+def test_how_a_run_is_executed_is_no_part_of_its_settings(values):
+    first = settings(values).hash
+    values["execution"] = {"device": "cpu", "deadline": 60}
+    values["datasets"]["digits"]["resources"] = {"threads": 9}
+    values["datasets"]["digits"]["shards"] = 3
+    assert settings(values).hash == first
+
+
+def test_a_dataset_can_share_the_shards_of_another(values):
+    values["datasets"] |= {"IEMOCAP3": {"raw": "x"}, "IEMOCAP": {"shares": "IEMOCAP3"}}
+    assert str(raw_root(check_config(values), "IEMOCAP")) == "x"
+
+
+def test_the_grid_as_plain_values_names_runs_and_methods(values):
+    plain = as_dict(check_config(values))
+    assert plain["variants"] == [
+        {"name": "naive", "method": "naive"},
+        {"name": "unimodal_audio", "method": "unimodal"},
+    ], "in the order of the grid"
+    assert plain["runs"][0] == "digits/random/naive/seed0"
+
+
+def test_reading_a_configuration_loads_neither_torch_nor_pandas():
+    code = (
+        "import sys; from pathlib import Path; from amst import grid;"
+        "grid.cells(grid.read_config(Path('config.yaml')));"
+        "print(sorted({'torch', 'pandas', 'sklearn', 'av', 'h5py'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,88 @@
+"""A digest changes with what can change a result, and with nothing else."""
+
+import pytest
+
+from amst import provenance
+from amst.provenance import closure, code_digest, installed_packages, package_digest
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package of four modules in place of the real one; returns a digest of its module a."""
+    folder = tmp_path / "amst"
+    folder.mkdir()
+    (folder / "__init__.py").write_text('"""Package."""\n')
+    (folder / "a.py").write_text("from amst.b import f\n\n\ndef g():\n    return f()\n")
+    (folder / "b.py").write_text("def f():\n    import amst.c\n\n    return amst.c.X\n")
+    (folder / "c.py").write_text("X = 1\n")
+    (folder / "d.py").write_text("import amst.a\n")
+    monkeypatch.setattr(provenance, "SOURCE", tmp_path)
+
+    def digest():
+        for cached in (code_digest, closure, provenance._tree, provenance._imports):
+            cached.cache_clear()
+        provenance._module_digest.cache_clear()
+        return code_digest("amst.a")
+
+    yield folder, digest
+    digest()
+
+
+def test_the_closure_follows_imports_within_functions_too(package):
+    _, digest = package
+    digest()
+    assert closure("amst.a") == {"amst", "amst.a", "amst.b", "amst.c"}
+
+
+def test_comments_docstrings_and_layout_do_not_count(package):
+    folder, digest = package
+    before = digest()
+    (folder / "c.py").write_text('"""Text."""\n# a comment\nX    =    1\n"""of X"""\n')
+    assert digest() == before
+
+
+@pytest.mark.parametrize("module", ["a", "b", "c"])
+def test_code_of_any_imported_module_counts(package, module):
+    folder, digest = package
+    before = digest()
+    path = folder / f"{module}.py"
+    path.write_text(path.read_text() + "Y = 2\n")
+    assert digest() != before
+
+
+def test_code_of_other_modules_does_not_count(package):
+    folder, digest = package
+    before = digest()
+    (folder / "d.py").write_text("import amst.a\nY = 2\n")
+    assert digest() == before
+
+
+def test_a_template_beside_a_module_counts(package):
+    folder, digest = package
+    before = digest()
+    (folder / "b.html").write_text("<p>")
+    assert digest() != before
+
+
+def test_a_change_in_one_method_changes_no_other_methods_training():
+    naive = closure("amst.training.run", "amst.methods.naive")
+    assert not {name for name in naive if name.startswith("amst.methods.") and "pmr" in name}
+    assert "amst.datasets.digits" not in naive
+    assert "amst.datasets.registry" not in naive
+    assert "amst.grid" not in naive
+
+
+def test_packages_that_are_not_installed_count_as_pinned(monkeypatch):
+    before = package_digest()
+    assert dict(installed_packages())["torch"] == provenance.pinned_packages()["torch"]
+    installed_packages.cache_clear()
+
+    def nothing(name):
+        raise provenance.PackageNotFoundError(name)
+
+    monkeypatch.setattr(provenance, "version", nothing)
+    assert package_digest() == before
+    monkeypatch.setattr(provenance, "version", lambda name: "0")
+    installed_packages.cache_clear()
+    assert package_digest() != before
+    installed_packages.cache_clear()
