@@ -1,0 +1,1 @@
+"""The datasets: one file each, from a raw folder to samples; and the splits."""

@@ -1,0 +1,93 @@
+"""What a dataset is: facts known before any file is read, and the rows its raw folder gives."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from amst.config.run import Kind
+
+
+class Sample(BaseModel):
+    """One row of the raw manifest: where a sample's media lie and what it shows.
+
+    Attributes:
+        id: unique within the dataset.
+        label: class name.
+        group: what must not be in two parts of a clean split (actor, session, video).
+        files: modality name -> path of its raw file relative to the raw root.
+        start: begin of the sample inside its recording, in seconds; None for the whole file.
+        end: end of the sample inside its recording, in seconds.
+        text: the sentence of a text modality whose text is not a file of its own.
+        part: the part in the dataset's own split, where it has one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    label: str
+    group: str
+    files: dict[str, str]
+    start: float | None = None
+    end: float | None = None
+    text: str | None = None
+    part: str | None = None
+
+
+class Rejected(BaseModel):
+    """A sample that cannot be used, with the reason in one line."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    reason: str
+    file: str = ""
+
+
+class Dataset(ABC):
+    """A dataset: one subclass in one file of ``amst.datasets``, registered by its file's name.
+
+    Class attributes state facts that the configuration and the graph need before any raw file is
+    there. No module of this package imports torch or a media library.
+    """
+
+    name: ClassVar[str]
+    modalities: ClassVar[Mapping[str, Kind]]
+    """Modality name -> kind."""
+    classes: ClassVar[tuple[str, ...]]
+    """Class names, sorted; a class index is a position in this tuple."""
+    expected_samples: ClassVar[int | None] = None
+    """How many usable samples the complete raw folder gives; None when that is a setting."""
+    splits: ClassVar[tuple[str, ...]] = ("random",)
+    """Names of the splits this dataset can be cut into."""
+    groups: ClassVar[str] = ""
+    """What a group is ('actor', 'session', 'video'); empty when there are none."""
+    random_keeps_groups: ClassVar[bool] = False
+    """Whether the `random` split too keeps a group in one part, because its samples share media."""
+    page: ClassVar[str] = ""
+    """Page of the documentation that says how to get the raw data."""
+
+    @abstractmethod
+    def read(self, raw: Path) -> Iterator[Sample | Rejected]:
+        """Rows of the raw folder, in an order that does not depend on the file system.
+
+        Args:
+            raw: the raw root, laid out as the dataset's page says.
+
+        Raises:
+            AmstError: the folder lacks an annotation file without which no row can be made.
+        """
+
+    def set_aside(self, raw: Path) -> dict[str, int]:
+        """How many annotated rows are no samples by definition, by reason; none unless stated.
+
+        Args:
+            raw: the raw root.
+        """
+        return {}
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Facts that features depend on; part of the shards' settings hash."""
+        return {"name": self.name, "classes": self.classes, "modalities": dict(self.modalities)}

@@ -1,0 +1,61 @@
+"""CREMA-D (Cao et al., IEEE Trans. Affective Computing 2014): actors speak twelve sentences.
+
+Layout: ``AudioWAV/<id>.wav`` and ``VideoFlash/<id>.flv``, where the id reads
+``<actor>_<sentence>_<emotion>_<level>`` and is all the annotation there is.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from amst.config.run import Kind
+from amst.datasets.base import Dataset, Rejected, Sample
+from amst.datasets.rawfiles import RawFile, RawFolder, first_fault
+
+EMOTIONS = {
+    "ANG": "Anger",
+    "DIS": "Disgust",
+    "FEA": "Fear",
+    "HAP": "Happy",
+    "NEU": "Neutral",
+    "SAD": "Sad",
+}
+"""Third field of an id -> class."""
+
+
+class CREMAD(Dataset):
+    """7442 clips of 91 actors in 6 emotions: audio and visual."""
+
+    name = "CREMAD"
+    modalities: ClassVar[Mapping[str, Kind]] = {"audio": "audio", "visual": "visual"}
+    classes = tuple(sorted(EMOTIONS.values()))
+    expected_samples = 7442
+    splits = ("amst", "group", "random")
+    groups = "actor"
+    page = "docs/datasets/CREMAD.md"
+
+    def read(self, raw: Path) -> Iterator[Sample | Rejected]:
+        """Rows sorted by id; an id that has only one of its two files is rejected."""
+        audio = RawFolder(raw, "AudioWAV", ".wav", self.page)
+        visual = RawFolder(raw, "VideoFlash", ".flv", self.page)
+        for clip in sorted({*audio, *visual}):
+            yield _row(clip, audio.file(clip), visual.file(clip))
+
+
+def _row(clip: str, audio: RawFile, visual: RawFile) -> Sample | Rejected:
+    fields = clip.split("_")
+    if len(fields) != 4 or not fields[0].isdecimal():
+        present = visual if audio.fault == "is missing" else audio
+        reason = f"{present.path} is not named <actor>_<sentence>_<emotion>_<level>"
+        return Rejected(id=present.path, reason=reason, file=present.path)
+    if fields[2] not in EMOTIONS:
+        reason = f"emotion {fields[2]!r} is none of {', '.join(EMOTIONS)}"
+        return Rejected(id=clip, reason=reason, file=audio.path)
+    if fault := first_fault(audio, visual):
+        return Rejected(id=clip, reason=fault[0], file=fault[1])
+    return Sample(
+        id=clip,
+        label=EMOTIONS[fields[2]],
+        group=fields[0],
+        files={"audio": audio.path, "visual": visual.path},
+    )

@@ -1,0 +1,102 @@
+"""MVSA-Single (Niu et al., MMM 2016): tweets with one picture and their sentiment.
+
+Layout: ``data/<id>.jpg`` and ``data/<id>.txt`` (the caption, UTF-8 or else Latin-1);
+``labelResultAll.txt`` with lines ``<id> TAB <label of the text>,<label of the image>`` under a
+header line.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from amst.config.run import Kind
+from amst.datasets.base import Dataset, Rejected, Sample
+from amst.datasets.rawfiles import RawFile, RawFolder, decode, first_fault, read_annotation
+
+LABELS = "labelResultAll.txt"
+SENTIMENTS = ("negative", "neutral", "positive")
+CONTRADICTION = "text and image are of opposite sentiment"
+
+
+class MVSA(Dataset):
+    """4511 of the 4869 pairs, 3 classes: text and visual.
+
+    A pair whose text and image are of opposite sentiment is no sample by definition; neutral gives
+    way to the other label (Xu and Mao, CIKM 2017).
+    """
+
+    name = "MVSA"
+    modalities: ClassVar[Mapping[str, Kind]] = {"text": "text", "visual": "visual"}
+    classes = SENTIMENTS
+    expected_samples = 4511
+    splits = ("amst", "random")
+    page = "docs/datasets/MVSA.md"
+
+    def read(self, raw: Path) -> Iterator[Sample | Rejected]:
+        """Rows in the order of the label file; pairs left out by definition give none.
+
+        Raises:
+            AmstError: the label file or the folder ``data`` is missing.
+        """
+        for row in self._annotated(raw):
+            if not isinstance(row, str):
+                yield row
+
+    def set_aside(self, raw: Path) -> dict[str, int]:
+        """How many annotated pairs are no samples by definition, by reason."""
+        return dict(Counter(row for row in self._annotated(raw) if isinstance(row, str)))
+
+    def _annotated(self, raw: Path) -> Iterator[Sample | Rejected | str]:
+        """A row for each pair, or the reason why it is none by definition."""
+        pictures = RawFolder(raw, "data", ".jpg", self.page)
+        captions = RawFolder(raw, "data", ".txt", self.page)
+        lines: dict[str, int] = {}
+        text = read_annotation(raw / LABELS, self.page)
+        for number, line in enumerate(text.splitlines(), 1):
+            fields = [field.strip() for field in line.split("\t")]
+            if not line.strip() or (number == 1 and not fields[0].isdecimal()):
+                continue
+            pair, sentiments = fields[0], [each.strip() for each in fields[-1].split(",")]
+            if len(fields) != 2 or not pair or len(sentiments) != 2:
+                reason = f"{LABELS}:{number} is not <id> TAB <text label>,<image label>"
+                yield Rejected(id=f"{LABELS}:{number}", reason=reason, file=LABELS)
+            elif pair in lines:
+                reason = f"{pair} has a label before (line {lines[pair]})"
+                yield Rejected(id=f"{LABELS}:{number}", reason=reason, file=LABELS)
+            else:
+                lines[pair] = number
+                yield _row(raw, pair, sentiments, pictures.file(pair), captions.file(pair))
+        yield from pictures.unannotated(lines, LABELS)
+        yield from captions.unannotated(lines, LABELS)
+
+
+def _row(
+    raw: Path, pair: str, sentiments: list[str], picture: RawFile, caption: RawFile
+) -> Sample | Rejected | str:
+    unknown = [each for each in sentiments if each not in SENTIMENTS]
+    if unknown:
+        reason = f"label {unknown[0]!r} is none of {', '.join(SENTIMENTS)}"
+        return Rejected(id=pair, reason=reason, file=LABELS)
+    label = combined(*sentiments)
+    if label is None:
+        return CONTRADICTION
+    if fault := first_fault(picture, caption):
+        return Rejected(id=pair, reason=fault[0], file=fault[1])
+    text = decode((raw / caption.path).read_bytes()).strip()
+    if not text:
+        return Rejected(id=pair, reason=f"{caption.path} has no caption", file=caption.path)
+    return Sample(
+        id=pair,
+        label=label,
+        group=pair,
+        files={"text": caption.path, "visual": picture.path},
+        text=text,
+    )
+
+
+def combined(text: str, image: str) -> str | None:
+    """The label of a pair: equal labels or the one that is not neutral; None for opposite ones."""
+    if text == image or image == "neutral":
+        return text
+    return image if text == "neutral" else None

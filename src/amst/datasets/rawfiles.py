@@ -1,0 +1,124 @@
+"""Raw folders as downloaded: what lies in them, and what is wrong before anything is decoded."""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from amst.datasets.base import Rejected
+from amst.errors import AmstError
+
+_LFS_START = b"version https://git-lfs.github.com/spec/"
+_LFS_LARGEST = 1024
+"""Pointer files of Git LFS are smaller than this, by its specification."""
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """A file below the raw root.
+
+    Attributes:
+        path: relative to the raw root, with forward slashes.
+        fault: why it cannot hold the medium it is named for; empty if nothing is wrong so far.
+    """
+
+    path: str
+    fault: str = ""
+
+
+class RawFolder:
+    """The media of one kind in one folder of the raw root, listed once.
+
+    Hidden files (``._*`` of macOS among them) are no media and are left out.
+
+    Args:
+        raw: the raw root.
+        folder: relative to it.
+        suffix: of the media, with the dot.
+        page: page of the documentation that shows the layout.
+
+    Raises:
+        AmstError: there is no such folder.
+    """
+
+    def __init__(self, raw: Path, folder: str, suffix: str, page: str) -> None:
+        self.folder = folder
+        self.suffix = suffix
+        self._files: dict[str, RawFile] = {}
+        try:
+            entries = sorted(os.scandir(raw / folder), key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            raise AmstError(
+                f"there is no folder {raw / folder}", f"The layout it needs is in {page}"
+            ) from None
+        for entry in entries:
+            if entry.name.endswith(suffix) and not entry.name.startswith("."):
+                stem = entry.name.removesuffix(suffix)
+                self._files[stem] = RawFile(f"{folder}/{entry.name}", _fault(entry))
+
+    def __iter__(self) -> Iterator[str]:
+        """Names without suffix, sorted."""
+        return iter(self._files)
+
+    def file(self, stem: str) -> RawFile:
+        """The file ``stem``; one that is not there has that as its fault."""
+        path = f"{self.folder}/{stem}{self.suffix}"
+        return self._files.get(stem, RawFile(path, "is missing"))
+
+    def unannotated(self, annotated: Iterable[str], annotation: str) -> Iterator[Rejected]:
+        """A row for each file that no annotation names; its id is its path, as it has no other."""
+        for stem in sorted(set(self._files) - set(annotated)):
+            path = self._files[stem].path
+            yield Rejected(id=path, reason=f"{path} has no row in {annotation}", file=path)
+
+
+def first_fault(*files: RawFile) -> tuple[str, str] | None:
+    """Reason and path of the first file with a fault."""
+    for file in files:
+        if file.fault:
+            return f"{file.path} {file.fault}", file.path
+    return None
+
+
+def read_annotation(path: Path, page: str) -> str:
+    """The text of an annotation file.
+
+    Raises:
+        AmstError: it is missing, or a Git LFS pointer.
+    """
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise AmstError(
+            f"there is no annotation file {path}", f"The layout it needs is in {page}"
+        ) from None
+    if content.startswith(_LFS_START):
+        raise AmstError(f"{path} is a Git LFS pointer, not the file", "Run `git lfs pull` there")
+    return decode(content)
+
+
+def decode(content: bytes) -> str:
+    """Bytes as UTF-8 (a byte order mark is dropped), or else as Latin-1, which never fails."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def _fault(entry: os.DirEntry[str]) -> str:
+    try:
+        size = entry.stat().st_size
+        if not entry.is_file():
+            return "is no file"
+        if size == 0:
+            return "is empty"
+        if size <= _LFS_LARGEST and _is_lfs_pointer(entry.path):
+            return "is a Git LFS pointer, not the medium; run `git lfs pull`"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return ""
+
+
+def _is_lfs_pointer(path: str) -> bool:
+    with Path(path).open("rb") as file:
+        return file.read(len(_LFS_START)) == _LFS_START

@@ -1,0 +1,340 @@
+"""Splits: named ways to cut a dataset into the parts train, val and test, and what leaks in them.
+
+A split is made from rows of the raw manifest alone, before any file is decoded, and has a seed of
+its own. Seeded splits depend on the ids, never on the order of the rows.
+"""
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from amst.datasets.base import Dataset, Rejected, Sample
+from amst.datasets.lists import read_lists
+from amst.datasets.stratified import cut
+from amst.errors import AmstError
+from amst.files import write_json
+
+FORMAT: Literal[1] = 1
+"""Version of the split file."""
+
+SESSIONS = 5
+"""Sessions of IEMOCAP, and so the folds of its `group` splits."""
+
+URFUNNY_TRAIN_START = ("10397", "3517", "6401")
+"""Where the derived `amst` split of the complete UR-FUNNY V2 begins: a check of ids and rule."""
+
+
+Part = Literal["train", "val", "test"]
+PARTS: tuple[Part, ...] = get_args(Part)
+_Parts = dict[str, list[str]]
+_Places = dict[str, dict[Part, list[str]]]
+
+
+class Split(BaseModel):
+    """One way to cut a dataset.
+
+    Attributes:
+        format: version of this file's format.
+        dataset: name of the dataset.
+        name: name of the split.
+        seed: the split's own seed; of no effect where the cut is given by lists or folds.
+        parts: train, val and test with the ids of their samples. Published lists keep their
+            order (and their repetitions); parts of our own cuts are sorted by id.
+        absent: ids that the split's source names and the raw manifest lacks.
+        unassigned: ids of the raw manifest that are in no part.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1] = FORMAT
+    dataset: str
+    name: str
+    seed: int
+    parts: dict[Part, list[str]]
+    absent: list[str] = []
+    unassigned: list[str] = []
+
+
+def read_split(path: Path | str) -> Split:
+    """Read a split file.
+
+    Raises:
+        AmstError: the file is missing, damaged or of another format version.
+    """
+    remedy = "Make it again with `amst split`, or let Snakemake make it"
+    try:
+        return Split.model_validate_json(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AmstError(f"there is no split file {path}", remedy) from None
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise AmstError(f"{path} is no split of format {FORMAT}: {_first(error)}", remedy) from None
+
+
+def write_split(path: Path | str, split: Split) -> None:
+    """Write a split as JSON, by rename; the same split gives the same bytes."""
+    write_json(path, split.model_dump(mode="json"))
+
+
+def make_split(
+    name: str,
+    dataset: Dataset | type[Dataset],
+    samples: Sequence[Sample],
+    seed: int,
+    lists: Path | None = None,
+    rejected: Iterable[Rejected] = (),
+) -> Split:
+    """Cut ``dataset`` by the split ``name``.
+
+    Args:
+        name: one of ``dataset.splits``.
+        dataset: whose samples these are.
+        samples: the usable rows of the raw manifest, in any order.
+        seed: the split's own seed, used by `random` and `group`.
+        lists: folder with the published lists of the `amst` split (see `amst.datasets.lists`).
+        rejected: the other rows of the raw manifest. Only a derived `amst` split needs them: its
+            shuffle counts every annotated id, so that one lost file changes no other's part.
+
+    Raises:
+        AmstError: the dataset has no such split, a list is missing or not the published one, or a
+            part would be empty.
+    """
+    if name not in dataset.splits:
+        raise AmstError(
+            f"dataset {dataset.name} has no split {name!r}",
+            f"Its splits are: {', '.join(dataset.splits)}",
+        )
+    _refuse_repeated(samples)
+    absent: list[str] = []
+    if name == "random":
+        parts = _seeded(samples, seed, whole_groups=dataset.random_keeps_groups)
+    elif name == "group":
+        parts = _seeded(samples, seed, whole_groups=True)
+    elif name.startswith("group-fold"):
+        parts = _fold(samples, int(name.removeprefix("group-fold")))
+    elif name == "official":
+        parts = _official(samples)
+    elif dataset.name == "URFUNNY":
+        parts, absent = _derived(samples, rejected, dataset.expected_samples)
+    else:
+        parts, absent = _listed(dataset, samples, lists)
+    _refuse_empty(dataset.name, name, parts)
+    assigned = {sample_id for ids in parts.values() for sample_id in ids}
+    unassigned = sorted(sample.id for sample in samples if sample.id not in assigned)
+    return Split(
+        dataset=dataset.name,
+        name=name,
+        seed=seed,
+        parts=parts,
+        absent=absent,
+        unassigned=unassigned,
+    )
+
+
+def _seeded(samples: Sequence[Sample], seed: int, whole_groups: bool) -> _Parts:
+    labels = {sample.id: sample.label for sample in samples}
+    groups = {sample.id: sample.group if whole_groups else sample.id for sample in samples}
+    return cut(labels, groups, seed)
+
+
+def _fold(samples: Sequence[Sample], fold: int) -> _Parts:
+    """IEMOCAP: test is session ``fold``, val the next one, train the rest."""
+    test, val = f"Session{fold}", f"Session{fold % SESSIONS + 1}"
+    part_of = {test: "test", val: "val"}
+    parts: _Parts = {part: [] for part in PARTS}
+    for sample in samples:
+        parts[part_of.get(sample.group, "train")].append(sample.id)
+    return {part: sorted(ids) for part, ids in parts.items()}
+
+
+def _official(samples: Sequence[Sample]) -> _Parts:
+    parts: _Parts = {part: [] for part in PARTS}
+    for sample in samples:
+        if sample.part is not None:
+            parts[sample.part].append(sample.id)
+    return {part: sorted(ids) for part, ids in parts.items()}
+
+
+def _derived(
+    samples: Sequence[Sample], rejected: Iterable[Rejected], expected: int | None
+) -> tuple[_Parts, list[str]]:
+    """UR-FUNNY: all annotated ids in numeric order, shuffled by Python's generator at seed 0."""
+    usable = {sample.id for sample in samples}
+    lost = {row.id for row in rejected if row.id.isdecimal()} - usable
+    ids = sorted(usable | lost, key=int)
+    complete = len(ids) == expected
+    random.Random(0).shuffle(ids)
+    train, val = int(0.8 * len(ids)), int(0.1 * len(ids))
+    if complete and tuple(ids[:3]) != URFUNNY_TRAIN_START:
+        raise AmstError(
+            f"the derived amst split of URFUNNY begins with {', '.join(ids[:3])}, not "
+            f"{', '.join(URFUNNY_TRAIN_START)}",
+            "The ids in language_sdk.pkl are not those of UR-FUNNY V2; get the file again",
+        )
+    whole = {"train": ids[:train], "val": ids[train : train + val], "test": ids[train + val :]}
+    parts = {part: [each for each in whole[part] if each in usable] for part in whole}
+    return parts, sorted(lost, key=int)
+
+
+def _listed(
+    dataset: Dataset | type[Dataset], samples: Sequence[Sample], lists: Path | None
+) -> tuple[_Parts, list[str]]:
+    """The parts of the published lists, in their order, with what the raw manifest lacks."""
+    if lists is None:
+        raise AmstError(
+            f"the amst split of {dataset.name} needs the published lists",
+            f"Fetch them (`amst fetch-lists {dataset.name}`), or set datasets.{dataset.name}.lists",
+        )
+    labels = {sample.id: sample.label for sample in samples}
+    parts: _Parts = {part: [] for part in PARTS}
+    absent = []
+    for part, entries in read_lists(dataset.name, lists).items():
+        for entry in entries:
+            if entry.id not in labels:
+                absent.append(entry.id)
+            elif labels[entry.id] != entry.label:
+                raise AmstError(
+                    f"sample {entry.id} of {dataset.name} is {labels[entry.id]!r} in the raw data "
+                    f"and {entry.label!r} in the published {part} list",
+                    "The raw folder holds another release of the dataset, or was changed",
+                )
+            else:
+                parts[part].append(entry.id)
+    return parts, sorted(set(absent))
+
+
+def _refuse_repeated(samples: Sequence[Sample]) -> None:
+    repeated = [each for each, n in Counter(sample.id for sample in samples).items() if n > 1]
+    if repeated:
+        raise AmstError(
+            f"the raw manifest has several rows with the id {min(repeated)}",
+            "Make it again with `amst samples`",
+        )
+
+
+def _refuse_empty(dataset: str, name: str, parts: _Parts) -> None:
+    empty = [part for part in PARTS if not parts[part]]
+    if empty:
+        raise AmstError(
+            f"split {name} of {dataset} has no sample in {' and '.join(empty)}",
+            "Seeded cuts need about ten samples or groups; lists and folds need their samples "
+            "(see the dataset's data report)",
+        )
+
+
+def _first(error: Exception) -> str:
+    """One line about what a split file has wrong."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(str(step) for step in first['loc']) or 'file'}: {first['msg']}"
+    return str(error)
+
+
+class Shared(BaseModel):
+    """Something that lies in several parts: an id, a group, or the bytes of a medium.
+
+    Attributes:
+        value: the id, the group, or ``<modality> <SHA-256>``.
+        parts: ids of the samples with it, by part.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    value: str
+    parts: dict[Part, list[str]]
+
+
+class LeakageReport(BaseModel):
+    """What the parts of a split share, and the classes in each.
+
+    Attributes:
+        dataset: name of the dataset.
+        split: name of the split.
+        counts: samples by part and class; a class without samples is listed with 0.
+        ids: ids in several parts.
+        groups: groups in several parts; empty where the dataset has no groups.
+        media: byte-identical media in several parts; None where no checksums were given.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: str
+    split: str
+    counts: dict[Part, dict[str, int]]
+    ids: list[Shared]
+    groups: list[Shared]
+    media: list[Shared] | None
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing that was looked for is shared between parts."""
+        return not (self.ids or self.groups or self.media)
+
+
+def leakage(
+    split: Split,
+    samples: Iterable[Sample],
+    sha256: Mapping[str, Mapping[str, str]] | None = None,
+) -> LeakageReport:
+    """What the parts of ``split`` share.
+
+    Args:
+        split: the split.
+        samples: rows of the raw manifest; those in no part do not matter. A sample without a
+            group of its own (``group == id``) shares it with nobody.
+        sha256: checksum of each raw file, by sample id and modality; None when not yet known.
+            Clips cut from one recording are the same medium only if start and end agree too.
+
+    Raises:
+        AmstError: the split names an id that ``samples`` lack.
+    """
+    by_id = {sample.id: sample for sample in samples}
+    _refuse_foreign(split, by_id)
+    labels = sorted({sample.label for sample in by_id.values()})
+    counts: dict[Part, dict[str, int]] = {}
+    ids: _Places = defaultdict(lambda: defaultdict(list))
+    groups: _Places = defaultdict(lambda: defaultdict(list))
+    media: _Places = defaultdict(lambda: defaultdict(list))
+    for part in PARTS:
+        found = Counter(by_id[each].label for each in split.parts[part])
+        counts[part] = {label: found[label] for label in labels}
+        for sample in (by_id[each] for each in dict.fromkeys(split.parts[part])):
+            ids[sample.id][part].append(sample.id)
+            if sample.group != sample.id:
+                groups[sample.group][part].append(sample.id)
+            for modality, digest in (sha256 or {}).get(sample.id, {}).items():
+                media[_medium(sample, modality, digest)][part].append(sample.id)
+    return LeakageReport(
+        dataset=split.dataset,
+        split=split.name,
+        counts=counts,
+        ids=_in_several(ids),
+        groups=_in_several(groups),
+        media=None if sha256 is None else _in_several(media),
+    )
+
+
+def _refuse_foreign(split: Split, by_id: Mapping[str, Sample]) -> None:
+    foreign = sorted({each for ids in split.parts.values() for each in ids} - set(by_id))
+    if foreign:
+        raise AmstError(
+            f"split {split.name} of {split.dataset} names {foreign[0]}, which is no sample",
+            "Make the split again with `amst split`",
+        )
+
+
+def _medium(sample: Sample, modality: str, digest: str) -> str:
+    clip = "" if sample.start is None else f" {sample.start}-{sample.end}"
+    return f"{modality} {digest}{clip}"
+
+
+def _in_several(places: _Places) -> list[Shared]:
+    """What lies in more than one part, sorted."""
+    return [
+        Shared(value=value, parts={part: sorted(ids) for part, ids in parts.items()})
+        for value, parts in sorted(places.items())
+        if len(parts) > 1
+    ]

@@ -1,0 +1,155 @@
+"""What every registered dataset promises, whichever it is: the check of docs/add-a-dataset.md."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+import amst.datasets
+from amst.config.run import Kind
+from amst.datasets import digits
+from amst.datasets.base import Rejected, Sample
+from amst.datasets.registry import load, names
+from amst.datasets.splits import PARTS, leakage, make_split
+from amst.errors import AmstError
+
+ROOT = Path(amst.datasets.__file__).parents[3]
+NAMES = names()
+
+
+@pytest.fixture(scope="session")
+def raw_of(tree_of, tmp_path_factory):
+    """A miniature raw folder of any registered dataset."""
+    small = tmp_path_factory.mktemp("digits")
+    digits.make(small, digits.DigitsSettings(samples=60, pools=12, seconds=0.2))
+    return lambda name: small if name == "digits" else tree_of(name).raw
+
+
+def samples_of(name, raw):
+    return [row for row in load(name).read(raw) if isinstance(row, Sample)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_facts_are_stated(name):
+    dataset = load(name)
+    assert dataset.name == name
+    assert list(dataset.classes) == sorted(set(dataset.classes))
+    assert len(dataset.classes) > 1
+    assert len(dataset.modalities) > 1
+    assert set(dataset.modalities.values()) <= set(get_args(Kind))
+    assert "random" in dataset.splits
+    assert dataset.fingerprint() == load(name).fingerprint()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_page_tells_layout_and_command(name):
+    page = (ROOT / (load(name).page or f"docs/datasets/{name}.md")).read_text(encoding="utf-8")
+    # IEMOCAP is a view of the shards of IEMOCAP3.
+    shards = "IEMOCAP3" if name == "IEMOCAP" else name
+    assert f"results/features/{shards}/manifest.json" in page
+    assert f"amst samples {name}" in page
+    for split in load(name).splits:
+        assert f"`{split}`" in page
+    if load(name).expected_samples is not None:
+        assert re.search(rf"\b{load(name).expected_samples}\b", page)
+
+
+def test_reading_needs_neither_torch_nor_a_media_library():
+    readers = [name for name in NAMES if name != "digits"]
+    code = (
+        "import sys, amst.datasets.registry, amst.datasets.splits\n"
+        f"for name in {readers}: amst.datasets.registry.load(name)\n"
+        "print({'torch', 'pandas', 'av', 'cv2', 'soundfile', 'PIL', 'sklearn'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(ROOT / "src")},
+    )
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_are_complete_and_always_the_same(name, raw_of):
+    dataset, raw = load(name), raw_of(name)
+    rows = list(dataset.read(raw))
+    assert rows == list(dataset.read(raw))
+    assert len({row.id for row in rows}) == len(rows)
+    for row in rows:
+        assert not isinstance(row, Rejected), row
+        assert row.label in dataset.classes
+        assert row == Sample.model_validate_json(row.model_dump_json())
+        assert all((raw / file).is_file() for file in row.files.values())
+        for modality, kind in dataset.modalities.items():
+            assert modality in row.files or (kind == "text" and row.text)
+    assert {row.label for row in rows} == set(dataset.classes)
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        (name, split)
+        for name in NAMES
+        for split in load(name).splits
+        if split != "amst" or name == "URFUNNY"
+    ],
+)
+def test_every_split_that_needs_no_published_list_cuts_the_samples(name, split, tree_of, raw_of):
+    samples = samples_of(name, raw_of(name)) + _more(name)
+    cut = make_split(split, load(name), samples, seed=0)
+    ids = [each for part in PARTS for each in cut.parts[part]]
+    assert sorted([*ids, *cut.unassigned]) == sorted(sample.id for sample in samples)
+    report = leakage(cut, samples)
+    assert not report.ids
+    if split.startswith("group") or load(name).random_keeps_groups:
+        assert not report.groups
+
+
+def _more(name):
+    """Rows that make the smallest trees large enough to be cut."""
+    dataset = load(name)
+    if name not in ("MVSA", "URFUNNY"):
+        return []
+    return [
+        Sample(
+            id=str(80000 + index),
+            label=dataset.classes[index % len(dataset.classes)],
+            group="train",
+            files={},
+            part=PARTS[index % 3],
+        )
+        for index in range(30)
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_raw_folder_is_a_clear_error(name, tmp_path):
+    with pytest.raises(AmstError, match=re.escape(str(tmp_path))):
+        list(load(name).read(tmp_path))
+
+
+def test_an_unknown_dataset_is_an_error_that_names_the_known_ones():
+    with pytest.raises(AmstError, match="CREMAD"):
+        load("CREMA-D")
+
+
+def test_the_example_of_a_new_dataset_works(tmp_path):
+    page = (ROOT / "docs/add-a-dataset.md").read_text(encoding="utf-8")
+    space = {}
+    exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], space)
+    for clip in ("finch/b1-1", "finch/b2-1", "robin/b1-2", "wren/b1-3"):
+        path = tmp_path / f"clips/{clip}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"" if clip == "finch/b2-1" else b"a clip")
+    rows = list(space["Birdsong"]().read(tmp_path))
+    assert [(row.id, getattr(row, "group", "rejected")) for row in rows] == [
+        ("b1-1", "b1"),
+        ("b2-1", "rejected"),
+        ("b1-2", "b1"),
+        ("b1-3", "b1"),
+    ]

@@ -1,0 +1,192 @@
+"""The readers of the raw layouts: every row is a sample or is rejected with its reason."""
+
+import shutil
+
+import pytest
+
+from amst.datasets.base import Rejected, Sample
+from amst.datasets.iemocap import IEMOCAP
+from amst.datasets.mvsa import combined
+from amst.datasets.registry import load
+from amst.errors import AmstError
+from tests.datasets import rawtrees
+from tests.datasets.rawmedia import LFS_POINTER, write_wav
+
+ANNOTATIONS = {
+    "AVE": ["Annotations.txt", "AVE"],
+    "CREMAD": ["AudioWAV", "VideoFlash"],
+    "IEMOCAP": ["Session4/dialog/EmoEvaluation", "Session2/dialog/avi/DivX"],
+    "MVSA": ["labelResultAll.txt", "data"],
+    "URFUNNY": ["language_sdk.pkl", "humor_label_sdk.pkl", "data_folds.pkl", "urfunny2_videos"],
+}
+
+
+def rows_of(name, raw):
+    rows = list(load(name).read(raw))
+    samples = {row.id: row for row in rows if isinstance(row, Sample)}
+    rejected = {row.id: row for row in rows if isinstance(row, Rejected)}
+    assert len(samples) + len(rejected) == len(rows)
+    return samples, rejected
+
+
+@pytest.mark.parametrize("oddities", [False, True])
+@pytest.mark.parametrize("name", rawtrees.NAMES)
+def test_a_tree_gives_its_samples_and_a_reason_for_every_other_row(name, oddities, tree_of):
+    tree = tree_of(name, oddities)
+    samples, rejected = rows_of(name, tree.raw)
+    assert {each: sample.label for each, sample in samples.items()} == tree.samples
+    assert set(rejected) == set(tree.rejected)
+    for each, reason in tree.rejected.items():
+        assert reason in rejected[each].reason
+        assert "\n" not in rejected[each].reason
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"), [(name, file) for name, files in ANNOTATIONS.items() for file in files]
+)
+def test_what_no_row_can_do_without_is_named_when_it_is_missing(name, missing, tree_of, tmp_path):
+    raw = tmp_path / "raw"
+    shutil.copytree(tree_of(name).raw, raw)
+    shutil.rmtree(raw / missing) if (raw / missing).is_dir() else (raw / missing).unlink()
+    with pytest.raises(AmstError, match=missing):
+        list(load(name).read(raw))
+
+
+def test_an_annotation_that_git_lfs_did_not_fetch_is_named(tree_of, tmp_path):
+    raw = tmp_path / "raw"
+    shutil.copytree(tree_of("MVSA").raw, raw)
+    (raw / "labelResultAll.txt").write_bytes(LFS_POINTER)
+    with pytest.raises(AmstError, match=r"labelResultAll.txt is a Git LFS pointer"):
+        list(load("MVSA").read(raw))
+
+
+def test_cremad_groups_clips_by_actor(tree_of):
+    samples, _ = rows_of("CREMAD", tree_of("CREMAD").raw)
+    sample = samples["1001_DFA_ANG_XX"]
+    assert (sample.group, sample.label) == ("1001", "Anger")
+    assert sample.files == {
+        "audio": "AudioWAV/1001_DFA_ANG_XX.wav",
+        "visual": "VideoFlash/1001_DFA_ANG_XX.flv",
+    }
+
+
+def test_an_ave_video_with_two_categories_gives_two_samples_of_one_group(tree_of):
+    samples, _ = rows_of("AVE", tree_of("AVE").raw)
+    both = [sample for sample in samples.values() if sample.group == "-Mini_00002"]
+    assert [sample.id for sample in both] == [
+        "-Mini_00002:Baby cry, infant cry",
+        "-Mini_00002:Ukulele",
+    ]
+    assert (
+        both[0].files == both[1].files == dict.fromkeys(("audio", "visual"), "AVE/-Mini_00002.mp4")
+    )
+
+
+def test_ave_knows_the_parts_of_its_own_lists_and_does_without_them(tree_of, tmp_path):
+    samples, _ = rows_of("AVE", tree_of("AVE").raw)
+    assert {sample.part for sample in samples.values()} == {"train", "val", "test"}
+    raw = tmp_path / "raw"
+    shutil.copytree(tree_of("AVE").raw, raw)
+    for name in ("trainSet.txt", "valSet.txt", "testSet.txt"):
+        (raw / name).unlink()
+    samples, rejected = rows_of("AVE", raw)
+    assert {sample.part for sample in samples.values()} == {None}
+    assert not rejected
+
+
+def test_ave_reads_annotations_without_a_header_too(tree_of, tmp_path):
+    raw = tmp_path / "raw"
+    shutil.copytree(tree_of("AVE").raw, raw)
+    lines = (raw / "Annotations.txt").read_text().splitlines()
+    (raw / "Annotations.txt").write_text("\n".join(lines[1:]))
+    assert rows_of("AVE", raw) == rows_of("AVE", tree_of("AVE").raw)
+
+
+@pytest.mark.parametrize(
+    ("text", "image", "label"),
+    [
+        ("positive", "positive", "positive"),
+        ("neutral", "neutral", "neutral"),
+        ("neutral", "negative", "negative"),
+        ("positive", "neutral", "positive"),
+        ("positive", "negative", None),
+        ("negative", "positive", None),
+    ],
+)
+def test_mvsa_joins_the_labels_of_text_and_image(text, image, label):
+    assert combined(text, image) == label
+
+
+def test_mvsa_counts_the_pairs_it_sets_aside_by_definition(tree_of):
+    tree = tree_of("MVSA", oddities=True)
+    assert load("MVSA").set_aside(tree.raw) == {"text and image are of opposite sentiment": 1}
+
+
+def test_mvsa_captions_are_utf8_or_else_latin1(tree_of):
+    samples, _ = rows_of("MVSA", tree_of("MVSA", oddities=True).raw)
+    assert samples["5001"].text == "Café olé"
+    assert samples["5002"].text == "naïve ☺"
+    assert samples["5001"].files == {"text": "data/5001.txt", "visual": "data/5001.jpg"}
+
+
+def test_an_iemocap_utterance_is_a_clip_of_its_dialogue(tree_of):
+    samples, _ = rows_of("IEMOCAP", tree_of("IEMOCAP").raw)
+    sample = samples["Ses01F_impro01_F002"]
+    video = "Session1/dialog/avi/DivX/Ses01F_impro01.avi"
+    assert sample.files == {"audio": video, "visual": video}
+    assert (sample.start, sample.end) == (1.1, 2.1)
+    assert (sample.group, sample.text) == ("Session1", None)
+
+
+def test_iemocap3_has_the_same_samples_with_their_text(tree_of):
+    raw = tree_of("IEMOCAP", oddities=True).raw
+    two, _ = rows_of("IEMOCAP", raw)
+    three, _ = rows_of("IEMOCAP3", raw)
+    assert list(two) == list(three)
+    # A colon in the text does not cut it, and the first of two transcripts counts.
+    assert {sample.text for sample in three.values()} == {"Well -- I said: all right."}
+    assert all(three[each].model_copy(update={"text": None}) == two[each] for each in two)
+
+
+def test_iemocap_can_take_the_sound_from_the_sentences(tree_of, tmp_path):
+    raw = tmp_path / "raw"
+    shutil.copytree(tree_of("IEMOCAP").raw, raw)
+    folder = "Session1/sentences/wav/Ses01F_impro01"
+    (raw / folder / "Ses01F_impro01_F004.wav").unlink()
+    write_wav(raw / folder / "._Ses01F_impro01_F002.wav")
+    rows = {row.id: row for row in IEMOCAP(audio_from="sentences").read(raw)}
+    sample = rows["Ses01F_impro01_F002"]
+    assert sample.files["audio"] == f"{folder}/Ses01F_impro01_F002.wav"
+    assert sample.files["visual"] == "Session1/dialog/avi/DivX/Ses01F_impro01.avi"
+    assert rows["Ses01F_impro01_F004"].reason == f"{folder}/Ses01F_impro01_F004.wav is missing"
+    assert IEMOCAP("sentences").fingerprint() != IEMOCAP().fingerprint()
+
+
+def test_iemocap_refuses_an_unknown_source_of_sound():
+    with pytest.raises(AmstError, match="dialogue or sentences"):
+        IEMOCAP(audio_from="mixer")
+
+
+def test_iemocap_counts_the_labels_it_does_not_use(tree_of):
+    assert load("IEMOCAP").set_aside(tree_of("IEMOCAP").raw) == {"label xxx is not used": 10}
+
+
+def test_urfunny_takes_the_punchline_and_the_fold(tree_of):
+    samples, _ = rows_of("URFUNNY", tree_of("URFUNNY").raw)
+    assert list(samples) == ["1", "4", "7", "10"]
+    assert samples["4"].text == "and that is not the end of clip 4"
+    assert samples["4"].label == "FUNNY"
+    assert (samples["7"].group, samples["7"].part) == ("dev", "val")
+
+
+def test_urfunny_refuses_folds_of_other_names(tree_of, tmp_path):
+    import pickle
+
+    raw = tmp_path / "raw"
+    shutil.copytree(tree_of("URFUNNY").raw, raw)
+    (raw / "data_folds.pkl").write_bytes(pickle.dumps({"train": [1], "valid": [4]}))
+    with pytest.raises(AmstError, match="train, valid, not train, dev and test"):
+        list(load("URFUNNY").read(raw))
+    (raw / "data_folds.pkl").write_bytes(pickle.dumps([1, 4]))
+    with pytest.raises(AmstError, match="holds a list"):
+        list(load("URFUNNY").read(raw))
