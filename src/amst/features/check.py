@@ -1,0 +1,286 @@
+"""What is there of a dataset, from the raw folder to the shards, and whether it is whole.
+
+A file's SHA-256 is worked out once: it is kept with the file's size and time of change in
+``.verified.json`` beside the manifest, so that a second look takes seconds.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from amst.config.run import Features
+from amst.datasets.base import Dataset, Rejected, Sample
+from amst.datasets.lists import LISTS
+from amst.datasets.splits import PARTS, URFUNNY_TRAIN_START, make_split
+from amst.errors import AmstError
+from amst.features.manifest import Manifest, features_hash, read_manifest
+from amst.features.samples import list_samples, read_samples
+from amst.files import sha256_of, write_json
+from amst.pretrained import LOCK, model_folder
+from amst.staging import damaged
+
+VERIFIED = ".verified.json"
+URFUNNY_PARTS = (8132, 1016, 1018)
+"""Sizes of train, val and test of the derived split of the complete UR-FUNNY V2."""
+
+_SHOWN = 5
+_SETTLED_SECONDS = 2.0
+"""A file that changed within this time may change again without a new time stamp."""
+
+State = Literal["ok", "missing", "wrong"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at, in one line."""
+
+    state: State
+    text: str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the configuration says of a dataset.
+
+    Attributes:
+        raw: the raw root.
+        folder: where its features are or will be.
+        features: modality name -> settings of its stored features.
+        shards: how many shards there are.
+        splits: names of the splits that are trained on.
+        split_seed: seed of seeded splits.
+        lists: folder with the published lists, there or not.
+    """
+
+    raw: Path
+    folder: Path
+    features: Mapping[str, Features]
+    shards: int
+    splits: tuple[str, ...]
+    split_seed: int
+    lists: Path
+
+
+class Verified:
+    """SHA-256 of files, remembered by path, size and time of change.
+
+    Args:
+        path: where they are remembered.
+        forget: whether to work all of them out anew.
+    """
+
+    def __init__(self, path: Path, forget: bool = False) -> None:
+        self._path = path
+        self._known: dict[str, list[int | str]] = {} if forget else _read(path)
+        self._changed = False
+
+    def sha256(self, path: Path) -> str:
+        """SHA-256 of a file as it is, or as it was when it had this size and time."""
+        facts = path.stat()
+        size, changed, *rest = self._known.get(str(path), [0, 0])
+        if rest and (size, changed) == (facts.st_size, facts.st_mtime_ns):
+            return str(rest[0])
+        digest = sha256_of(path)
+        if time.time() - facts.st_mtime > _SETTLED_SECONDS:
+            self._known[str(path)] = [facts.st_size, facts.st_mtime_ns, digest]
+            self._changed = True
+        return digest
+
+    def save(self) -> None:
+        """Remember what was learnt."""
+        if self._changed:
+            write_json(self._path, self._known)
+
+
+def _read(path: Path) -> dict[str, list[int | str]]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def check_dataset(
+    dataset: Dataset, wanted: Wanted, media: bool = False, forget: bool = False
+) -> list[Finding]:
+    """Look at the raw folder, the splits, the manifest and the shards of a dataset.
+
+    Args:
+        dataset: the dataset, with its options.
+        wanted: what the configuration says of it.
+        media: also compare every raw file with the SHA-256 it had when it was extracted.
+        forget: trust no SHA-256 from an earlier call.
+    """
+    verified = Verified(wanted.folder / VERIFIED, forget)
+    try:
+        return list(_findings(dataset, wanted, media, verified))
+    finally:
+        verified.save()
+
+
+def check_models(names: Iterable[str], staged: Path, forget: bool = False) -> list[Finding]:
+    """Look at the pretrained models that extraction and training read.
+
+    Args:
+        names: of the models.
+        staged: folder of everything that was fetched.
+        forget: trust no SHA-256 from an earlier call.
+    """
+    verified = Verified(staged / VERIFIED, forget)
+    found = []
+    for name in names:
+        folder = model_folder(name, staged)
+        if not (folder / LOCK).is_file():
+            found.append(Finding("missing", f"model {name}: `amst fetch-model {name}` fetches it"))
+        elif files := damaged(folder, verified.sha256):
+            text = f"{folder}: {', '.join(files)}: `amst fetch-model {name}` mends it"
+            found.append(Finding("wrong", text))
+        else:
+            found.append(Finding("ok", f"{folder}: as fetched"))
+    verified.save()
+    return found
+
+
+def _findings(
+    dataset: Dataset, wanted: Wanted, media: bool, verified: Verified
+) -> Iterator[Finding]:
+    try:
+        samples, rejected = list_samples(dataset, wanted.raw)
+    except AmstError as error:
+        state: State = "wrong" if wanted.raw.is_dir() else "missing"
+        yield Finding(state, f"raw folder: {error}")
+    else:
+        yield from _raw(dataset, wanted.raw, samples, rejected)
+        yield from _splits(dataset, wanted, samples, rejected)
+        yield from _listed(wanted, samples)
+    yield from _features(dataset, wanted, media, verified)
+
+
+def _raw(
+    dataset: Dataset, raw: Path, samples: list[Sample], rejected: list[Rejected]
+) -> Iterator[Finding]:
+    expected = dataset.expected_samples
+    counts = f"{len(samples)} samples" + (f" of {expected} expected" if expected else "")
+    complete = expected in (None, len(samples))
+    left_out = sum(dataset.set_aside(raw).values())
+    more = f", {left_out} rows are no samples by definition" if left_out else ""
+    yield Finding("ok" if complete else "wrong", f"raw folder {raw}: {counts}{more}")
+    for row in rejected[:_SHOWN]:
+        yield Finding("wrong", f"raw folder: {row.id}: {row.reason}")
+    if len(rejected) > _SHOWN:
+        rest = len(rejected) - _SHOWN
+        yield Finding("wrong", f"raw folder: {rest} more; `amst samples {dataset.name}` lists all")
+
+
+def _splits(
+    dataset: Dataset, wanted: Wanted, samples: list[Sample], rejected: list[Rejected]
+) -> Iterator[Finding]:
+    names = list(wanted.splits)
+    if dataset.name == "URFUNNY" and "amst" not in names:
+        names.append("amst")
+    files = LISTS.get(dataset.name, ())
+    lists_missing = not all((wanted.lists / file.path).is_file() for file in files)
+    for name in names:
+        try:
+            split = make_split(name, dataset, samples, wanted.split_seed, wanted.lists, rejected)
+        except AmstError as error:
+            yield Finding("missing" if name == "amst" and lists_missing else "wrong", str(error))
+            continue
+        sizes = tuple(len(split.parts[part]) for part in PARTS)
+        text = f"split {name}: {' / '.join(map(str, sizes))}"
+        if split.absent:
+            text += f", {len(split.absent)} of its samples are not in the raw folder"
+        yield Finding("wrong" if split.absent else "ok", text)
+        if name == "amst" and dataset.name == "URFUNNY":
+            yield _derived(dataset, len(samples), sizes, split.parts["train"])
+
+
+def _derived(dataset: Dataset, samples: int, sizes: tuple[int, ...], train: list[str]) -> Finding:
+    """Whether the derived split is the published one, when all samples are there."""
+    wanted = f"{' / '.join(map(str, URFUNNY_PARTS))}, train begins {', '.join(URFUNNY_TRAIN_START)}"
+    if samples != dataset.expected_samples:
+        return Finding("wrong", f"split amst cannot be compared with the published {wanted}")
+    same = sizes == URFUNNY_PARTS and tuple(train[:3]) == URFUNNY_TRAIN_START
+    return Finding("ok" if same else "wrong", f"split amst as published: {wanted}")
+
+
+def _listed(wanted: Wanted, samples: list[Sample]) -> Iterator[Finding]:
+    path = wanted.folder / "samples.jsonl"
+    if path.is_file() and read_samples(path) != samples:
+        yield Finding(
+            "wrong",
+            f"{path} is not what the raw folder gives now: delete it and run the preparation again",
+        )
+
+
+def _features(
+    dataset: Dataset, wanted: Wanted, media: bool, verified: Verified
+) -> Iterator[Finding]:
+    path = wanted.folder / "manifest.json"
+    if not path.is_file():
+        yield Finding("missing", f"no shards yet: `snakemake {path}` makes them")
+        return
+    try:
+        manifest = read_manifest(path)
+    except AmstError as error:
+        yield Finding("wrong", str(error))
+        return
+    same = manifest.settings_hash == features_hash(dataset, wanted.features)
+    if not same or len(manifest.shards) != wanted.shards:
+        yield Finding("wrong", f"{path} was made with other settings: `snakemake {path}`")
+    bad = list(_shards(manifest, path, verified))
+    yield from bad
+    if not bad:
+        yield Finding("ok", f"{path}: {manifest.samples} samples in {len(manifest.shards)} shards")
+        if media:
+            yield from _media(manifest, path, wanted.raw, verified)
+
+
+def _shards(manifest: Manifest, path: Path, verified: Verified) -> Iterator[Finding]:
+    remedy = f"`snakemake {path}` makes it again"
+    for shard, entry in zip(manifest.paths(path), manifest.shards, strict=True):
+        if not shard.is_file():
+            yield Finding("missing", f"shard {shard}: {remedy}")
+        elif verified.sha256(shard) != entry.sha256:
+            yield Finding("wrong", f"{_damage(shard)}: delete it, and {remedy}")
+
+
+def _damage(path: Path) -> str:
+    """What is wrong with a shard that is not the manifest's, with the damaged sample if one is."""
+    # Here, since HDF5 is not part of the light set-up.
+    from amst.features.shards import Shard
+
+    try:
+        with Shard(path) as shard:
+            shard.verify()
+    except AmstError as error:
+        return error.message
+    return f"shard {path} is not the file that the manifest names"
+
+
+def _media(manifest: Manifest, path: Path, raw: Path, verified: Verified) -> Iterator[Finding]:
+    from amst.features.shards import Shard
+
+    recorded: dict[str, str] = {}
+    for shard_path in manifest.paths(path):
+        with Shard(shard_path) as shard:
+            for name in shard.modalities:
+                files, digests = shard.texts(f"{name}/path"), shard.texts(f"{name}/sha256")
+                recorded.update(zip(files, digests, strict=True))
+    recorded.pop("", None)
+    bad = 0
+    for file, digest in sorted(recorded.items()):
+        if not (raw / file).is_file():
+            state: State = "missing"
+            text = f"raw file {file}, which the shards were made of"
+        elif verified.sha256(raw / file) != digest:
+            state, text = "wrong", f"raw file {file} changed since it was extracted"
+        else:
+            continue
+        bad += 1
+        yield Finding(state, text)
+    if not bad:
+        yield Finding("ok", f"{len(recorded)} raw files are those that were extracted")

@@ -1,0 +1,166 @@
+"""Which frames of a clip are kept, and pictures as stored: RGB squeezed to a square."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from amst.config.run import VisualFeatures
+from amst.features.media import UnreadableError, check_media
+
+_REFORMATTER = VideoReformatter()
+"""Shared, since a new one prepares its tables and threads anew: 100 times the time of a picture."""
+_UNCONVERTED = 32
+"""Decoded frames that may wait unconverted, so that a long clip does not fill the memory."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of one sample as they are stored.
+
+    Attributes:
+        features: (T, S, S, 3) uint8, RGB.
+        size: (height, width) of the original.
+        decoded: frames the clip has.
+        rate: frames per second of the clip; 0 for a still picture.
+        damaged: frames or packets that the decoder reported as damaged.
+    """
+
+    features: NDArray[np.uint8]
+    size: tuple[int, int]
+    decoded: int
+    rate: float
+    damaged: int = 0
+
+
+def frame_rate(average: Any, nominal: Any) -> float:
+    """Frames per second of a stream: its average rate, else its nominal rate.
+
+    Raises:
+        UnreadableError: neither is a positive number.
+    """
+    for rate in (average, nominal):
+        if rate is not None and math.isfinite(rate) and rate > 0:
+            return float(rate)
+    raise UnreadableError(f"its video has no frame rate (average {average}, nominal {nominal})")
+
+
+def is_kept(index: int, rate: float, per_second: int) -> bool:
+    """Whether decoded frame ``index``, counted from 0, is among the ``per_second`` of its second.
+
+    The frame rate counts as a whole number, rounded down but at least 1, and frames stand evenly
+    in each group of that many.
+    """
+    whole = max(1, math.floor(rate))
+    step = max(1, whole // per_second)
+    place = index % whole
+    return place < step * per_second and place % step == 0
+
+
+def taken(kept: int, frames: int) -> list[int]:
+    """Which of ``kept`` frames reach the encoder: ``frames`` of them, evenly from the first on.
+
+    With fewer kept than wanted the first one is repeated.
+
+    Raises:
+        UnreadableError: there is no frame.
+    """
+    if kept == 0:
+        raise UnreadableError("its video has no frame")
+    return [place * (kept // frames) for place in range(frames)]
+
+
+def squeeze(picture: Image.Image, size: int) -> NDArray[np.uint8]:
+    """A picture resized to ``size`` x ``size``, antialiased bilinear, rounded: (S, S, 3) uint8."""
+    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR), dtype=np.uint8)
+
+
+class FrameCollector:
+    """Takes a clip's decoded frames one by one and keeps only those that may be stored.
+
+    Args:
+        features: frames wanted, frames kept per second, side of the stored square.
+        rate: frames per second of the clip.
+    """
+
+    def __init__(self, features: VisualFeatures, rate: float) -> None:
+        self._features = features
+        self._rate = rate
+        self._waiting: dict[int, Any] = {}
+        self._stored: dict[int, NDArray[np.uint8]] = {}
+        self._size: tuple[int, int] = (0, 0)
+        self._kept = 0
+        self.decoded = 0
+        self.damaged = 0
+
+    def add(self, frame: Any) -> None:
+        """Take the next decoded frame (``av.VideoFrame``)."""
+        if is_kept(self.decoded, self._rate, self._features.per_second):
+            if self._kept == 0:
+                self._size = (frame.height, frame.width)
+            self._waiting[self._kept] = frame
+            self._kept += 1
+            self._forget()
+        self.decoded += 1
+
+    def _forget(self) -> None:
+        """Drop frames that cannot be taken any more, however many follow."""
+        earliest = self._kept // self._features.frames
+        for held in (self._waiting, self._stored):
+            for index in [index for index in held if 0 < index < earliest]:
+                del held[index]
+        if len(self._waiting) > _UNCONVERTED:
+            self._convert(list(self._waiting))
+
+    def _convert(self, indices: Sequence[int]) -> None:
+        for index in indices:
+            frame = self._waiting.pop(index)
+            rgb = _REFORMATTER.reformat(frame, format="rgb24", threads=1).to_ndarray()
+            self._stored[index] = squeeze(Image.fromarray(rgb), self._features.size)
+
+    def finish(self) -> Pictures:
+        """The stored pictures.
+
+        Raises:
+            UnreadableError: there was no frame.
+        """
+        indices = taken(self._kept, self._features.frames)
+        self._convert([index for index in set(indices) if index in self._waiting])
+        self._waiting.clear()
+        return Pictures(
+            features=np.stack([self._stored[index] for index in indices]),
+            size=self._size,
+            decoded=self.decoded,
+            rate=self._rate,
+            damaged=self.damaged,
+        )
+
+
+def read_picture(path: Path, features: VisualFeatures) -> Pictures:
+    """A still picture in any colour space, repeated where more than one frame is wanted.
+
+    Raises:
+        UnreadableError: the file cannot be decoded or is cut short.
+    """
+    check_media(path)
+    try:
+        with Image.open(path) as picture:
+            colours = picture.convert("RGB")
+    except UnidentifiedImageError:
+        # Its own text names the file with this machine's path.
+        raise UnreadableError("its picture is in no known format") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UnreadableError(f"its picture cannot be decoded ({error})") from error
+    stored = squeeze(colours, features.size)
+    return Pictures(
+        features=np.repeat(stored[None], features.frames, axis=0),
+        size=(colours.height, colours.width),
+        decoded=1,
+        rate=0.0,
+    )

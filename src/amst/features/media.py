@@ -1,0 +1,26 @@
+"""Raw media files: what can be wrong with one, told in one line."""
+
+from pathlib import Path
+
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+class UnreadableError(Exception):
+    """A raw file, or a sample in it, that cannot be used; the message is the reason."""
+
+
+def check_media(path: Path, may_be_empty: bool = False) -> None:
+    """Refuse what no decoder needs to see.
+
+    Raises:
+        UnreadableError: the file is missing, empty where it must not be, or a Git LFS pointer.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_LFS_POINTER))
+    except OSError as error:
+        raise UnreadableError(f"the file cannot be opened ({error.strerror})") from error
+    if not head and not may_be_empty:
+        raise UnreadableError("the file is empty")
+    if head == _LFS_POINTER:
+        raise UnreadableError("the file is a Git LFS pointer, not media: run 'git lfs pull'")

@@ -1,0 +1,186 @@
+"""Raw folder -> samples and rejected samples; which samples share a shard."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from amst.datasets.base import Dataset, Rejected, Sample
+from amst.errors import AmstError
+from amst.files import write_json, write_text
+
+Line = TypeVar("Line", Sample, Rejected)
+
+
+class SamplesSummary(BaseModel):
+    """What the raw folder gave.
+
+    Attributes:
+        expected: samples that the complete raw folder gives; None when that is a setting.
+        set_aside: reason -> annotated rows that are no samples by definition.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: str
+    samples: int
+    rejected: int
+    expected: int | None
+    set_aside: dict[str, int] = {}
+
+
+def write_samples(dataset: Dataset, raw: Path, out: Path, rejected: Path) -> SamplesSummary:
+    """List what a raw folder holds: the samples, and the rows that cannot be used.
+
+    Args:
+        dataset: whose layout the raw folder has.
+        raw: the raw root.
+        out: the list of samples, sorted by id, one JSON object a line; beside it the summary, of
+            the same name with the suffix ``.json``.
+        rejected: the list of the other rows, with the reason.
+
+    Raises:
+        AmstError: the raw folder, or an annotation file in it, is missing.
+    """
+    samples, problems = list_samples(dataset, raw)
+    write_lines(rejected, problems)
+    write_lines(out, samples)
+    summary = SamplesSummary(
+        dataset=dataset.name,
+        samples=len(samples),
+        rejected=len(problems),
+        expected=dataset.expected_samples,
+        set_aside=dataset.set_aside(raw),
+    )
+    write_json(out.with_suffix(".json"), summary.model_dump(mode="json"))
+    return summary
+
+
+def list_samples(dataset: Dataset, raw: Path) -> tuple[list[Sample], list[Rejected]]:
+    """The usable rows of a raw folder and the others, each sorted by id.
+
+    Raises:
+        AmstError: the raw folder, or an annotation file in it, is missing.
+    """
+    if not raw.is_dir():
+        remedy = f"See {dataset.page}" if dataset.page else "Set the dataset's raw folder"
+        raise AmstError(f"the raw folder {raw} of {dataset.name} is missing", remedy)
+    samples: dict[str, Sample] = {}
+    problems: list[Rejected] = []
+    for row in dataset.read(raw):
+        problem = row if isinstance(row, Rejected) else _problem(row, dataset, raw, samples)
+        if problem is not None:
+            problems.append(problem)
+        elif isinstance(row, Sample):
+            samples[row.id] = row
+    problems.sort(key=lambda row: (row.id, row.reason))
+    return sorted(samples.values(), key=lambda sample: sample.id), problems
+
+
+def samples_of_shards(
+    samples: Iterable[Sample], dataset: Dataset, shards: int
+) -> list[list[Sample]]:
+    """The samples of each shard, those of one raw file together and in order of time.
+
+    Samples of one raw file share a shard: sha256(its relative path) mod ``shards``. What a shard
+    holds depends on its own samples only, so one more raw file changes one shard.
+
+    Args:
+        samples: all samples of the dataset.
+        dataset: what they belong to.
+        shards: how many shards there are, at least 1.
+    """
+    chosen: list[list[Sample]] = [[] for _ in range(shards)]
+    for sample in samples:
+        digest = hashlib.sha256(main_file(sample, dataset).encode()).hexdigest()
+        chosen[int(digest, 16) % shards].append(sample)
+    for shard in chosen:
+        shard.sort(key=lambda sample: (main_file(sample, dataset), sample.start or 0.0, sample.id))
+    return chosen
+
+
+def main_file(sample: Sample, dataset: Dataset) -> str:
+    """The raw file that decides a sample's shard: visual before audio before text, else its id."""
+    for kind in ("visual", "audio", "text"):
+        for name in sorted(sample.files):
+            if dataset.modalities[name] == kind:
+                return sample.files[name]
+    return sample.id
+
+
+def read_summary(path: Path) -> SamplesSummary:
+    """The summary that stands beside a list of samples.
+
+    Args:
+        path: the list of samples.
+
+    Raises:
+        AmstError: there is none, or it is damaged.
+    """
+    path = path.with_suffix(".json")
+    try:
+        return SamplesSummary.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError) as error:
+        raise AmstError(
+            f"{path} is no summary of a list of samples", "Run the preparation again"
+        ) from error
+
+
+def read_samples(path: Path) -> list[Sample]:
+    """Rows of a list of samples.
+
+    Raises:
+        AmstError: a line is no sample; names file and line.
+    """
+    return list(_read_lines(path, Sample))
+
+
+def read_rejected(path: Path) -> list[Rejected]:
+    """Rows of a list of rejected samples.
+
+    Raises:
+        AmstError: a line is no such row; names file and line.
+    """
+    return list(_read_lines(path, Rejected))
+
+
+def write_lines(path: Path, rows: Sequence[Sample] | Sequence[Rejected]) -> None:
+    """Write rows as JSON lines without the values that are None, by rename."""
+    lines: Iterable[str] = (row.model_dump_json(exclude_none=True) for row in rows)
+    write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def _read_lines(path: Path, model: type[Line]) -> Iterator[Line]:
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise AmstError(
+            f"{path} cannot be read ({error.strerror})", "Run the preparation again"
+        ) from error
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        try:
+            yield model.model_validate_json(line)
+        except ValidationError as error:
+            raise AmstError(
+                f"{path}, line {number}: {error.errors()[0]['msg']}", "Run the preparation again"
+            ) from error
+
+
+def _problem(
+    sample: Sample, dataset: Dataset, raw: Path, known: dict[str, Sample]
+) -> Rejected | None:
+    if sample.id in known:
+        return Rejected(id=sample.id, reason="its id is taken by an earlier sample")
+    if sample.label not in dataset.classes:
+        return Rejected(id=sample.id, reason=f"unknown class {sample.label!r}")
+    for name, kind in dataset.modalities.items():
+        file = sample.files.get(name)
+        if file is not None and not (raw / file).is_file():
+            return Rejected(id=sample.id, reason=f"its {name} file is missing", file=file)
+        if file is None and (kind != "text" or sample.text is None):
+            return Rejected(id=sample.id, reason=f"it has no {name}")
+    return None

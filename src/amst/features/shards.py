@@ -1,0 +1,400 @@
+"""The shard: one HDF5 file of features with contiguous arrays, a checksum per row, stable bytes.
+
+Layout, n rows (root attributes say the rest: format, dataset, shard, shards, settings,
+settings_hash, classes, modalities, vocabulary):
+
+=================  ======================  ==========================================
+``id``, ``group``  (n,) bytes, UTF-8
+``label``          (n,) int64              index into ``classes``
+``<m>/...``        see ``columns``         what a modality of each kind stores
+``<m>/crc32``      (n,) uint32             over the row's bytes in all columns, in order
+``<m>/path``       (n,) bytes, UTF-8       raw file, relative to the raw root; may be empty
+``<m>/sha256``     (n,) bytes              of that file
+=================  ======================  ==========================================
+
+A row's values are held in anonymous temporary files until the number of rows is known, so memory
+does not grow with the shard, and an interrupted job leaves nothing behind.
+"""
+
+import json
+import tempfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from amst.config.run import AudioFeatures, Features, Kind, TextFeatures, VisualFeatures
+from amst.errors import AmstError
+from amst.files import replacing
+
+FORMAT = 1
+_REMEDY = "Delete the shard and run the extraction again"
+_COPY_BYTES = 1 << 24
+
+Array = NDArray[Any]
+
+
+def columns(features: Features) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+    """What a modality stores: column name -> (element type, shape of one row).
+
+    Audio: ``features`` (frames, mel bins), ``seconds`` of the clip, its ``peak`` amplitude (1 is
+    full scale). Visual: ``features`` (T, S, S, 3), ``size`` of the original (height, width),
+    ``decoded`` frames of the clip, its frame ``rate`` (0 for a picture), ``damaged`` frames or
+    packets met while decoding. Text: ``ids`` and ``mask``.
+    """
+    match features:
+        case AudioFeatures():
+            return {
+                "features": (_little(features.dtype), (features.frames, features.mel_bins)),
+                "seconds": (_little("float64"), ()),
+                "peak": (_little("float32"), ()),
+            }
+        case VisualFeatures():
+            side = features.size
+            return {
+                "features": (_little("uint8"), (features.frames, side, side, 3)),
+                "size": (_little("int32"), (2,)),
+                "decoded": (_little("int32"), ()),
+                "rate": (_little("float64"), ()),
+                "damaged": (_little("int32"), ()),
+            }
+        case TextFeatures():
+            return {
+                "ids": (_little("int32"), (features.tokens,)),
+                "mask": (_little("uint8"), (features.tokens,)),
+            }
+
+
+def _little(name: str) -> np.dtype[Any]:
+    return np.dtype(name).newbyteorder("<")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What holds for a whole shard.
+
+    Attributes:
+        index: number of the shard, from 0.
+        shards: how many shards the dataset has.
+        classes: class names; a label is a position in it.
+        features: modality name -> settings of its features.
+        settings_hash: hash of all that the features depend on.
+        vocabulary: size of the tokenizer's vocabulary; None without text.
+    """
+
+    dataset: str
+    index: int
+    shards: int
+    classes: tuple[str, ...]
+    features: Mapping[str, Features]
+    settings_hash: str
+    vocabulary: int | None = None
+
+    def attributes(self) -> dict[str, Any]:
+        """The root attributes of the file."""
+        settings = {name: value.model_dump(mode="json") for name, value in self.features.items()}
+        return {
+            "format": FORMAT,
+            "dataset": self.dataset,
+            "shard": self.index,
+            "shards": self.shards,
+            "settings": json.dumps(settings, sort_keys=True),
+            "settings_hash": self.settings_hash,
+            "classes": json.dumps(list(self.classes)),
+            "modalities": json.dumps({name: f.kind for name, f in self.features.items()}),
+            "vocabulary": json.dumps(self.vocabulary),
+        }
+
+
+@dataclass(frozen=True)
+class Source:
+    """A raw file: path relative to the raw root, hexadecimal SHA-256; both empty without a file."""
+
+    path: str = ""
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sample on its way into a shard.
+
+    Attributes:
+        label: class index.
+        values: modality -> column -> value.
+        sources: modality -> raw file.
+    """
+
+    id: str
+    label: int
+    group: str
+    values: Mapping[str, Mapping[str, Any]]
+    sources: Mapping[str, Source]
+
+
+@dataclass
+class _Column:
+    """Rows of one column, held in a temporary file that has no name."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    spool: BinaryIO
+
+    def append(self, value: Any) -> bytes:
+        array = np.asarray(value)
+        if array.shape != self.shape:
+            raise ValueError(f"a row of shape {array.shape} where {self.shape} is stored")
+        data = np.ascontiguousarray(array, dtype=self.dtype).tobytes()
+        self.spool.write(data)
+        return data
+
+    def write(self, group: h5py.Group, name: str, rows: int) -> None:
+        target = group.create_dataset(name, shape=(rows, *self.shape), dtype=self.dtype)
+        row_bytes = self.dtype.itemsize * int(np.prod(self.shape))
+        step = max(1, _COPY_BYTES // row_bytes)
+        self.spool.seek(0)
+        for first in range(0, rows, step):
+            last = min(first + step, rows)
+            block = self.spool.read((last - first) * row_bytes)
+            target[first:last] = np.frombuffer(block, self.dtype).reshape(-1, *self.shape)
+
+
+@dataclass
+class _Modality:
+    columns: dict[str, _Column]
+    crc32: list[int] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)
+
+    def append(self, values: Mapping[str, Any], source: Source) -> None:
+        checksum = 0
+        for name, column in self.columns.items():
+            checksum = zlib.crc32(column.append(values[name]), checksum)
+        self.crc32.append(checksum)
+        self.sources.append(source)
+
+    def write(self, group: h5py.Group) -> None:
+        for name, column in self.columns.items():
+            column.write(group, name, len(self.crc32))
+        group.create_dataset("crc32", data=np.array(self.crc32, _little("uint32")))
+        _write_texts(group, "path", [source.path for source in self.sources])
+        _write_texts(group, "sha256", [source.sha256 for source in self.sources])
+
+
+class ShardWriter:
+    """Collects rows and writes them as one shard; equal rows give equal bytes.
+
+    Use as a context manager: the file appears, verified, when the block succeeds, and not at all
+    when it raises.
+    """
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self._path = path
+        self._header = header
+        self._stack = ExitStack()
+        self._ids: list[str] = []
+        self._labels: list[int] = []
+        self._groups: list[str] = []
+        self._modalities: dict[str, _Modality] = {}
+
+    def __enter__(self) -> Self:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        for name, features in sorted(self._header.features.items()):
+            self._modalities[name] = _Modality(
+                {
+                    column: _Column(dtype, shape, self._spool())
+                    for column, (dtype, shape) in columns(features).items()
+                }
+            )
+        return self
+
+    def _spool(self) -> BinaryIO:
+        # Beside the shard, where there is room for it; /tmp of a node may be small.
+        return self._stack.enter_context(tempfile.TemporaryFile(dir=self._path.parent))
+
+    def append(self, row: Row) -> None:
+        """Add a row.
+
+        Raises:
+            ValueError: a value has another shape than the settings say.
+        """
+        for name, modality in self._modalities.items():
+            modality.append(row.values[name], row.sources.get(name, Source()))
+        self._ids.append(row.id)
+        self._labels.append(row.label)
+        self._groups.append(row.group)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._stack:
+            if kind is None:
+                self._write()
+
+    def _write(self) -> None:
+        with replacing(self._path) as temporary:
+            with h5py.File(temporary, "w", locking=False) as file:
+                file.attrs.update(self._header.attributes())
+                _write_texts(file, "id", self._ids)
+                _write_texts(file, "group", self._groups)
+                file.create_dataset("label", data=np.array(self._labels, _little("int64")))
+                for name, modality in self._modalities.items():
+                    modality.write(file.create_group(name))
+            with Shard(temporary) as shard:
+                shard.verify()
+
+
+def _write_texts(group: h5py.Group, name: str, texts: list[str]) -> None:
+    data = [text.encode() for text in texts]
+    length = max([1, *map(len, data)])
+    group.create_dataset(name, data=np.array(data, h5py.string_dtype("utf-8", length)))
+
+
+class Shard:
+    """A shard opened for reading; context manager.
+
+    Arrays are memory maps of the file, so a reader holds only what it touches, and any number of
+    jobs read one shard at a time, on file systems without locks too.
+
+    Attributes:
+        path: the file.
+        dataset: name of the dataset.
+        index: number of the shard.
+        shards: how many there are.
+        classes: class names.
+        modalities: modality name -> kind.
+        settings: modality name -> settings of its features, as stored.
+        settings_hash: hash of all that the features depend on.
+        vocabulary: size of the tokenizer's vocabulary; None without text.
+
+    Raises:
+        AmstError: the file is missing, no shard, damaged, or has another format version.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        try:
+            self._file = h5py.File(self.path, "r", locking=False)
+        except FileNotFoundError:
+            raise AmstError(f"shard {self.path} is missing", "Run the extraction again") from None
+        except OSError as error:
+            raise AmstError(f"shard {self.path} cannot be opened ({error})", _REMEDY) from error
+        try:
+            self._read_attributes()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _read_attributes(self) -> None:
+        found = self._attribute("format")
+        if found != FORMAT:
+            raise AmstError(
+                f"shard {self.path} has format {found}, this version reads {FORMAT}", _REMEDY
+            )
+        self.dataset = str(self._attribute("dataset"))
+        self.index = int(self._attribute("shard"))
+        self.shards = int(self._attribute("shards"))
+        self.settings: dict[str, dict[str, Any]] = json.loads(self._attribute("settings"))
+        self.settings_hash = str(self._attribute("settings_hash"))
+        self.classes: tuple[str, ...] = tuple(json.loads(self._attribute("classes")))
+        self.modalities: dict[str, Kind] = json.loads(self._attribute("modalities"))
+        self.vocabulary: int | None = json.loads(self._attribute("vocabulary"))
+
+    def _attribute(self, name: str) -> Any:
+        try:
+            return self._file.attrs[name]
+        except (KeyError, OSError, RuntimeError) as error:
+            raise AmstError(f"shard {self.path} lacks its attribute {name!r}", _REMEDY) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; memory maps taken from it stay valid."""
+        self._file.close()
+
+    def __len__(self) -> int:
+        return int(self._dataset("label").shape[0])
+
+    @property
+    def ids(self) -> list[str]:
+        """Sample ids, (n,)."""
+        return self.texts("id")
+
+    @property
+    def groups(self) -> list[str]:
+        """Groups, (n,)."""
+        return self.texts("group")
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Class indices, (n,) int64, a copy in memory."""
+        return np.asarray(self._dataset("label")[:], dtype=np.int64)
+
+    def texts(self, name: str) -> list[str]:
+        """A dataset of strings ('id', 'visual/path'), (n,)."""
+        return [bytes(value).decode() for value in self._dataset(name)[:].astype("S")]
+
+    def array(self, name: str) -> Array:
+        """A dataset ('audio/features') as a read-only memory map; an empty array without rows."""
+        dataset = self._dataset(name)
+        offset = dataset.id.get_offset()
+        if offset is None or dataset.size == 0:
+            return np.empty(dataset.shape, dataset.dtype)
+        try:
+            return np.memmap(self.path, dataset.dtype, "r", offset, dataset.shape)
+        except ValueError as error:  # the file is shorter than its own description says
+            raise AmstError(f"shard {self.path} is cut short", _REMEDY) from error
+
+    def _dataset(self, name: str) -> h5py.Dataset:
+        try:
+            return self._file[name]
+        except (KeyError, OSError, RuntimeError) as error:
+            raise AmstError(f"shard {self.path} lacks {name!r}", _REMEDY) from error
+
+    def columns(self, modality: str) -> dict[str, Array]:
+        """All columns of a modality that its checksums cover, in their order."""
+        features: Features = _FEATURES[self.modalities[modality]](**self.settings[modality])
+        return {name: self.array(f"{modality}/{name}") for name in columns(features)}
+
+    def verify(self) -> None:
+        """Compare every row with its checksum.
+
+        Raises:
+            AmstError: a row differs; names the shard and the first such sample.
+        """
+        for modality in sorted(self.modalities):
+            expected = self.array(f"{modality}/crc32")
+            for row, checksum in enumerate(_checksums(self.columns(modality), len(self))):
+                if checksum != expected[row]:
+                    raise AmstError(
+                        f"shard {self.path} is damaged: {modality} of sample "
+                        f"{self.ids[row]} does not match its checksum",
+                        _REMEDY,
+                    )
+
+
+_FEATURES: dict[Kind, Any] = {
+    "audio": AudioFeatures,
+    "visual": VisualFeatures,
+    "text": TextFeatures,
+}
+
+
+def _checksums(arrays: Mapping[str, Array], rows: int) -> Iterator[int]:
+    for row in range(rows):
+        checksum = 0
+        for array in arrays.values():
+            checksum = zlib.crc32(array[row].tobytes(), checksum)
+        yield checksum

@@ -1,0 +1,201 @@
+"""Fetching pretrained models into a folder that compute nodes read without a network."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+from amst.errors import AmstError
+from amst.files import sha256_of, write_json
+from amst.pretrained import LOCK, STAGED, model_folder
+
+HUB = "https://huggingface.co"
+"""Where models are published: ``<hub>/<repository>/resolve/<revision>/<file>``."""
+
+FORMAT = 1
+REQUIRED = ("config.json", "model.safetensors")
+OPTIONAL = ("merges.txt", "tokenizer.json", "tokenizer_config.json", "vocab.json")
+"""Files of a model that is not pinned: those of RoBERTa, some of which a model may lack."""
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model on the hub.
+
+    Attributes:
+        repository: its name there.
+        revision: the commit, so that its bytes never change; a branch if none is pinned.
+        sha256: file -> SHA-256, where known.
+    """
+
+    repository: str
+    revision: str = "main"
+    sha256: Mapping[str, str] = field(default_factory=dict)
+
+
+PINNED = {
+    "roberta-base": Model(
+        "FacebookAI/roberta-base",
+        "e2da8e2f811d1448a5b465c236feacd80ffbac7b",
+        {
+            "config.json": "ef0185e2aae6e06c5f105a285006952c340e20c7dbf43c86ec82601b13fc45e9",
+            "merges.txt": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+            "model.safetensors": "5bde1d28afb363d0103324efeb5afc8b2b397fe5e04beabb9b1ef355255ade81",
+            "tokenizer.json": "847bbeab6174d66a88898f729d52fa8d355fafe1bea101cf960dd404581df70e",
+            "tokenizer_config.json": (
+                "994f46754c5bf4014f1aa92d34b1374319c3a6b3f702105cd5b742beaecd18ce"
+            ),
+            "vocab.json": "9e7f63c2d15d666b52e21d250d2e513b87c9b713cfa6987a82ed89e5e6e50655",
+        },
+    )
+}
+"""Models whose bytes are known. The checksums of RoBERTa are those that several published
+experiments on this revision state alike; they were not compared with the hub itself."""
+
+
+def fetch_model(
+    name: str, staged: Path = STAGED, source: str = HUB, attempts: int = 4, pause: float = 2.0
+) -> Path:
+    """Fetch tokenizer and weights of a model; a call that was interrupted is continued.
+
+    A file appears under its name when it is whole and has the SHA-256 that is pinned here or, for
+    another model, was recorded in ``staged.json`` when it was first fetched.
+
+    Args:
+        name: of the model: pinned, or that of a repository on the hub.
+        staged: folder of everything that is fetched.
+        source: base address of the hub.
+        attempts: tries per file before giving up on a network error.
+        pause: seconds before the second try; doubled for each further one.
+
+    Returns:
+        The model's folder.
+
+    Raises:
+        AmstError: the source cannot be reached, lacks a file, or sends other bytes than expected.
+    """
+    model = PINNED.get(name, Model(name))
+    folder = model_folder(name, staged)
+    known = model.sha256 or recorded(folder)
+    files = {}
+    for file in sorted(known or (*REQUIRED, *OPTIONAL)):
+        path = folder / file
+        if not (path.is_file() and sha256_of(path) == known.get(file)):
+            address = f"{source.rstrip('/')}/{model.repository}/resolve/{model.revision}/{file}"
+            wanted = _Wanted(address, path, known.get(file), optional=file in OPTIONAL)
+            if not wanted.fetch(attempts, pause):
+                continue
+        files[file] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+    lock = {
+        "format": FORMAT,
+        "repository": model.repository,
+        "revision": model.revision,
+        "files": files,
+    }
+    if _read(folder) != lock:
+        write_json(folder / LOCK, lock)
+    return folder
+
+
+def recorded(folder: Path) -> dict[str, str]:
+    """File -> SHA-256 as it was first fetched; empty when nothing was."""
+    return {file: str(facts["sha256"]) for file, facts in _read(folder).get("files", {}).items()}
+
+
+def damaged(folder: Path, sha256: Callable[[Path], str] = sha256_of) -> list[str]:
+    """Files of a fetched model that are missing or are not what was fetched.
+
+    Args:
+        folder: of the model.
+        sha256: gives the SHA-256 of a file.
+    """
+    return [
+        file
+        for file, digest in sorted(recorded(folder).items())
+        if not (folder / file).is_file() or sha256(folder / file) != digest
+    ]
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        value: dict[str, Any] = json.loads((folder / LOCK).read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        remedy = "Delete the folder and fetch the model again"
+        raise AmstError(f"{folder / LOCK} is damaged ({error})", remedy) from error
+    return value
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A file to be fetched; what has come of it waits beside it as ``.<name>.part``."""
+
+    address: str
+    path: Path
+    sha256: str | None
+    optional: bool
+
+    @property
+    def part(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.part")
+
+    def fetch(self, attempts: int, pause: float) -> bool:
+        """Fetch it and check it; False if the source lacks it and nobody needs it."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        for attempt in range(1, attempts + 1):
+            try:
+                self._continue()
+                break
+            except (OSError, HTTPException) as error:
+                code = error.code if isinstance(error, urllib.error.HTTPError) else 0
+                if code == 404 and self.optional and self.sha256 is None:
+                    return False
+                if 400 <= code < 500 or attempt == attempts:
+                    raise AmstError(
+                        f"cannot fetch {self.address}: {error}",
+                        "Call again where there is a network: what came is kept; then bring the "
+                        f"folder {STAGED} to the nodes that have none",
+                    ) from error
+                time.sleep(pause * 2 ** (attempt - 1))
+        self._accept()
+        return True
+
+    def _continue(self) -> None:
+        """Fetch what is still missing; all of it where the rest could be of another version."""
+        begin = self.part.stat().st_size if self.sha256 and self.part.is_file() else 0
+        request = urllib.request.Request(self.address)
+        if begin:
+            request.add_header("Range", f"bytes={begin}-")
+        try:
+            answer = urllib.request.urlopen(request, timeout=60)
+        except urllib.error.HTTPError as error:
+            if error.code == 416:  # nothing follows what is there, whatever that is
+                return
+            raise
+        with answer, self.part.open("ab" if answer.status == 206 else "wb") as file:
+            length = int(answer.headers.get("Content-Length") or 0)
+            came = 0
+            while chunk := answer.read(_CHUNK):
+                file.write(chunk)
+                came += len(chunk)
+        if came < length:
+            raise OSError(f"the connection ended after {came} of {length} bytes")
+
+    def _accept(self) -> None:
+        digest = sha256_of(self.part)
+        if self.sha256 not in (None, digest):
+            self.part.unlink()
+            raise AmstError(
+                f"{self.address} is not the expected file (its SHA-256 is {digest}, not "
+                f"{self.sha256})",
+                "Fetch it again; a proxy may have sent a page of its own",
+            )
+        self.part.replace(self.path)

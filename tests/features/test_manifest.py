@@ -1,0 +1,143 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import pytest
+
+import amst
+from amst.config.run import AudioFeatures
+from amst.datasets.base import Rejected
+from amst.errors import AmstError
+from amst.features.extract import extract_shard
+from amst.features.manifest import read_manifest, totals, write_manifest
+from amst.features.samples import read_rejected, write_lines
+from amst.files import sha256_of
+
+
+@pytest.fixture
+def made(digits_raw, digits_features, listed):
+    """Two shards of the embedded dataset: (dataset, features, shards, lists, manifest path)."""
+    dataset, samples = listed("digits", digits_raw)
+    shards = [samples.parent / f"shards/{index}.h5" for index in range(2)]
+    lists = [samples.with_name("rejected.jsonl"), *(s.with_suffix(".jsonl") for s in shards)]
+    for index, shard in enumerate(shards):
+        extract_shard(
+            dataset, digits_raw, samples, index, 2, digits_features, shard, lists[1 + index]
+        )
+    return dataset, digits_features, shards, lists, samples.with_name("manifest.json")
+
+
+def test_a_manifest_names_its_shards_and_is_read_back(made):
+    dataset, features, shards, lists, path = made
+    written = write_manifest(*made)
+    manifest = read_manifest(path)
+    assert manifest == written
+    assert manifest.paths(path) == shards
+    assert [entry.sha256 for entry in manifest.shards] == [sha256_of(shard) for shard in shards]
+    assert sum(entry.samples for entry in manifest.shards) == manifest.samples == 60
+    assert manifest.settings == features
+    assert manifest.classes == dataset.classes
+    assert manifest.vocabulary is not None
+    assert lists[0].is_file()
+    assert totals(manifest, 60) == "digits: 60 samples of 60 expected, 0 rejected"
+    assert totals(manifest, None) == "digits: 60 samples, 0 rejected"
+
+
+def test_the_folder_may_be_moved(made, tmp_path):
+    write_manifest(*made)
+    moved = made[4].parent.rename(tmp_path / "elsewhere")
+    assert all(
+        p.is_file() for p in read_manifest(moved / "manifest.json").paths(moved / "manifest.json")
+    )
+
+
+def test_a_damaged_shard_is_refused_with_its_sample(made):
+    shard = made[2][1]
+    with h5py.File(shard, "r") as file:
+        at = file["visual/features"].id.get_offset()
+        first = file["id"][0].decode()
+    content = bytearray(shard.read_bytes())
+    content[at] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(AmstError, match=rf"1\.h5 is damaged: visual of sample {first}"):
+        write_manifest(*made)
+    assert not made[4].exists()
+
+
+def test_shards_in_the_wrong_place_or_of_other_settings_are_refused(made):
+    dataset, features, shards, lists, path = made
+    with pytest.raises(AmstError, match="is shard 1 of 2, not 0 of 2"):
+        write_manifest(dataset, features, shards[::-1], lists, path)
+    other = {**features, "audio": AudioFeatures(mel_bins=16, frames=47)}
+    with pytest.raises(AmstError, match="other settings"):
+        write_manifest(dataset, other, shards, lists, path)
+
+
+def test_a_sample_in_two_shards_is_refused(made):
+    shards = made[2]
+    with h5py.File(shards[0], "r") as one, h5py.File(shards[1], "r+") as other:
+        other["id"][0] = one["id"][0]
+        twice = one["id"][0].decode()
+    with pytest.raises(AmstError, match=f"sample {twice} is in 0.h5 and in 1.h5"):
+        write_manifest(*made)
+
+
+def test_lost_samples_are_listed_up_to_the_limit_and_refused_above_it(made):
+    lost = [Rejected(id=f"lost-{n}", reason="its sound is gone", file="a.wav") for n in range(3)]
+    write_lines(made[3][2], lost)
+    with pytest.raises(AmstError, match=r"3 of 63 samples are lost.*lost-0.*1\.jsonl") as error:
+        write_manifest(*made)
+    assert str(made[3][0]) not in error.value.message
+    assert not made[4].exists()
+    manifest = write_manifest(*made, lost_limit=3 / 63)
+    assert list(manifest.rejected) == lost
+    assert totals(manifest, 63) == "digits: 60 samples of 63 expected, 3 rejected"
+
+
+def test_a_file_without_annotation_is_listed_but_no_lost_sample(made):
+    stray = Rejected(id="video/x.mp4", reason="video/x.mp4 has no row", file="video/x.mp4")
+    write_lines(made[3][0], [stray] * 5)
+    assert len(write_manifest(*made).rejected) == 5
+    assert read_rejected(made[3][0]) == [stray] * 5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "manifest format 2, this version reads 1"),
+        ({"samples": "many"}, "samples: "),
+        ({"colour": "red"}, "colour: "),
+    ],
+)
+def test_a_wrong_manifest_is_refused_by_name(change, message, made):
+    write_manifest(*made)
+    value = json.loads(made[4].read_text()) | change
+    made[4].write_text(json.dumps(value))
+    with pytest.raises(AmstError, match=rf"manifest\.json.*{message}"):
+        read_manifest(made[4])
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{broken"])
+def test_what_is_no_manifest_is_refused(content, tmp_path):
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(AmstError, match="is not a manifest"):
+        read_manifest(tmp_path / "manifest.json")
+
+
+def test_reading_needs_neither_torch_nor_hdf5(made):
+    write_manifest(*made)
+    code = (
+        "import sys; from amst.features.manifest import read_manifest\n"
+        "import amst.features.samples; read_manifest(sys.argv[1])\n"
+        "print({'torch', 'h5py', 'av', 'PIL', 'pandas'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(made[4])],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(Path(amst.__file__).parents[1])},
+    )
+    assert done.stdout.strip() == "set()"

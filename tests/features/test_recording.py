@@ -1,0 +1,189 @@
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from amst.config.run import VisualFeatures
+from amst.features.media import UnreadableError
+from amst.features.recording import Cut, Sound, first_channel, read_recording
+from tests.datasets.rawmedia import truncate, write_video
+
+EVERY = VisualFeatures(frames=3, per_second=10, size=16)
+
+
+def numbered_video(path, frames, fps, times=None, rate=8000, seconds=None):
+    """Frame n has the grey level n; the left channel of the sound counts in steps of 2^-15."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("ffv1", rate=Fraction(fps))
+        video.width, video.height, video.pix_fmt = 32, 32, "bgr0"
+        video.codec_context.time_base = Fraction(1, 1000)
+        audio = container.add_stream("pcm_s16le", rate=rate)
+        audio.layout = "stereo"
+        for number in range(frames):
+            grey = np.full((32, 32, 3), number, np.uint8)
+            frame = av.VideoFrame.from_ndarray(grey, format="rgb24")
+            time = number / fps if times is None else times[number]
+            frame.pts, frame.time_base = round(1000 * time), Fraction(1, 1000)
+            container.mux(video.encode(frame))
+        count = round(rate * (frames / fps if seconds is None else seconds))
+        left = (np.arange(count) % 30000).astype(np.int16)
+        both = np.stack([left, -left], axis=1).reshape(1, -1)
+        sound = av.AudioFrame.from_ndarray(both, format="s16", layout="stereo")
+        sound.sample_rate = rate
+        container.mux(audio.encode(sound))
+        container.mux(audio.encode(None))
+        container.mux(video.encode(None))
+    return path
+
+
+def numbers(pictures):
+    return [int(one[0, 0, 0]) for one in pictures.features]
+
+
+def test_one_pass_gives_frames_and_sound(tmp_path):
+    path = numbered_video(tmp_path / "a.mkv", frames=40, fps=10)
+    (take,) = read_recording(path, [Cut()], EVERY, audio=True)
+    assert numbers(take.pictures) == [0, 13, 26]
+    assert (take.pictures.decoded, take.pictures.size) == (40, (32, 32))
+    assert take.pictures.rate == pytest.approx(10, rel=0.05)
+    assert take.sound.rate == 8000
+    np.testing.assert_array_equal(take.sound.waveform, np.arange(32000) % 30000 / 2**15)
+
+
+def test_cuts_of_one_recording_may_overlap(tmp_path):
+    path = numbered_video(tmp_path / "a.mkv", frames=60, fps=10)
+    cuts = [Cut(1.0, 2.0), Cut(1.55, 3.0), Cut(4.0, 5.95)]
+    takes = read_recording(path, cuts, EVERY, audio=True)
+    # Frames at or after the start and before the end; counting starts at the first of them.
+    assert [take.pictures.decoded for take in takes] == [10, 14, 20]
+    assert [numbers(take.pictures) for take in takes] == [
+        [10, 13, 16],
+        [16, 20, 24],
+        [40, 46, 52],
+    ]
+    for cut, take in zip(cuts, takes, strict=True):
+        wanted = np.arange(round(8000 * cut.start), round(8000 * cut.end)) % 30000 / 2**15
+        np.testing.assert_array_equal(take.sound.waveform, wanted)
+
+
+def test_a_cut_does_not_depend_on_the_others(tmp_path):
+    path = numbered_video(tmp_path / "a.mkv", frames=60, fps=10)
+    cuts = [Cut(0.5, 1.5), Cut(1.2, 4.0)]
+    together = read_recording(path, cuts, EVERY, audio=True)
+    for cut, take in zip(cuts, together, strict=True):
+        (alone,) = read_recording(path, [cut], EVERY, audio=True)
+        np.testing.assert_array_equal(alone.pictures.features, take.pictures.features)
+        np.testing.assert_array_equal(alone.sound.waveform, take.sound.waveform)
+
+
+def test_a_cut_behind_the_end_is_rejected_and_the_others_are_not(tmp_path):
+    path = numbered_video(tmp_path / "a.mkv", frames=40, fps=10)
+    whole, behind = read_recording(path, [Cut(0.0, 3.0), Cut(8.0, 12.0)], EVERY, audio=True)
+    assert numbers(whole.pictures) == [0, 10, 20]
+    assert isinstance(whole.sound, Sound)
+    assert isinstance(behind.pictures, UnreadableError)
+    assert isinstance(behind.sound, UnreadableError)
+
+
+def test_a_variable_frame_rate_counts_by_its_average(tmp_path):
+    times = [0.1 * number for number in range(20)] + [2 + 0.02 * number for number in range(100)]
+    path = numbered_video(tmp_path / "a.mkv", frames=120, fps=30, times=times, seconds=4.0)
+    with av.open(str(path)) as container:
+        fps = float(container.streams.video[0].average_rate)
+    (take,) = read_recording(path, [Cut()], VisualFeatures(size=16), audio=False)
+    whole = int(fps)
+    kept = range(0, 120, whole)
+    assert numbers(take.pictures) == [kept[i * (len(kept) // 3)] for i in range(3)]
+    assert take.sound is None
+
+
+@pytest.mark.parametrize("suffix", [".flv", ".mp4", ".avi"])
+def test_whole_files_of_every_container(suffix, tmp_path):
+    path = tmp_path / f"a{suffix}"
+    write_video(path, seconds=2.0, fps=10, channels=2)
+    (take,) = read_recording(path, [Cut()], VisualFeatures(size=16), audio=True)
+    assert (take.pictures.decoded, take.pictures.size, take.pictures.damaged) == (20, (48, 64), 0)
+    assert len(take.sound.waveform) / take.sound.rate == pytest.approx(2.0, abs=0.15)
+    assert 0.3 < np.abs(take.sound.waveform).max() < 1
+
+
+@pytest.mark.parametrize("name", ["u8", "s16", "s32", "flt", "dbl"])
+@pytest.mark.parametrize("planar", ["", "p"])
+def test_the_first_channel_of_every_sample_format(name, planar):
+    ramp = np.linspace(-0.9, 0.9, 50)
+    scale = {"u8": 2**7, "s16": 2**15, "s32": 2**31}.get(name)
+    dtype = {"u8": "u1", "s16": "i2", "s32": "i4", "flt": "f4", "dbl": "f8"}[name]
+    left = ramp if scale is None else np.round(ramp * scale) + (128 if name == "u8" else 0)
+    both = np.stack([left, left[::-1]]).astype(dtype)
+    data = both if planar else both.T.reshape(1, -1)
+    frame = av.AudioFrame.from_ndarray(
+        np.ascontiguousarray(data), format=name + planar, layout="stereo"
+    )
+    found = first_channel(frame)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, ramp, atol=0.5 / scale if scale else 1e-7, rtol=1e-6)
+
+
+def test_a_file_without_sound_has_an_empty_waveform(tmp_path):
+    write_video(tmp_path / "a.mp4", sound=False)
+    (take,) = read_recording(tmp_path / "a.mp4", [Cut()], None, audio=True)
+    assert take.pictures is None
+    assert len(take.sound.waveform) == 0
+
+
+def test_a_file_without_frames_is_rejected_and_keeps_its_sound(tmp_path):
+    write_video(tmp_path / "a.mp4", frames=0)
+    (take,) = read_recording(tmp_path / "a.mp4", [Cut()], EVERY, audio=True)
+    assert str(take.pictures) == "the file has no video stream"
+    assert len(take.sound.waveform)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "share", "reason"),
+    [
+        (".flv", 0.4, "cut short at"),
+        (".avi", 0.4, "cut short at"),
+        (".mp4", 0.6, "cannot be decoded"),  # its index stands at the end
+    ],
+)
+def test_a_truncated_video_is_rejected(suffix, share, reason, tmp_path):
+    path = tmp_path / f"a{suffix}"
+    write_video(path, seconds=6.0)
+    truncate(path, share)
+    assert reason in why_no_pictures(path)
+
+
+def why_no_pictures(path):
+    try:
+        (take,) = read_recording(path, [Cut()], EVERY, audio=True)
+    except UnreadableError as error:
+        return str(error)
+    return str(take.pictures)
+
+
+def test_a_damaged_video_is_rejected_or_says_how_much_is_damaged(tmp_path):
+    path = tmp_path / "a.avi"
+    write_video(path, seconds=6.0, sound=False)
+    content = bytearray(path.read_bytes())
+    random = np.random.default_rng(0)
+    for at in random.integers(len(content) // 4, len(content) * 3 // 4, 200):
+        content[at] ^= 0xFF
+    path.write_bytes(content)
+    (take,) = read_recording(path, [Cut()], EVERY, audio=False)
+    assert isinstance(take.pictures, UnreadableError) or take.pictures.damaged > 0
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
+        (b"<html>not found</html>" * 50, "cannot be decoded"),
+    ],
+)
+def test_what_is_no_video_is_told_in_one_line_without_a_path(content, reason, tmp_path):
+    (tmp_path / "a.mp4").write_bytes(content)
+    with pytest.raises(UnreadableError, match=reason) as error:
+        read_recording(tmp_path / "a.mp4", [Cut()], EVERY, audio=True)
+    assert str(tmp_path) not in str(error.value)

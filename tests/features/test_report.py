@@ -1,0 +1,132 @@
+import json
+import re
+
+import pytest
+
+from amst.config.run import AudioFeatures, TextFeatures, VisualFeatures
+from amst.datasets.registry import load
+from amst.datasets.splits import Split, make_split, write_split
+from amst.features.extract import extract_shard
+from amst.features.manifest import write_manifest
+from amst.features.report import write_report
+from amst.features.samples import read_samples, write_samples
+from tests.datasets.rawmedia import write_bytes, write_video, write_wav
+
+
+def prepared(dataset, raw, folder, features):
+    """The manifest of a dataset's features in one shard, and its list of samples."""
+    samples, rejected = folder / "samples.jsonl", folder / "rejected.jsonl"
+    write_samples(dataset, raw, samples, rejected)
+    shard, lost = folder / "shards/000.h5", folder / "shards/000.jsonl"
+    extract_shard(dataset, raw, samples, 0, 1, features, shard, lost)
+    write_manifest(dataset, features, [shard], [rejected, lost], folder / "manifest.json", 1.0)
+    return folder / "manifest.json", samples
+
+
+@pytest.fixture
+def digits(digits_raw, digits_features, tmp_path):
+    dataset = load("digits")
+    manifest, samples = prepared(dataset, digits_raw, tmp_path, digits_features)
+    split = tmp_path / "splits/random.json"
+    write_split(split, make_split("random", dataset, read_samples(samples), 0))
+    return dataset, manifest, samples, [split]
+
+
+def test_the_report_counts_what_is_there(digits):
+    report = write_report(*digits)
+    assert (report.samples, report.expected, report.rejected) == (60, None, ())
+    assert report.classes == {str(digit): 6 for digit in range(10)}
+    assert report.modalities["audio"].seconds.maximum == 0.5
+    assert report.modalities["visual"].frames.minimum == 6
+    assert report.modalities["visual"].rates == {"12": 60}
+    assert report.modalities["visual"].sizes == {"32x32": 60}
+    assert (report.modalities["visual"].repeated, report.modalities["visual"].damaged) == (0, ())
+    (split,) = report.splits
+    assert split.leakage.clean
+    assert sum(split.extracted.values()) == 60
+    saved = json.loads(digits[1].with_name("report.json").read_text())
+    assert saved == json.loads(report.model_dump_json())
+
+
+def test_the_page_holds_all_it_shows(digits):
+    write_report(*digits)
+    page = digits[1].with_name("report.html").read_text()
+    addresses = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert len(addresses) == 24 + 6
+    assert all(address.startswith("data:image/png;base64,") for address in addresses)
+    assert "http" not in re.sub(r'"data:[^"]*"', "", page)
+    assert "clip-00000" in page
+
+
+def test_equal_data_give_an_equal_page(digits):
+    write_report(*digits)
+    page = digits[1].with_name("report.html")
+    first = page.read_bytes()
+    write_report(*digits)
+    assert page.read_bytes() == first
+
+
+def test_what_parts_share_is_in_the_report(digits):
+    dataset, manifest, samples, (path,) = digits
+    rows = read_samples(samples)
+    one, other = (row.id for row in rows if row.group == rows[0].group and row.label in "01")
+    rest = [row.id for row in rows if row.id not in (one, other)]
+    parts = {"train": [one, *rest[1:]], "val": [other], "test": [rest[0]]}
+    write_split(path, Split(dataset="digits", name="random", seed=0, parts=parts))
+    (split,) = write_report(dataset, manifest, samples, [path]).splits
+    assert [shared.value for shared in split.leakage.groups].count(rows[0].group) == 1
+    assert not split.leakage.ids
+    assert "in more than one part" in manifest.with_name("report.html").read_text()
+
+
+def test_oddities_are_in_the_report(tmp_path):
+    raw = tmp_path / "raw"
+    features = {
+        "audio": AudioFeatures(mel_bins=16, frames=100),
+        "visual": VisualFeatures(frames=3, size=16),
+    }
+    for index, name in enumerate(("1001_DFA_ANG_XX", "1002_DFA_ANG_XX", "1003_DFA_SAD_XX")):
+        write_wav(raw / f"AudioWAV/{name}.wav", seconds=0.5 + index)
+        write_video(raw / f"VideoFlash/{name}.flv", seconds=3.0 - index)
+    write_wav(raw / "AudioWAV/1001_DFA_ANG_XX.wav", seconds=0.0)
+    silent = raw / "AudioWAV/1002_DFA_ANG_XX.wav"
+    content = silent.read_bytes()
+    write_bytes(silent, content[:44] + bytes(len(content) - 44))
+    manifest, samples = prepared(load("CREMAD"), raw, tmp_path / "out", features)
+    report = write_report(load("CREMAD"), manifest, samples, [])
+    assert (report.samples, report.expected) == (2, 7442)
+    assert [row.id for row in report.rejected] == ["1001_DFA_ANG_XX"]
+    assert report.modalities["audio"].silent == ("1002_DFA_ANG_XX",)
+    assert report.modalities["audio"].cut == 2
+    assert report.modalities["visual"].repeated == 2
+    assert report.modalities["visual"].sizes == {"64x48": 2}
+    page = manifest.with_name("report.html").read_text()
+    assert "it has no sound" in page
+    assert "-7440" in page
+
+
+def test_rows_that_are_no_samples_by_definition_are_counted_with_their_reason(tmp_path, tree_of):
+    tree = tree_of("MVSA")
+    features = {
+        "text": TextFeatures(tokens=8, tokenizer="digits"),
+        "visual": VisualFeatures(frames=1, size=8),
+    }
+    manifest, samples = prepared(load("MVSA"), tree.raw, tmp_path / "out", features)
+    report = write_report(load("MVSA"), manifest, samples, [])
+    assert report.set_aside == {"text and image are of opposite sentiment": 1}
+    page = manifest.with_name("report.html").read_text()
+    assert "No samples by definition" in page
+    assert "text and image are of opposite sentiment" in page
+
+
+def test_what_the_page_quotes_cannot_break_it(tmp_path):
+    raw = tmp_path / "raw"
+    write_wav(raw / "AudioWAV/<b>x.wav")
+    write_wav(raw / "AudioWAV/1001_DFA_ANG_XX.wav")
+    write_video(raw / "VideoFlash/1001_DFA_ANG_XX.flv")
+    features = {"audio": AudioFeatures(mel_bins=16, frames=9), "visual": VisualFeatures(size=8)}
+    manifest, samples = prepared(load("CREMAD"), raw, tmp_path / "out", features)
+    write_report(load("CREMAD"), manifest, samples, [])
+    page = manifest.with_name("report.html").read_text()
+    assert "<b>x" not in page
+    assert "&lt;b&gt;x" in page

@@ -1,0 +1,148 @@
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amst.datasets.base import Dataset, Rejected, Sample
+from amst.datasets.registry import load
+from amst.errors import AmstError
+from amst.features.samples import (
+    main_file,
+    read_rejected,
+    read_samples,
+    read_summary,
+    samples_of_shards,
+    write_lines,
+    write_samples,
+)
+
+IEMOCAP3 = load("IEMOCAP3")
+
+
+class Pairs(Dataset):
+    """Rows as given, whatever is in the raw folder."""
+
+    name = "pairs"
+    modalities = {"sound": "audio", "words": "text"}  # noqa: RUF012
+    classes = ("no", "yes")
+    expected_samples = 5
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def read(self, raw):
+        yield from self.rows
+
+
+def pair(name, label="yes", file="a.wav", text="a word", **more):
+    return Sample(id=name, label=label, group=name, files={"sound": file}, text=text, **more)
+
+
+def listed(tmp_path, rows):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/a.wav").write_bytes(b"sound")
+    out, rejected = tmp_path / "out/samples.jsonl", tmp_path / "out/rejected.jsonl"
+    summary = write_samples(Pairs(rows), tmp_path / "raw", out, rejected)
+    return summary, read_samples(out), read_rejected(rejected)
+
+
+def test_rows_are_listed_by_id_with_all_they_say(tmp_path):
+    rows = [pair("ü2", start=1.5, end=2.0, part="val"), pair("a1", text="zwei\nZeilen")]
+    summary, samples, rejected = listed(tmp_path, rows)
+    assert samples == [rows[1], rows[0]]
+    assert rejected == []
+    assert (summary.samples, summary.rejected, summary.expected) == (2, 0, 5)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (pair("b", label="maybe"), "unknown class 'maybe'"),
+        (pair("b", file="b.wav"), "its sound file is missing"),
+        (pair("b", text=None), "it has no words"),
+        (Sample(id="b", label="no", group="b", files={}, text="x"), "it has no sound"),
+        (pair("a"), "its id is taken"),
+        (Rejected(id="b", reason="for its own reason"), "for its own reason"),
+    ],
+)
+def test_what_cannot_be_a_sample_is_listed_with_the_reason(row, reason, tmp_path):
+    summary, samples, rejected = listed(tmp_path, [pair("a"), row])
+    assert samples == [pair("a")]
+    assert len(rejected) == summary.rejected == 1
+    assert rejected[0].id == row.id
+    assert reason in rejected[0].reason
+
+
+def test_a_missing_raw_folder_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(AmstError, match="nowhere"):
+        write_samples(Pairs([]), tmp_path / "nowhere", tmp_path / "s", tmp_path / "r")
+
+
+def test_a_broken_line_is_named(tmp_path):
+    write_lines(tmp_path / "s.jsonl", [pair("a"), pair("b")])
+    with (tmp_path / "s.jsonl").open("a") as file:
+        file.write('{"id": "c"}\n')
+    with pytest.raises(AmstError, match=r"s\.jsonl, line 3"):
+        read_samples(tmp_path / "s.jsonl")
+
+
+def utterances(dialogues):
+    return [
+        Sample(
+            id=f"{dialogue}_{number:02d}",
+            label="neu",
+            group="Session1",
+            files={"audio": f"{dialogue}.avi", "visual": f"{dialogue}.avi"},
+            start=float(number),
+            end=number + 0.5,
+            text="yes",
+        )
+        for dialogue in dialogues
+        for number in range(3)
+    ]
+
+
+@given(st.sets(st.text("abcdef", min_size=1, max_size=4), max_size=12), st.integers(1, 9))
+def test_each_sample_is_in_one_shard_by_the_checksum_of_its_main_file(dialogues, shards):
+    samples = utterances(dialogues)
+    cut = samples_of_shards(samples, IEMOCAP3, shards)
+    assert len(cut) == shards
+    for index, shard in enumerate(cut):
+        for sample in shard:
+            digest = hashlib.sha256(sample.files["visual"].encode()).digest()
+            assert int.from_bytes(digest, "big") % shards == index
+    assert sorted(s.id for shard in cut for s in shard) == sorted(s.id for s in samples)
+
+
+@given(st.sets(st.text("abcdef", min_size=1, max_size=4), max_size=8), st.integers(1, 9))
+def test_one_more_raw_file_changes_one_shard(dialogues, shards):
+    before = samples_of_shards(utterances(sorted(dialogues)), IEMOCAP3, shards)
+    after = samples_of_shards(utterances([*sorted(dialogues), "new"]), IEMOCAP3, shards)
+    assert sum(one != other for one, other in zip(before, after, strict=True)) == 1
+
+
+def test_samples_of_a_recording_stand_together_in_order_of_time():
+    samples = utterances(["b", "a"])[::-1]
+    (shard,) = samples_of_shards(samples, IEMOCAP3, 1)
+    assert shard == utterances(["a", "b"])
+
+
+def test_the_main_file_is_the_video_or_else_the_sound():
+    files = {"audio": "a.wav", "visual": "v.avi", "text": "t.txt"}
+    sample = utterances(["x"])[0].model_copy(update={"files": files})
+    assert main_file(sample, IEMOCAP3) == "v.avi"
+    del files["visual"]
+    assert main_file(sample, IEMOCAP3) == "a.wav"
+    files.clear()
+    assert main_file(sample, IEMOCAP3) == sample.id
+
+
+def test_the_summary_stands_beside_the_list(tmp_path):
+    summary, _, _ = listed(tmp_path, [pair("a1")])
+    assert read_summary(tmp_path / "out/samples.jsonl") == summary
+
+
+def test_a_list_without_its_summary_is_an_error_that_names_the_file(tmp_path):
+    with pytest.raises(AmstError, match=r"samples\.json is no summary"):
+        read_summary(tmp_path / "samples.jsonl")

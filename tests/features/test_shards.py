@@ -1,0 +1,195 @@
+import fcntl
+import hashlib
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import amst
+from amst.config.run import AudioFeatures, TextFeatures, VisualFeatures
+from amst.errors import AmstError
+from amst.features.shards import Header, Row, Shard, ShardWriter, Source, columns
+
+TEXTS = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=12)
+FEATURES = {
+    "audio": AudioFeatures(mel_bins=3, frames=4),
+    "text": TextFeatures(tokens=5, tokenizer="digits"),
+    "visual": VisualFeatures(frames=2, size=4),
+}
+
+
+def header(features=FEATURES, vocabulary=7):
+    return Header("digits", 1, 4, ("0", "1"), features, "0123456789abcdef", vocabulary)
+
+
+def rows(count, seed=0, names=None):
+    random = np.random.default_rng(seed)
+    for index in range(count):
+        values = {
+            name: {
+                column: random.integers(0, 200, shape).astype(dtype)
+                for column, (dtype, shape) in columns(features).items()
+            }
+            for name, features in FEATURES.items()
+        }
+        sources = {
+            "audio": Source(f"audio/ü{index}.wav", hashlib.sha256(b"%d" % index).hexdigest())
+        }
+        name = f"clip {index}" if names is None else names[index]
+        yield Row(name, index % 2, f"group {index}", values, sources)
+
+
+def write(path, count=3, seed=0, names=None):
+    with ShardWriter(path, header()) as writer:
+        for row in rows(count, seed, names):
+            writer.append(row)
+    return path
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    names=st.lists(TEXTS.filter(bool), max_size=6, unique=True),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_what_is_written_is_read(names, seed, tmp_path_factory):
+    path = tmp_path_factory.mktemp("shard") / "001.h5"
+    write(path, len(names), seed, names)
+    wanted = list(rows(len(names), seed, names))
+    with Shard(path) as shard:
+        assert len(shard) == len(names)
+        assert shard.ids == names
+        assert shard.groups == [row.group for row in wanted]
+        assert shard.labels.tolist() == [row.label for row in wanted]
+        assert shard.texts("audio/path") == [row.sources["audio"].path for row in wanted]
+        assert shard.texts("visual/sha256") == [""] * len(names)
+        for name, features in FEATURES.items():
+            for column, (dtype, shape) in columns(features).items():
+                array = shard.array(f"{name}/{column}")
+                assert (array.dtype, array.shape) == (dtype, (len(names), *shape))
+                for found, row in zip(array, wanted, strict=True):
+                    np.testing.assert_array_equal(found, row.values[name][column])
+
+
+def test_a_shard_says_what_it_holds(tmp_path):
+    with Shard(write(tmp_path / "001.h5")) as shard:
+        assert (shard.dataset, shard.index, shard.shards) == ("digits", 1, 4)
+        assert shard.classes == ("0", "1")
+        assert shard.modalities == {"audio": "audio", "text": "text", "visual": "visual"}
+        assert shard.settings == {name: f.model_dump(mode="json") for name, f in FEATURES.items()}
+        assert (shard.settings_hash, shard.vocabulary) == ("0123456789abcdef", 7)
+
+
+def test_equal_rows_give_equal_bytes_at_any_time(tmp_path):
+    first = write(tmp_path / "a.h5").read_bytes()
+    time.sleep(1.1)  # a time stamp in the file would have changed
+    assert write(tmp_path / "b.h5").read_bytes() == first
+
+
+def test_arrays_are_maps_of_the_file_that_outlive_the_shard(tmp_path):
+    with Shard(write(tmp_path / "001.h5")) as shard:
+        features = shard.array("visual/features")
+    assert isinstance(features, np.memmap)
+    assert not features.flags.writeable
+    assert features[2].shape == (2, 4, 4, 3)
+
+
+def test_a_shard_is_read_without_locks(tmp_path):
+    path = write(tmp_path / "001.h5")
+    with path.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with Shard(path) as shard:
+            shard.verify()
+
+
+@pytest.mark.parametrize("name", ["audio/features", "audio/peak", "text/mask", "visual/size"])
+def test_a_flipped_byte_is_refused_by_the_name_of_its_sample(name, tmp_path):
+    path = write(tmp_path / "001.h5")
+    with h5py.File(path, "r") as file:
+        dataset = file[name]
+        row_bytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:]))
+        at = dataset.id.get_offset() + 1 * row_bytes
+    content = bytearray(path.read_bytes())
+    content[at] ^= 0x40
+    path.write_bytes(content)
+    modality = name.split("/")[0]
+    with Shard(path) as shard, pytest.raises(AmstError, match=rf"001.h5.*{modality}.*clip 1"):
+        shard.verify()
+
+
+def test_another_format_version_is_refused(tmp_path):
+    path = write(tmp_path / "001.h5")
+    with h5py.File(path, "r+") as file:
+        file.attrs["format"] = 2
+    with pytest.raises(AmstError, match="format 2, this version reads 1"):
+        Shard(path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.95])
+def test_a_file_cut_short_is_refused_by_name(share, tmp_path):
+    path = write(tmp_path / "001.h5", count=50)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(AmstError, match=r"001\.h5"), Shard(path) as shard:
+        shard.verify()
+
+
+def test_a_file_that_is_no_shard_is_refused_by_name(tmp_path):
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["data"] = 1
+    with pytest.raises(AmstError, match=r"other\.h5 lacks its attribute"):
+        Shard(tmp_path / "other.h5")
+    with pytest.raises(AmstError, match=r"none\.h5"):
+        Shard(tmp_path / "none.h5")
+
+
+def test_a_row_of_another_shape_is_refused_and_leaves_no_file(tmp_path):
+    row = next(iter(rows(1)))
+    values = {**row.values, "text": {"ids": np.zeros(6), "mask": np.zeros(6)}}
+    with pytest.raises(ValueError, match="shape"), ShardWriter(tmp_path / "s.h5", header()) as out:
+        out.append(Row(row.id, row.label, row.group, values, row.sources))
+    assert list(tmp_path.iterdir()) == []
+
+
+def interrupt(path):
+    with ShardWriter(path, header()) as writer:
+        for row in rows(2, seed=1):
+            writer.append(row)
+        raise KeyboardInterrupt
+
+
+def test_an_error_in_the_middle_leaves_the_old_shard_and_nothing_else(tmp_path):
+    path = write(tmp_path / "001.h5")
+    before = path.read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_killed_job_leaves_nothing_behind(tmp_path):
+    """SIGKILL while rows are being collected: no shard, no temporary file."""
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from tests.features.test_shards import header, rows\n"
+        "from amst.features.shards import ShardWriter\n"
+        "with ShardWriter(Path(sys.argv[1]), header()) as writer:\n"
+        "    for row in rows(200): writer.append(row)\n"
+        "    print('collecting', flush=True); time.sleep(60)\n"
+    )
+    root = Path(amst.__file__).parents[2]
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "out" / "001.h5")],
+        stdout=subprocess.PIPE,
+        env={"PYTHONPATH": f"{root}:{root / 'src'}"},
+    ) as job:
+        assert job.stdout is not None
+        assert job.stdout.readline() == b"collecting\n"
+        job.send_signal(signal.SIGKILL)
+    assert list((tmp_path / "out").iterdir()) == []
