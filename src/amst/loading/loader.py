@@ -1,0 +1,205 @@
+"""Parts to batches on the device, in an order that can be started anywhere."""
+
+import queue
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from amst.config.run import Augmentation, Modality
+from amst.loading.augment import Crops, cut, draw_crops, whole
+from amst.loading.batch import Batch, TextTokens
+from amst.loading.dataset import PartData, Resident
+from amst.randomness import stream_seed
+
+EVALUATION_BATCH = 128
+"""Samples per batch where no gradient is needed. Last digits of logits depend on it."""
+_PREFETCHED = 2  # batches made ahead by a thread
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Makes batches of a run.
+
+    Attributes:
+        modalities: modality name -> settings.
+        seed: the run's seed; order and crops come from its streams 'order' and 'augmentation'.
+        batch_size: samples of a training batch; the last one of an epoch may be smaller.
+        device: where the batches are wanted.
+    """
+
+    modalities: Mapping[str, Modality]
+    seed: int
+    batch_size: int
+    device: torch.device
+
+    def batches_of(self, part: PartData) -> int:
+        """Training batches in an epoch."""
+        return -(-len(part) // self.batch_size)
+
+    def training(
+        self, part: PartData, epoch: int, active: Collection[str], start: int = 0
+    ) -> Iterator[Batch]:
+        """Augmented batches of an epoch.
+
+        Args:
+            part: the part to go through.
+            epoch: counted from 0; chooses order and crops.
+            active: modalities to load; the others cost nothing.
+            start: batch to begin with, for an epoch that is resumed.
+        """
+        batches = self._shuffle(part, "order", epoch)[start:]
+        crops = {
+            name: self._draw(part, name, epoch).to(self.device)
+            for name in sorted(active)
+            if self.modalities[name].kind == "visual"
+        }
+        return self._load(part, batches, active, crops)
+
+    def shuffled(self, part: PartData, stream: str, epoch: int) -> Iterator[Batch]:
+        """All training batches under the evaluation transform, in the order of ``stream``."""
+        batches = self._shuffle(part, stream, epoch)
+        return self._load(part, batches, self.modalities, self._whole(part))
+
+    def in_order(self, part: PartData) -> Iterator[Batch]:
+        """All samples in the part's order, under the evaluation transform, in large batches."""
+        batches = torch.arange(len(part)).split(EVALUATION_BATCH)
+        return self._load(part, batches, self.modalities, self._whole(part))
+
+    def _shuffle(self, part: PartData, stream: str, epoch: int) -> tuple[Tensor, ...]:
+        generator = torch.Generator().manual_seed(stream_seed(self.seed, stream, epoch))
+        return torch.randperm(len(part), generator=generator).split(self.batch_size)
+
+    def _draw(self, part: PartData, name: str, epoch: int) -> Crops:
+        features = self.modalities[name].features
+        assert features.kind == "visual"
+        seed = stream_seed(self.seed, "augmentation", name, epoch)
+        return draw_crops(
+            part.sizes[name],
+            features.frames,
+            features.size,
+            self.modalities[name].augmentation or Augmentation(),
+            torch.Generator().manual_seed(seed),
+        )
+
+    def _whole(self, part: PartData) -> dict[str, Crops]:
+        crops = {}
+        for name, modality in self.modalities.items():
+            if modality.features.kind == "visual":
+                square = whole(len(part), modality.features.frames, modality.features.size)
+                crops[name] = square.to(self.device)
+        return crops
+
+    def _load(
+        self,
+        part: PartData,
+        batches: tuple[Tensor, ...],
+        active: Collection[str],
+        crops: Mapping[str, Crops],
+    ) -> Iterator[Batch]:
+        made = (self._batch(part, positions, active, crops) for positions in batches)
+        waits = any(not isinstance(part.inputs[name], Resident) for name in active)
+        if waits or (self.device.type == "cuda" and not _on_device(part)):
+            return ahead(made)
+        return made
+
+    def _batch(
+        self,
+        part: PartData,
+        positions: Tensor,
+        active: Collection[str],
+        crops: Mapping[str, Crops],
+    ) -> Batch:
+        there = positions.to(self.device, non_blocking=True)
+        stored_at = there if _on_device(part) else positions
+        inputs: dict[str, Tensor | TextTokens] = {}
+        for name in sorted(active):
+            columns = part.inputs[name].take(stored_at)
+            columns = {key: self._move(column) for key, column in columns.items()}
+            inputs[name] = self._input(name, columns, crops[name][there] if name in crops else None)
+        return Batch(self._move(part.labels[positions]), inputs)
+
+    def _move(self, column: Tensor) -> Tensor:
+        if self.device.type == "cpu" or column.is_cuda:
+            return column
+        # From pinned memory the copy does not make the host wait.
+        return column.pin_memory().to(self.device, non_blocking=True)
+
+    def _input(
+        self, name: str, columns: Mapping[str, Tensor], crops: Crops | None
+    ) -> Tensor | TextTokens:
+        modality = self.modalities[name]
+        if modality.kind == "text":
+            return TextTokens(columns["ids"].long(), columns["mask"].bool())
+        if crops is None:
+            return columns["features"][:, None].float()
+        assert modality.crop is not None
+        return cut(columns["features"], crops, modality.crop)
+
+
+@dataclass(frozen=True)
+class EpochBatches:
+    """The batches of one epoch as a method may see them (``amst.methods.base.BatchSource``)."""
+
+    loader: Loader
+    train: PartData
+    val: PartData
+    epoch: int
+
+    def __len__(self) -> int:
+        return self.loader.batches_of(self.train)
+
+    def shuffled(self, stream: str) -> Iterator[Batch]:
+        """All training batches, not augmented, in an order of the random stream ``stream``."""
+        return self.loader.shuffled(self.train, stream, self.epoch)
+
+    def validation(self) -> Iterator[Batch]:
+        """The batches of the validation part, in order."""
+        return self.loader.in_order(self.val)
+
+
+def _on_device(part: PartData) -> bool:
+    return any(
+        column.is_cuda
+        for stored in part.inputs.values()
+        if isinstance(stored, Resident)
+        for column in stored.columns.values()
+    )
+
+
+def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, made by a thread up to two batches ahead; its errors are raised here."""
+    made: queue.Queue[Any] = queue.Queue(_PREFETCHED)
+    left = threading.Event()
+
+    def hand_over(item: Batch | BaseException | None) -> None:
+        while not left.is_set():
+            try:
+                made.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for batch in batches:
+                hand_over(batch)
+                if left.is_set():
+                    return
+            hand_over(None)
+        except BaseException as error:
+            hand_over(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while (item := made.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        left.set()
+        thread.join()

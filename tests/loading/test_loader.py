@@ -1,0 +1,180 @@
+import dataclasses
+import threading
+
+import pytest
+import torch
+
+from amst.loading.batch import TextTokens
+from amst.loading.dataset import FeatureStore
+from amst.loading.loader import EpochBatches, Loader, ahead
+
+
+@pytest.fixture
+def store(stored):
+    return FeatureStore(stored.manifest)
+
+
+@pytest.fixture
+def train(store, stored, modalities):
+    return store.part(stored.split, "train", modalities)
+
+
+@pytest.fixture
+def loader(modalities):
+    return Loader(modalities, seed=0, batch_size=4, device=torch.device("cpu"))
+
+
+def _numbers(batches):
+    """Which samples the batches hold: their sounds say it."""
+    return [batch.inputs["audio"][:, 0, 0, 0].int().tolist() for batch in batches]
+
+
+def _same(first, second):
+    if isinstance(first, TextTokens):
+        return torch.equal(first.ids, second.ids) and torch.equal(first.mask, second.mask)
+    return torch.equal(first, second)
+
+
+def _assert_same(first, second):
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        assert torch.equal(one.labels, other.labels)
+        assert one.inputs.keys() == other.inputs.keys()
+        assert all(_same(one.inputs[name], other.inputs[name]) for name in one.inputs)
+
+
+def test_an_epoch_holds_every_sample_once_and_its_last_batch_is_smaller(loader, train):
+    batches = list(loader.training(train, 0, train.inputs))
+    assert [batch.size for batch in batches] == [4, 4, 3]
+    assert loader.batches_of(train) == 3
+    numbers = [number for batch in _numbers(batches) for number in batch]
+    assert sorted(numbers) == sorted((3, 0, 8, 7, 5, 4, 12, 11, 10, 9, 2))
+    assert torch.cat([batch.labels for batch in batches]).tolist() == [n % 2 for n in numbers]
+
+
+def test_inputs_have_the_shapes_and_types_that_encoders_expect(loader, train):
+    inputs = next(loader.training(train, 0, train.inputs)).inputs
+    assert inputs["audio"].shape == (4, 1, 6, 4)
+    assert inputs["audio"].dtype == torch.float32
+    assert inputs["visual"].shape == (4, 3, 2, 12, 12)
+    assert inputs["text"].ids.shape == (4, 5)
+    assert inputs["text"].ids.dtype == torch.int64
+    assert inputs["text"].mask.dtype == torch.bool
+
+
+@pytest.mark.parametrize("start", [0, 1, 2, 3])
+def test_an_epoch_started_anywhere_has_the_batches_of_the_whole_one(loader, train, start):
+    whole = list(loader.training(train, 1, train.inputs))
+    _assert_same(list(loader.training(train, 1, train.inputs, start)), whole[start:])
+
+
+def test_epochs_and_seeds_have_orders_and_crops_of_their_own(loader, train):
+    def first(seed, epoch):
+        return list(dataclasses.replace(loader, seed=seed).training(train, epoch, train.inputs))
+
+    assert _numbers(first(0, 0)) == _numbers(first(0, 0))
+    assert _numbers(first(0, 0)) != _numbers(first(0, 1))
+    assert _numbers(first(0, 0)) != _numbers(first(1, 0))
+
+
+def test_a_sample_is_cropped_alike_whatever_batch_it_comes_in(loader, train):
+    def by_sample(batch_size):
+        batches = dataclasses.replace(loader, batch_size=batch_size).training(
+            train, 3, train.inputs
+        )
+        return {
+            number: picture
+            for batch in batches
+            for number, picture in zip(
+                batch.inputs["audio"][:, 0, 0, 0].int().tolist(),
+                batch.inputs["visual"],
+                strict=True,
+            )
+        }
+
+    small, large = by_sample(2), by_sample(11)
+    assert all(torch.allclose(small[number], large[number], atol=1e-4) for number in large)
+
+
+def test_leaving_a_modality_out_changes_nothing_for_the_others(loader, train):
+    whole = list(loader.training(train, 0, train.inputs))
+    less = list(loader.training(train, 0, {"visual"}))
+    assert all(set(batch.inputs) == {"visual"} for batch in less)
+    for one, other in zip(whole, less, strict=True):
+        assert torch.equal(one.inputs["visual"], other.inputs["visual"])
+
+
+class _Untouchable:
+    def take(self, positions):
+        raise AssertionError("an inactive modality was read")
+
+
+def test_an_inactive_modality_is_neither_read_nor_augmented(loader, train):
+    without = dataclasses.replace(
+        train, inputs={**train.inputs, "visual": _Untouchable()}, sizes={}
+    )
+    batches = list(loader.training(without, 0, {"audio"}))
+    assert all(set(batch.inputs) == {"audio"} for batch in batches)
+
+
+def test_an_epoch_without_any_active_modality_still_has_its_labels(loader, train):
+    batches = list(loader.training(train, 0, frozenset()))
+    assert [batch.size for batch in batches] == [4, 4, 3]
+    assert not any(batch.inputs for batch in batches)
+
+
+def test_resident_and_mapped_parts_give_the_same_batches(loader, train, store, stored, modalities):
+    mapped = store.part(stored.split, "train", modalities, mapped=True)
+    _assert_same(
+        list(loader.training(train, 2, modalities)), list(loader.training(mapped, 2, modalities))
+    )
+
+
+def test_evaluation_goes_in_order_and_shows_the_whole_picture(loader, train):
+    (batch,) = loader.in_order(train)
+    assert _numbers([batch]) == [[3, 0, 8, 7, 5, 4, 12, 11, 10, 9, 2]]
+    (again,) = loader.in_order(train)
+    _assert_same([batch], [again])
+
+
+def test_a_method_sees_unaugmented_batches_in_the_order_of_its_own_stream(
+    loader, train, store, stored, modalities
+):
+    val = store.part(stored.split, "val", modalities)
+    source = EpochBatches(loader, train, val, epoch=1)
+    shuffled = list(source.shuffled("prototypes"))
+    assert len(source) == len(shuffled) == 3
+    assert _numbers(shuffled) != _numbers(loader.training(train, 1, train.inputs))
+    assert _numbers(shuffled) == _numbers(source.shuffled("prototypes"))
+    assert _numbers(shuffled) != _numbers(
+        EpochBatches(loader, train, val, 2).shuffled("prototypes")
+    )
+    assert _numbers(source.validation()) == [[1, 6]]
+    (whole,) = loader.in_order(train)
+    plain = dict(zip(_numbers([whole])[0], whole.inputs["visual"], strict=True))
+    for batch, numbers in zip(shuffled, _numbers(shuffled), strict=True):
+        for number, picture in zip(numbers, batch.inputs["visual"], strict=True):
+            assert torch.allclose(picture, plain[number], atol=1e-4)
+
+
+def test_batches_made_ahead_come_in_order():
+    assert list(ahead(iter(range(7)))) == list(range(7))
+
+
+def test_an_error_while_making_batches_ahead_reaches_the_one_who_wants_them():
+    def broken():
+        yield 1
+        raise OSError("disk gone")
+
+    batches = ahead(broken())
+    assert next(batches) == 1
+    with pytest.raises(OSError, match="disk gone"):
+        next(batches)
+
+
+def test_leaving_before_the_end_ends_the_thread_too():
+    before = threading.active_count()
+    batches = ahead(iter(range(100)))
+    next(batches)
+    batches.close()
+    assert threading.active_count() == before
