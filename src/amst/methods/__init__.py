@@ -1,0 +1,46 @@
+"""Training methods, one file each: the file's name is the method's name.
+
+``names`` lists them and ``load`` imports the one that is asked for, so that no method is linked to
+another unless it is built on it.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from amst.errors import AmstError
+
+if TYPE_CHECKING:
+    from amst.methods.base import Method
+
+
+def names() -> list[str]:
+    """Names of all methods, sorted. Imports none of them."""
+    files = Path(__file__).parent.glob("*.py")
+    return sorted(file.stem for file in files if file.stem not in ("__init__", "base"))
+
+
+def load(name: str) -> "type[Method]":
+    """The method's class, from the file of that name.
+
+    Raises:
+        AmstError: no method has this name, or its file does not hold exactly one.
+    """
+    if name not in names():
+        raise AmstError(f"method {name!r} is not known", f"Known methods: {', '.join(names())}")
+    from amst.methods.base import Method
+
+    module = import_module(f"{__name__}.{name}")
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, Method)
+        and value.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise AmstError(
+            f"{module.__file__} defines {len(found)} methods",
+            "A file of amst.methods holds exactly one class derived from Method",
+        )
+    return found[0]

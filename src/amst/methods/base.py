@@ -1,0 +1,249 @@
+"""What a training method is: one training step, and predictions.
+
+A method owns its networks, the backward passes and the optimisers; the training loop owns order,
+time and autocast. A method knows no file, no device name and no dataset name. Modalities are
+visited in sorted order, epochs count from 0.
+
+Names of predictions: ``fused`` for the fused logits, ``modality/<m>`` for the head's logits of one
+modality, ``probe/<m>`` for its probe.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args
+
+import torch
+from torch import Tensor
+
+from amst.config.run import MethodSettings
+from amst.errors import AmstError
+from amst.loading.batch import Batch
+from amst.models.heads import HeadName
+from amst.models.network import Forward, Network
+from amst.models.problem import Problem
+
+__all__ = [
+    "Batch",
+    "BatchSource",
+    "Forward",
+    "Method",
+    "Network",
+    "Problem",
+    "StepResult",
+    "check_names",
+    "trained_in",
+]
+
+
+class BatchSource(Protocol):
+    """The batches of one epoch, for a method that looks at data outside its training steps."""
+
+    def __len__(self) -> int:
+        """Number of training batches of this epoch."""
+
+    def shuffled(self, stream: str) -> Iterator[Batch]:
+        """All training batches, not augmented, in an order of the random stream ``stream``."""
+
+    def validation(self) -> Iterator[Batch]:
+        """The batches of the validation part, in order."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a training step reports; detached tensors on the device.
+
+    Attributes:
+        loss: the loss that was trained on, 0-d; the sum where there are several, 0 for none.
+        logits: predictions by name from the one forward pass of the batch, before any update.
+            Modalities that were not run are missing.
+    """
+
+    loss: Tensor
+    logits: Mapping[str, Tensor]
+
+
+S = TypeVar("S", bound=MethodSettings)
+
+
+class Method(ABC, Generic[S]):
+    """Base of all methods: ``class Naive(Method[Settings])``.
+
+    Attributes:
+        Settings: the class of the method's settings, taken from the brackets.
+        fused_predictions: predictions that select an epoch each, by validation accuracy.
+        main_prediction: the one whose weights are kept and which the main table shows.
+        settings: validated settings.
+        problem: what the method is built for.
+        modalities: names, sorted.
+        networks: network by branch name; a method with a single one has the name "".
+        finished_epochs: how many training epochs have ended.
+    """
+
+    Settings: ClassVar[type[MethodSettings]]
+    fused_predictions: tuple[str, ...] = ("fused",)
+    main_prediction: str = "fused"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Take the settings class from the brackets after ``Method``."""
+        super().__init_subclass__(**options)
+        for base in getattr(cls, "__orig_bases__", ()):
+            cls.Settings = get_args(base)[0]
+
+    def __init__(self, settings: S, problem: Problem) -> None:
+        self.settings = settings
+        self.problem = problem
+        self.modalities = tuple(problem.modalities)
+        self.networks: dict[str, Network] = {}
+        self.finished_epochs = 0
+
+    def build(self, head: HeadName, branch: str = "", **options: Any) -> Network:
+        """A network for the method's problem, kept in ``networks``; options as of ``Network``."""
+        self.networks[branch] = Network(self.problem, head, **options)
+        return self.networks[branch]
+
+    # What a method defines
+
+    @abstractmethod
+    def train_step(self, batch: Batch, epoch: int) -> StepResult:
+        """Train on one batch. Never waits for the device."""
+
+    def predict(self, batch: Batch, modalities: Collection[str] | None = None) -> dict[str, Tensor]:
+        """Logits (B, C) by prediction name.
+
+        The caller sets ``eval`` mode and turns gradients off.
+
+        Args:
+            batch: holds at least one modality.
+            modalities: use only these; all that the batch holds unless given.
+        """
+        (network,) = self.networks.values()
+        return network(batch.inputs, self.present(batch, modalities)).predictions()
+
+    def active_modalities(self, epoch: int) -> frozenset[str]:
+        """Modalities that the training batches of ``epoch`` must hold."""
+        return frozenset(self.modalities)
+
+    def trained_modalities(self, epoch: int) -> frozenset[str]:
+        """Modalities whose encoders ``epoch`` updates.
+
+        Fewer than the active ones where a skipped encoder is run forward.
+        """
+        return self.active_modalities(epoch)
+
+    def begin_epoch(self, epoch: int, batches: BatchSource) -> None:
+        """Called before the first training batch of an epoch; not when resuming within one."""
+
+    def end_validation(self, accuracies: Mapping[str, float]) -> None:
+        """Called after each validation with its accuracy (0 to 1) by prediction name."""
+
+    # What all methods share
+
+    def present(self, batch: Batch, modalities: Collection[str] | None) -> list[str]:
+        """Modalities of ``batch``, restricted to ``modalities`` if given, in sorted order."""
+        names = [
+            name
+            for name in self.modalities
+            if name in batch.inputs and (modalities is None or name in modalities)
+        ]
+        if not names:
+            raise ValueError("nothing to predict from: no modality is present")
+        return names
+
+    def end_epoch(self) -> None:
+        """Called after the last training batch of an epoch: the step schedule, for every part."""
+        self.finished_epochs += 1
+        if self.finished_epochs % self.problem.recipe.decay_every == 0:
+            for network in self.networks.values():
+                network.decay()
+
+    def train(self) -> None:
+        """Training mode: dropout on, BatchNorm by the batch."""
+        for network in self.networks.values():
+            network.train()
+
+    def eval(self) -> None:
+        """Evaluation mode: dropout off, BatchNorm by its running statistics."""
+        for network in self.networks.values():
+            network.eval()
+
+    def to(self, device: torch.device | str) -> None:
+        """Move all networks. Called once, before anything else."""
+        for network in self.networks.values():
+            network.to(device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(next(iter(self.networks.values())).parameters()).device
+
+    def parameter_count(self) -> int:
+        """Number of weights, frozen ones included."""
+        return sum(p.numel() for network in self.networks.values() for p in network.parameters())
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that has state, for a checkpoint; plain containers and tensors.
+
+        A method with state of its own adds it: ``super().state_dict() | {...}``.
+        """
+        return {
+            "networks": {k: network.training_state() for k, network in self.networks.items()},
+            "finished_epochs": self.finished_epochs,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where ``state_dict`` was taken."""
+        for branch, network in self.networks.items():
+            network.load_training_state(state["networks"][branch])
+        self.finished_epochs = state["finished_epochs"]
+
+    def weights(self) -> dict[str, Tensor]:
+        """Weights that ``predict`` needs, by flat name."""
+        return {
+            f"{branch}.{name}" if branch else name: value
+            for branch, network in self.networks.items()
+            for name, value in network.state_dict().items()
+        }
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Take over what ``weights`` returned.
+
+        Raises:
+            AmstError: names or shapes are not those of this method.
+        """
+        own = self.weights()
+        wrong = sorted(own.keys() ^ weights.keys()) + [
+            name
+            for name in sorted(own.keys() & weights.keys())
+            if own[name].shape != weights[name].shape
+        ]
+        if wrong:
+            raise AmstError(
+                f"{len(wrong)} weights do not fit the method, {wrong[0]!r} among them",
+                "Load weights of the same method, dataset and encoders",
+            )
+        with torch.no_grad():
+            for name, value in own.items():
+                value.copy_(weights[name])
+
+
+def trained_in(epoch: int, modalities: Collection[str], skip: Mapping[str, int]) -> list[str]:
+    """Modalities m that train in ``epoch``: those with epoch mod k_m = 0 (AMST's skip factors).
+
+    k_m is ``skip[m]``, and 1 for a modality that ``skip`` does not name.
+    """
+    return [name for name in modalities if epoch % skip.get(name, 1) == 0]
+
+
+def check_names(setting: str, given: Collection[str], problem: Problem) -> None:
+    """Refuse a setting that names a modality which the dataset does not have.
+
+    Raises:
+        AmstError: tells the unknown and the known names.
+    """
+    unknown = sorted(set(given) - set(problem.modalities))
+    if unknown:
+        raise AmstError(
+            f"setting {setting!r} names the unknown modality {', '.join(map(repr, unknown))}",
+            f"The dataset has: {', '.join(problem.modalities)}",
+        )

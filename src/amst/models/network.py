@@ -1,0 +1,231 @@
+"""The network: encoders, head and probes of all modalities, with their optimisers."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from amst.models.encoders import Encoder, build_encoder
+from amst.models.heads import HEADS, ByModality, Head, HeadName
+from amst.models.initial import initialise
+from amst.models.problem import Problem
+from amst.models.sgd import SGD
+from amst.randomness import stream_seed
+
+
+@dataclass(frozen=True)
+class Forward:
+    """What one forward pass gives for the modalities that were run, in sorted order.
+
+    Attributes:
+        embeddings: modality -> e_m (B, D), with graph.
+        logits: modality -> z_m (B, C).
+        fused: z (B, C); None when no modality was run.
+        probes: modality -> logits of the probe on the detached embedding (B, C).
+    """
+
+    embeddings: dict[str, Tensor]
+    logits: dict[str, Tensor]
+    fused: Tensor | None
+    probes: dict[str, Tensor]
+
+    def predictions(self, prefix: str = "", fused: str = "fused") -> dict[str, Tensor]:
+        """Detached logits by prediction name: fused, ``modality/<m>`` and ``probe/<m>``."""
+        named = {} if self.fused is None else {fused: self.fused}
+        named |= {f"{prefix}modality/{name}": z for name, z in self.logits.items()}
+        named |= {f"{prefix}probe/{name}": z for name, z in self.probes.items()}
+        return {name: logits.detach() for name, logits in named.items()}
+
+
+class Network(nn.Module):
+    """Encoders, a head and probes, trained by SGD with a step schedule.
+
+    Encoders, head and probes have optimisers of their own, one per modality where there is one
+    part per modality. A parameter without gradient in a step is not touched by it at all.
+
+    Args:
+        problem: modalities, sizes, recipe and seed.
+        head: which head joins the modalities.
+        stream: sets the random streams of this network apart from those of another one of the
+            same method; equal streams and seeds give equal initial weights in every method.
+        probes: whether linear probes on the detached embeddings train along.
+        own_width: leave the encoders the width that they have by themselves; one modality only.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        head: HeadName,
+        *,
+        stream: str = "",
+        probes: bool = True,
+        own_width: bool = False,
+    ) -> None:
+        super().__init__()
+        self.names = tuple(problem.modalities)
+        self.seed, self.stream = problem.seed, stream
+        self.decay_factor = problem.recipe.decay_factor
+        self.encoders = ByModality(
+            {
+                name: build_encoder(
+                    name,
+                    modality,
+                    problem.shapes[name],
+                    None if own_width else problem.embedding,
+                    vocabulary=problem.vocabulary,
+                    seed=problem.seed,
+                    stream=stream,
+                )
+                for name, modality in problem.modalities.items()
+            }
+        )
+        width = self.encoder(self.names[0]).width
+        with torch.random.fork_rng(devices=[]):
+            self.head: Head = HEADS[head](self.names, width, problem.classes)
+            self.probes = ByModality(
+                {name: nn.Linear(width, problem.classes) for name in self.names if probes}
+            )
+        initialise(self.head, problem.seed, stream, "head")
+        initialise(self.probes, problem.seed, stream, "probe")
+        self.steps = 0
+        recipe = problem.recipe
+        self.optimisers = {
+            f"encoder/{name}": SGD(encoder.parameters(), recipe)
+            for name, encoder in self.encoders.items()
+        }
+        self.optimisers["head"] = SGD(self.head.parameters(), recipe)
+        self.probe_optimisers = {
+            name: SGD(probe.parameters(), recipe) for name, probe in self.probes.items()
+        }
+
+    def encoder(self, name: str) -> Encoder:
+        """The encoder of modality ``name``."""
+        encoder = self.encoders[name]
+        assert isinstance(encoder, Encoder)
+        return encoder
+
+    # Forward
+
+    def forward(
+        self,
+        inputs: Mapping[str, Any],
+        names: Collection[str] | None = None,
+        without_gradient: Collection[str] = (),
+    ) -> Forward:
+        """Run the encoders of ``names``, and head and probes on what they give.
+
+        Args:
+            inputs: modality -> input of a batch.
+            names: modalities to run; all that ``inputs`` holds unless given.
+            without_gradient: run these too, but without a graph: in training their BatchNorm
+                statistics move and nothing else.
+        """
+        wanted = set(inputs if names is None else names) | set(without_gradient)
+        embeddings: dict[str, Tensor] = {}
+        for name in self.names:
+            if name in wanted:
+                with torch.set_grad_enabled(
+                    torch.is_grad_enabled() and name not in without_gradient
+                ):
+                    embeddings[name] = self._embed(name, inputs[name])
+        self.steps += int(self.training)
+        with self._full_precision(embeddings.values()):
+            logits = {name: self.head.logits(name, e) for name, e in embeddings.items()}
+            fused = self.head.fuse(logits) if logits else None
+            probes = {
+                name: self.probes[name](e.detach())
+                for name, e in embeddings.items()
+                if name in self.probes
+            }
+        return Forward(embeddings, logits, fused, probes)
+
+    def logits(self, name: str, embedding: Tensor) -> Tensor:
+        """z_m (B, C) of one modality with the head as it is now."""
+        with self._full_precision([embedding]):
+            return self.head.logits(name, embedding)
+
+    def _embed(self, name: str, inputs: Any) -> Tensor:
+        encoder = self.encoder(name)
+        with self._own_dropout(name) if self.training and encoder.drops_out else nullcontext():
+            embedding = encoder(inputs)
+        return embedding.to(next(self.head.parameters()).dtype)
+
+    @contextmanager
+    def _own_dropout(self, name: str) -> Iterator[None]:
+        """Dropout knows only the global generator: set it for one encoder and step, then back."""
+        device = next(self.parameters()).device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(stream_seed(self.seed, "dropout", self.stream, name, self.steps))
+            yield
+
+    @staticmethod
+    def _full_precision(embeddings: Iterable[Tensor]) -> AbstractContextManager[Any]:
+        """Classifiers are small, so they never run in the half precision of autocast.
+
+        Besides, autocast keeps the weights it has converted; a head that is updated between two
+        modalities of one batch would be used in its old state.
+        """
+        for embedding in embeddings:
+            return torch.autocast(embedding.device.type, enabled=False)
+        return nullcontext()
+
+    # Training
+
+    def backward(self, loss: Tensor) -> None:
+        """New gradients of encoders and head; None for those that ``loss`` does not reach."""
+        for optimiser in self.optimisers.values():
+            optimiser.zero_grad()
+        loss.backward()
+
+    def step(self) -> None:
+        """Update encoders and head where there is a gradient."""
+        for optimiser in self.optimisers.values():
+            optimiser.step()
+
+    def update(self, loss: Tensor) -> None:
+        """Backward pass and step of encoders and head."""
+        self.backward(loss)
+        self.step()
+
+    def update_probes(self, forward: Forward, labels: Tensor) -> None:
+        """One step of the probes of the modalities that were run."""
+        losses = [cross_entropy(logits, labels) for logits in forward.probes.values()]
+        if not losses:
+            return
+        for name in forward.probes:
+            self.probe_optimisers[name].zero_grad()
+        torch.stack(losses).sum().backward()
+        for name in forward.probes:
+            self.probe_optimisers[name].step()
+
+    def decay(self) -> None:
+        """Multiply every learning rate by the recipe's factor."""
+        for optimiser in self._all_optimisers().values():
+            optimiser.learning_rate *= self.decay_factor
+
+    # State
+
+    def training_state(self) -> dict[str, Any]:
+        """Weights, optimisers and step counter."""
+        return {
+            "weights": self.state_dict(),
+            "optimisers": {k: o.state_dict() for k, o in self._all_optimisers().items()},
+            "steps": self.steps,
+        }
+
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
+        """Continue where ``training_state`` was taken."""
+        # Not load_state_dict, which takes a dot in the name of a modality for a level of modules.
+        with torch.no_grad():
+            for name, value in self.state_dict().items():
+                value.copy_(state["weights"][name])
+        for name, optimiser in self._all_optimisers().items():
+            optimiser.load_state_dict(state["optimisers"][name])
+        self.steps = state["steps"]
+
+    def _all_optimisers(self) -> dict[str, SGD]:
+        return self.optimisers | {f"probe/{n}": o for n, o in self.probe_optimisers.items()}

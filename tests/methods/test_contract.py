@@ -1,0 +1,465 @@
+"""What every method promises, checked for each one by being a file of ``amst.methods``.
+
+The method of docs/add-a-method.md is checked along with them.
+"""
+
+import copy
+import io
+import math
+import re
+import sys
+from collections.abc import Callable, Iterator
+from importlib.util import module_from_spec, spec_from_file_location
+from itertools import chain, combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from amst import methods
+from amst.config.run import Kind, Recipe
+from amst.loading.batch import Batch, TextTokens
+from amst.methods.base import Method, Problem
+
+PAGE = Path(__file__).parents[2] / "docs" / "add-a-method.md"
+FROM_PAGE = "the page's example"
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+# Variants whose code differs from the defaults'. A method that is not named is run with defaults.
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "amst_alternating": [{}, {"skip": {"sound": 2}, "skipped_encoder": "forward"}],
+    "amst_full": [
+        {},
+        {"skip": {"sound": 2}, "skipped_encoder": "forward", "second_branch": "released"},
+    ],
+    "amst_joint": [{}, {"skip": {"sound": 2}, "skipped_encoder": "forward"}],
+    "mla": [
+        {},
+        {"fusion": "equal", "entropy_of": "embeddings", "head_projection": True},
+        {"fusion": "weights", "weights": "of each"},
+    ],
+    "mslr": [{}, {"rates": "dynamic", "history": 1}],
+    "naive": [{}, {"head": "concat"}],
+    "ogm_ge": [{}, {"noise": False, "modulate": "all"}],
+    "pmr": [{}, {"entropy": True, "prototypes_from": "validation", "factor": 1.0}],
+    "unimodal": [{"modality": "sound"}, {"modality": "sound", "form": "released"}],
+}
+CASES = [
+    pytest.param(name, settings, id=f"{name}-{index}")
+    for name in [*methods.names(), FROM_PAGE]
+    for index, settings in enumerate(VARIANTS.get(name, [{}]))
+]
+# Names of modalities are free, whatever attributes a module may have.
+KINDS: dict[str, Kind] = {"sound": "audio", "keys": "visual", "a.b": "text", "zoom": "visual"}
+SIZES = [1, 2, 3, 4]
+
+each_case = pytest.mark.parametrize(("name", "settings"), CASES)
+each_size = pytest.mark.parametrize("size", SIZES)
+
+
+@pytest.fixture
+def case(
+    name: str, settings: dict[str, Any], tmp_path: Path, problem_of: Callable[..., Problem]
+) -> Callable[..., Method[Any]]:
+    """Function (size, seed) -> the case's method for the first ``size`` modalities."""
+    made = _from_page(tmp_path) if name == FROM_PAGE else methods.load(name)
+
+    def make(size: int = 3, **changes: Any) -> Method[Any]:
+        problem = problem_of(dict(list(KINDS.items())[:size]), **changes)
+        given = dict(settings)
+        if "weights" in given:
+            given["weights"] = {name: 1.0 + i for i, name in enumerate(problem.modalities)}
+        method = made(made.Settings.model_validate(given), problem)
+        method.to("cpu")
+        return method
+
+    return make
+
+
+def _from_page(folder: Path) -> type[Method[Any]]:
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    path = folder / "from_page.py"
+    path.write_text(code)
+    spec = spec_from_file_location("from_page", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules["from_page"] = module
+    spec.loader.exec_module(module)
+    (found,) = [
+        v
+        for v in vars(module).values()
+        if isinstance(v, type) and issubclass(v, Method) and v.__module__ == "from_page"
+    ]
+    return found
+
+
+@pytest.fixture
+def run_epoch(
+    batch_of: Callable[..., Batch], epoch_of: Callable[..., Any]
+) -> Callable[..., list[Tensor]]:
+    """Function (method, epoch, start, stop) -> losses of that part of an epoch of 3 batches."""
+
+    def run(method: Method[Any], epoch: int, start: int = 0, stop: int = 3) -> list[Tensor]:
+        batches = [batch_of(method.problem, size=6, seed=10 * epoch + i) for i in range(3)]
+        if start == 0:
+            method.begin_epoch(epoch, epoch_of(batches, batches[:1]))
+        method.train()
+        losses = [method.train_step(batch, epoch).loss for batch in batches[start:stop]]
+        if stop == 3:
+            method.end_epoch()
+            method.eval()
+            with torch.no_grad():
+                predictions = method.predict(batches[0])
+            accuracy = {k: _accuracy(v, batches[0].labels) for k, v in predictions.items()}
+            method.end_validation(accuracy)
+        return losses
+
+    return run
+
+
+def _accuracy(logits: Tensor, labels: Tensor) -> float:
+    return (logits.argmax(dim=1) == labels).double().mean().item()
+
+
+@each_case
+@each_size
+def test_predicts_logits_per_sample_and_class(
+    case: Callable[..., Method[Any]], size: int, batch_of: Callable[..., Batch]
+) -> None:
+    method = case(size)
+    batch = batch_of(method.problem, size=5)
+    method.train()
+    step = method.train_step(batch, 0)
+    method.eval()
+    with torch.no_grad():
+        predictions = method.predict(batch)
+    assert method.main_prediction in method.fused_predictions
+    assert set(method.fused_predictions) <= set(predictions)
+    assert {f"modality/{m}" for m in method.modalities} <= set(predictions)
+    assert set(step.logits) <= set(predictions)
+    assert step.loss.dim() == 0
+    for logits in (*predictions.values(), *step.logits.values()):
+        assert logits.shape == (5, 3)
+        assert logits.isfinite().all()
+        assert not logits.requires_grad
+    assert not step.loss.requires_grad
+
+
+@each_case
+@each_size
+def test_trains_every_part_that_is_not_frozen(
+    case: Callable[..., Method[Any]], size: int, run_epoch: Callable[..., list[Tensor]]
+) -> None:
+    method = case(size)
+    before = {name: value.clone() for name, value in method.weights().items()}
+    run_epoch(method, epoch=0)
+    trained = {
+        f"{branch}.{name}" if branch else name: parameter.requires_grad
+        for branch, network in method.networks.items()
+        for name, parameter in network.named_parameters()
+    }
+    changed = {name for name, value in method.weights().items() if not value.equal(before[name])}
+    assert {name for name in trained if name in changed} == {n for n, yes in trained.items() if yes}
+
+
+@each_case
+def test_loses_less_after_some_epochs(
+    case: Callable[..., Method[Any]], run_epoch: Callable[..., list[Tensor]]
+) -> None:
+    method = case()
+    first = sum(loss.item() for loss in run_epoch(method, epoch=0))
+    for _ in range(4):
+        # The batches of epoch 0 again.
+        last = sum(loss.item() for loss in run_epoch(method, epoch=0))
+    assert last < first
+
+
+@each_case
+@pytest.mark.parametrize("decay_every", [1, 2])
+def test_every_part_follows_the_step_schedule(
+    case: Callable[..., Method[Any]], decay_every: int, run_epoch: Callable[..., list[Tensor]]
+) -> None:
+    recipe = Recipe(learning_rate=0.05, decay_every=decay_every, decay_factor=0.5)
+    method, constant = case(recipe=recipe), case(recipe=Recipe(learning_rate=0.05))
+    for epoch in range(3):
+        run_epoch(method, epoch)
+        constant.end_epoch()
+    # The adaptive rule of MSLR comes on top of the schedule, so leave it out.
+    if getattr(method.settings, "rates", "fixed") == "fixed":
+        factor = 0.5 ** (3 // decay_every)
+        expected = [rate * factor for rate in _rates(constant)]
+        assert _rates(method) == pytest.approx(expected)
+
+
+def _rates(method: Method[Any]) -> list[float]:
+    return [
+        sgd.learning_rate
+        for network in method.networks.values()
+        for sgd in (*network.optimisers.values(), *network.probe_optimisers.values())
+    ]
+
+
+@each_case
+def test_is_deterministic_and_leaves_the_global_generator_alone(
+    case: Callable[..., Method[Any]], run_epoch: Callable[..., list[Tensor]]
+) -> None:
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    one = case()
+    run_epoch(one, epoch=0)
+    assert torch.get_rng_state().equal(state)
+    torch.manual_seed(2)
+    other = case()
+    run_epoch(other, epoch=0)
+    _assert_equal(one.state_dict(), other.state_dict())
+
+
+@each_case
+def test_another_seed_gives_another_model(case: Callable[..., Method[Any]]) -> None:
+    one, other = case(seed=1).weights(), case(seed=2).weights()
+    drawn = [name for name, value in one.items() if value.dim() > 1]
+    assert drawn
+    assert not any(one[name].equal(other[name]) for name in drawn)
+
+
+@each_case
+@each_size
+def test_continues_from_a_checkpoint_within_an_epoch(
+    case: Callable[..., Method[Any]], size: int, run_epoch: Callable[..., list[Tensor]]
+) -> None:
+    method = case(size)
+    run_epoch(method, epoch=0)
+    run_epoch(method, epoch=1, stop=2)
+    file = io.BytesIO()
+    torch.save(method.state_dict(), file)
+    run_epoch(method, epoch=1, start=2)
+    run_epoch(method, epoch=2)
+
+    resumed = case(size)
+    run_epoch(resumed, epoch=5)  # of whose state nothing may remain
+    file.seek(0)
+    resumed.load_state_dict(torch.load(file, weights_only=True))
+    run_epoch(resumed, epoch=1, start=2)
+    run_epoch(resumed, epoch=2)
+    _assert_equal(method.state_dict(), resumed.state_dict())
+
+
+@each_case
+def test_weights_alone_give_the_same_predictions(
+    case: Callable[..., Method[Any]],
+    run_epoch: Callable[..., list[Tensor]],
+    batch_of: Callable[..., Batch],
+) -> None:
+    method, fresh = case(), case()
+    run_epoch(method, epoch=0)
+    contiguous = {name: value.contiguous() for name, value in method.weights().items()}
+    fresh.load_weights(safetensors.torch.load(safetensors.torch.save(contiguous)))
+    batch = batch_of(method.problem)
+    for one in (method, fresh):
+        one.eval()
+    with torch.no_grad():
+        _assert_equal(method.predict(batch), fresh.predict(batch))
+
+
+@each_case
+@each_size
+def test_predicts_from_every_subset_of_modalities(
+    case: Callable[..., Method[Any]], size: int, batch_of: Callable[..., Batch]
+) -> None:
+    method = case(size)
+    method.eval()
+    batch = batch_of(method.problem)
+    for subset in _subsets(method.modalities):
+        with torch.no_grad():
+            predictions = method.predict(batch, modalities=subset)
+            without = Batch(batch.labels, {m: batch.inputs[m] for m in subset})
+            _assert_equal(predictions, method.predict(without))
+        assert set(method.fused_predictions) <= set(predictions)
+        for m in method.modalities:
+            assert (f"modality/{m}" in predictions) == (m in subset)
+        assert all(logits.isfinite().all() for logits in predictions.values())
+
+
+def _subsets(names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    return chain.from_iterable(combinations(names, n) for n in range(1, len(names) + 1))
+
+
+@each_case
+def test_refuses_to_predict_from_nothing(
+    case: Callable[..., Method[Any]], batch_of: Callable[..., Batch]
+) -> None:
+    method = case()
+    with pytest.raises(ValueError, match="no modality is present"):
+        method.predict(batch_of(method.problem), modalities=[])
+
+
+@each_case
+@pytest.mark.parametrize("labels", [[1, 1, 1, 1], [2]], ids=["one class", "one sample"])
+def test_takes_a_batch_of_one_class_or_one_sample(
+    case: Callable[..., Method[Any]],
+    labels: list[int],
+    batch_of: Callable[..., Batch],
+    epoch_of: Callable[..., Any],
+) -> None:
+    method = case()
+    batches = [batch_of(method.problem, labels=labels, seed=seed) for seed in range(2)]
+    for epoch in range(2):
+        method.begin_epoch(epoch, epoch_of(batches, batches))
+        method.train()
+        for batch in (*batches, batch_of(method.problem, labels=[0, 1, 2])):
+            assert method.train_step(batch, epoch).loss.isfinite()
+        method.end_epoch()
+    assert all(v.isfinite().all() for v in method.weights().values())
+
+
+@each_case
+def test_needs_only_the_active_modalities(
+    case: Callable[..., Method[Any]], batch_of: Callable[..., Batch], epoch_of: Callable[..., Any]
+) -> None:
+    method = case()
+    for epoch in range(3):
+        active = method.active_modalities(epoch)
+        assert active <= set(method.modalities)
+        batches = [batch_of(method.problem, seed=epoch, names=active)]
+        method.begin_epoch(epoch, epoch_of(batches, [batch_of(method.problem)]))
+        method.train()
+        assert method.train_step(batches[0], epoch).loss.isfinite()
+
+
+@each_case
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_step_never_waits_for_the_device(
+    case: Callable[..., Method[Any]],
+    device: str,
+    batch_of: Callable[..., Batch],
+    epoch_of: Callable[..., Any],
+) -> None:
+    method = case()
+    method.to(device)
+    batches = [_on(device, batch_of(method.problem, seed=seed)) for seed in range(3)]
+    for epoch in range(2):
+        method.begin_epoch(epoch, epoch_of(batches, batches[:1]))
+        method.train()
+        method.train_step(batches[0], epoch)
+        if device == "cuda":
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            with NoHostReads(), NoHostCopies():
+                for batch in batches:
+                    method.train_step(batch, epoch)
+        finally:
+            if device == "cuda":
+                torch.cuda.set_sync_debug_mode("default")
+
+
+def _on(device: str, batch: Batch) -> Batch:
+    inputs: dict[str, Tensor | TextTokens] = {
+        name: TextTokens(value.ids.to(device), value.mask.to(device))
+        if isinstance(value, TextTokens)
+        else value.to(device)
+        for name, value in batch.inputs.items()
+    }
+    return Batch(batch.labels.to(device), inputs)
+
+
+class NoHostReads(TorchDispatchMode):
+    """Fails where a number or a shape would have to be read from the device."""
+
+    FORBIDDEN = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "unique")
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        assert name not in self.FORBIDDEN, f"{name} waits for the device"
+        if name in ("index", "index_put_"):
+            masks = [i for i in args[1] if i is not None and i.dtype == torch.bool]
+            assert not masks, "an index by a mask waits for the device"
+        return func(*args, **(kwargs or {}))
+
+
+class NoHostCopies(TorchFunctionMode):
+    """Fails where a tensor is copied to or from the host, even if it is there already."""
+
+    FORBIDDEN = ("cpu", "numpy", "tolist", "item", "__array__", "tensor", "as_tensor", "new_tensor")
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        assert name not in self.FORBIDDEN, f"{name} copies between host and device"
+        targets = [str(a) for a in (*args[1:], *(kwargs or {}).values())]
+        assert name != "to" or "cpu" not in targets, "to('cpu') copies to the host"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda x: bool(x.sum() > 0),
+        lambda x: x.sum().item(),
+        lambda x: x[x > 0],
+        lambda x: x.cpu(),
+        lambda x: x.to("cpu"),
+        lambda x: x.tolist(),
+        lambda x: x.numpy(),
+        lambda x: x * torch.tensor(2.0),
+        lambda x: x.new_tensor([2.0]),
+    ],
+)
+def test_the_check_for_waiting_sees_what_waits(read: Callable[[Tensor], Any]) -> None:
+    with pytest.raises(AssertionError), NoHostReads(), NoHostCopies():
+        read(torch.ones(3))
+
+
+@each_case
+def test_half_precision_leaves_weights_in_full_precision(
+    case: Callable[..., Method[Any]], run_epoch: Callable[..., list[Tensor]]
+) -> None:
+    method = case()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = run_epoch(method, epoch=0) + run_epoch(method, epoch=1)
+    assert all(loss.isfinite() for loss in losses)
+    assert {v.dtype for v in method.weights().values()} <= {torch.float32, torch.int64}
+
+
+@each_case
+def test_encoders_start_alike_in_every_method_and_company(
+    name: str,
+    case: Callable[..., Method[Any]],
+    method_of: Callable[..., Method[Any]],
+    problem_of: Callable[..., Problem],
+) -> None:
+    alone = method_of("naive", problem_of({"sound": "audio"})).weights()
+    network = next(iter(case(4).networks.values()))
+    weights = network.state_dict()
+    shared = [key for key in alone if key.startswith("encoders.sound.layers")]
+    assert shared
+    assert all(alone[key].equal(weights[key]) for key in shared)
+
+
+@each_case
+def test_refuses_weights_of_another_model(case: Callable[..., Method[Any]]) -> None:
+    method = case()
+    weights = copy.copy(method.weights())
+    weights.pop(next(iter(weights)))
+    with pytest.raises(Exception, match="do not fit the method"):
+        method.load_weights(weights)
+
+
+def _assert_equal(one: Any, other: Any) -> None:
+    """Nested containers of numbers and tensors are equal to the last bit."""
+    if isinstance(one, Tensor):
+        assert one.equal(other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            _assert_equal(value, other[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for value, its in zip(one, other, strict=True):
+            _assert_equal(value, its)
+    else:
+        assert one == other or (one is None and other is None) or math.isclose(one, other)

@@ -1,0 +1,266 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import RobertaConfig, RobertaModel
+
+from amst.config.run import (
+    AudioFeatures,
+    Encoder,
+    Kind,
+    Modality,
+    ResNet18,
+    Roberta,
+    SmallCNN,
+    SmallTransformer,
+    TextFeatures,
+    VisualFeatures,
+)
+from amst.errors import AmstError
+from amst.loading.batch import TextTokens
+from amst.models.encoders import build_encoder
+
+SHAPES = {"audio": (1, 70, 33), "visual": (3, 2, 40, 40), "text": (6,)}
+FEATURES = {"audio": AudioFeatures(), "visual": VisualFeatures(), "text": TextFeatures()}
+
+
+def encoder_of(
+    kind: Kind, settings: Encoder, embedding: int | None = None, **options: Any
+) -> nn.Module:
+    modality = Modality(kind=kind, features=FEATURES[kind], encoder=settings)
+    given = {"vocabulary": 20, "seed": 0, "name": "m"} | options
+    return build_encoder(modality=modality, shape=SHAPES[kind], embedding=embedding, **given).eval()
+
+
+def tokens(lengths: list[int], seed: int = 0) -> TextTokens:
+    draw = torch.Generator().manual_seed(seed)
+    mask = torch.arange(6) < torch.tensor(lengths)[:, None]
+    ids = torch.randint(2, 20, mask.shape, generator=draw)
+    return TextTokens(ids.where(mask, 1), mask)
+
+
+PICTURES = [ResNet18(), SmallCNN(widths=(4, 8))]
+
+
+@pytest.mark.parametrize("settings", PICTURES, ids=["resnet18", "small_cnn"])
+@pytest.mark.parametrize("embedding", [512, 8, 20])
+@pytest.mark.parametrize("kind", ["audio", "visual"])
+@torch.no_grad()
+def test_sound_and_pictures_become_embeddings(
+    kind: Kind, embedding: int, settings: Encoder
+) -> None:
+    encoder = encoder_of(kind, settings, embedding)
+    assert encoder(torch.randn(3, *SHAPES[kind])).shape == (3, embedding)
+
+
+@pytest.mark.parametrize("settings", PICTURES, ids=["resnet18", "small_cnn"])
+@torch.no_grad()
+def test_a_film_is_the_mean_of_its_frames(settings: Encoder) -> None:
+    encoder = encoder_of("visual", settings, 20)
+    film = torch.randn(2, *SHAPES["visual"])
+    frames = torch.stack([encoder(film[:, :, t : t + 1]) for t in range(film.shape[2])])
+    torch.testing.assert_close(encoder(film), frames.mean(dim=0), atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_resnet18_is_that_of_torchvision_before_its_classifier() -> None:
+    from torchvision.models import resnet18
+
+    encoder = encoder_of("visual", ResNet18(), 512)
+    whole = resnet18()
+    whole.fc = nn.Identity()
+    state = {k.removeprefix("backbone."): v for k, v in encoder.state_dict().items()}
+    whole.load_state_dict(state)
+    pictures = torch.randn(2, 3, 40, 40)
+    expected = whole.eval()(pictures)
+    torch.testing.assert_close(encoder(pictures[:, :, None]), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("embedding", "extra"), [(512, set()), (768, {"projection.weight"})])
+def test_another_width_takes_a_1x1_convolution_without_bias(
+    embedding: int, extra: set[str]
+) -> None:
+    state = encoder_of("audio", ResNet18(), embedding).state_dict()
+    assert {name for name in state if not name.startswith("backbone.")} == extra
+    if extra:
+        assert state["projection.weight"].shape == (768, 512, 1, 1)
+
+
+def test_without_a_width_an_encoder_has_its_own() -> None:
+    assert encoder_of("audio", ResNet18()).width == 512
+    assert encoder_of("audio", SmallCNN(widths=(4, 8))).width == 8
+    assert encoder_of("text", SmallTransformer(width=12)).width == 12
+
+
+@torch.no_grad()
+def test_initial_weights_have_the_stated_spread() -> None:
+    encoder = encoder_of("visual", ResNet18(), 768)
+    state = encoder.state_dict()
+    convolution = state["backbone.layer4.1.conv2.weight"]  # fan-out 512 x 3 x 3
+    assert convolution.std().item() == pytest.approx((2 / (512 * 9)) ** 0.5, rel=0.01)
+    assert all((v == 1).all() for k, v in state.items() if k.endswith("bn1.weight"))
+    assert all((v == 0).all() for k, v in state.items() if k.endswith("bn1.bias"))
+
+
+def test_initial_weights_depend_on_seed_and_name_only() -> None:
+    settings = SmallCNN(widths=(4, 8))
+    torch.manual_seed(1)
+    one = encoder_of("audio", settings, 8).state_dict()
+    torch.manual_seed(2)
+    same = encoder_of("audio", settings, 8).state_dict()
+    other_name = encoder_of("audio", settings, 8, name="n").state_dict()
+    other_seed = encoder_of("audio", settings, 8, seed=1).state_dict()
+    # A part more leaves the others as they are.
+    wider = encoder_of("audio", settings, 9).state_dict()
+    for name, value in one.items():
+        assert same[name].equal(value)
+        assert wider[name].equal(value)
+        if value.dim() == 4:
+            assert not other_name[name].equal(value)
+            assert not other_seed[name].equal(value)
+
+
+def test_building_leaves_the_global_generator_alone() -> None:
+    state = torch.get_rng_state()
+    encoder_of("audio", ResNet18(), 768)
+    assert torch.get_rng_state().equal(state)
+
+
+@pytest.fixture
+def roberta(tmp_path: Path) -> Callable[..., Roberta]:
+    """Function (settings) -> RoBERTa with weights in a local folder."""
+    torch.manual_seed(0)
+    config = RobertaConfig(
+        vocab_size=20,
+        hidden_size=12,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=10,
+        type_vocab_size=1,
+    )
+    RobertaModel(config).save_pretrained(tmp_path / "weights")
+    return lambda **settings: Roberta(weights=str(tmp_path / "weights"), **settings)
+
+
+@torch.no_grad()
+def test_roberta_gives_the_last_state_of_the_first_token(roberta: Callable[..., Roberta]) -> None:
+    settings = roberta()
+    encoder, batch = encoder_of("text", settings, 12), tokens([6, 3, 1])
+    model = RobertaModel.from_pretrained(settings.weights).eval()
+    states = model(input_ids=batch.ids, attention_mask=batch.mask.long()).last_hidden_state
+    torch.testing.assert_close(encoder(batch), states[:, 0])
+
+
+@pytest.mark.parametrize("trainable_layers", [0, 1, 2, 3, 5])
+def test_only_the_last_layers_of_roberta_train(
+    roberta: Callable[..., Roberta], trainable_layers: int
+) -> None:
+    encoder = encoder_of("text", roberta(trainable_layers=trainable_layers))
+    trained = {n.split(".")[3] for n, p in encoder.named_parameters() if p.requires_grad}
+    assert trained == {str(layer) for layer in range(3)[-trainable_layers or 3 :]}
+    if trainable_layers:
+        encoder(tokens([6, 3])).sum().backward()
+        assert {n for n, p in encoder.named_parameters() if p.grad is not None} == {
+            n for n, p in encoder.named_parameters() if p.requires_grad
+        }
+
+
+@pytest.mark.parametrize("frozen_mode", ["train", "eval"])
+def test_frozen_layers_keep_their_dropout_as_set(
+    roberta: Callable[..., Roberta], frozen_mode: Any
+) -> None:
+    encoder = encoder_of("text", roberta(trainable_layers=1, frozen_mode=frozen_mode))
+    encoder.train()
+    assert encoder.model.encoder.layer[2].training
+    frozen = [encoder.model.embeddings, *encoder.model.encoder.layer[:2]]
+    assert all(part.training == (frozen_mode == "train") for part in frozen)
+    encoder.eval()
+    assert not any(part.training for part in encoder.modules())
+
+
+def test_frozen_layers_are_in_train_mode_by_default() -> None:
+    assert Roberta().frozen_mode == "train"
+
+
+def test_parts_that_a_checkpoint_lacks_are_the_same_in_every_run(tmp_path: Path) -> None:
+    config = RobertaConfig(
+        vocab_size=20, hidden_size=12, num_hidden_layers=1, num_attention_heads=2
+    )
+    RobertaModel(config, add_pooling_layer=False).save_pretrained(tmp_path)
+    poolers = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        encoder = encoder_of("text", Roberta(weights=str(tmp_path)))
+        poolers.append(encoder.model.pooler.dense.weight)
+    assert poolers[0].equal(poolers[1])
+
+
+def test_roberta_of_another_width_is_refused(roberta: Callable[..., Roberta]) -> None:
+    with pytest.raises(AmstError, match=r"length 12, but embedding is 8.*embedding: 12"):
+        encoder_of("text", roberta(), 8)
+
+
+def test_weights_that_are_not_here_are_named_without_a_look_at_the_network() -> None:
+    with pytest.raises(AmstError, match="'nobody/nothing' are not on this machine"):
+        encoder_of("text", Roberta(weights="nobody/nothing"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "fitting"),
+    [
+        ("text", ResNet18(), "roberta or small_transformer"),
+        ("audio", Roberta(), "resnet18 or small_cnn"),
+        ("visual", SmallTransformer(), "resnet18 or small_cnn"),
+    ],
+)
+def test_an_encoder_of_another_kind_is_refused(kind: Kind, settings: Encoder, fitting: str) -> None:
+    with pytest.raises(AmstError, match=fitting):
+        encoder_of(kind, settings, 8)
+
+
+def test_a_transformer_from_scratch_needs_a_vocabulary() -> None:
+    with pytest.raises(AmstError, match="needs the size of the vocabulary"):
+        encoder_of("text", SmallTransformer(), vocabulary=None)
+
+
+@pytest.mark.parametrize("width", [None, 7])
+@torch.no_grad()
+def test_padding_changes_no_embedding(width: int | None) -> None:
+    encoder, batch = encoder_of("text", SmallTransformer(heads=2, width=8), width), tokens([2, 4])
+    padded_otherwise = TextTokens(batch.ids.where(batch.mask, 5), batch.mask)
+    torch.testing.assert_close(encoder(batch), encoder(padded_otherwise))
+    alone = TextTokens(batch.ids[:1, :2], batch.mask[:1, :2])
+    torch.testing.assert_close(encoder(batch)[:1], encoder(alone))
+
+
+@torch.no_grad()
+def test_a_text_without_tokens_has_a_finite_embedding() -> None:
+    encoder = encoder_of("text", SmallTransformer(heads=2, width=8))
+    assert encoder(tokens([0, 3])).isfinite().all()
+
+
+def test_order_of_tokens_matters() -> None:
+    encoder = encoder_of("text", SmallTransformer(heads=2, width=8))
+    for parameter in encoder.position.parameters():
+        nn.init.normal_(parameter)
+    batch = tokens([6])
+    turned = TextTokens(batch.ids.flip(1), batch.mask)
+    assert not encoder(batch).allclose(encoder(turned))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_encoders_follow_the_default_type(dtype: torch.dtype, roberta: Any) -> None:
+    torch.set_default_dtype(dtype)
+    try:
+        outputs: list[Tensor] = [
+            encoder_of("audio", SmallCNN(widths=(4,)))(torch.randn(2, 1, 8, 8)),
+            encoder_of("text", SmallTransformer(heads=2, width=8))(tokens([2])),
+            encoder_of("text", roberta())(tokens([2])),
+        ]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {output.dtype for output in outputs} == {dtype}
