@@ -1,0 +1,164 @@
+"""The run record: one job's settings, provenance, results and cost as one small JSON file."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from amst.config.run import RunSettings
+from amst.errors import AmstError
+from amst.files import write_json
+
+FORMAT = 1
+Part = Literal["val", "test"]
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Metrics(_Row):
+    """Metrics of one named prediction on one part; fractions of 1, cross-entropy in nats.
+
+    Attributes:
+        accuracy: share of correct predictions.
+        macro_f1: F1 averaged over the classes present in the part.
+        mean_average_precision: one-vs-rest average precision, same average.
+        cross_entropy: mean negative log-likelihood of the label.
+        confidence_correct: mean confidence of correct predictions per class, then over classes.
+        calibration_error: expected calibration error with 15 equal bins.
+        per_class_accuracy: class name -> accuracy; classes absent from the part are left out.
+    """
+
+    accuracy: float
+    macro_f1: float
+    mean_average_precision: float
+    cross_entropy: float
+    confidence_correct: float
+    calibration_error: float
+    per_class_accuracy: dict[str, float]
+
+
+class Result(_Row):
+    """Metrics of one prediction at the epoch that one fused prediction's validation selected.
+
+    Attributes:
+        selected_by: the fused prediction whose validation accuracy chose the epoch.
+        best_epoch: that epoch, counted from 0.
+        prediction: name of the evaluated prediction ('fused', 'modality/audio', 'probe/audio').
+        part: 'val' or 'test'.
+    """
+
+    selected_by: str
+    best_epoch: int
+    prediction: str
+    part: Part
+    samples: int
+    metrics: Metrics
+
+
+class Cost(_Row):
+    """What the run cost over all its attempts; never part of a comparison of results."""
+
+    train_seconds: float
+    validate_seconds: float
+    load_seconds: float
+    peak_host_bytes: int
+    peak_device_bytes: int
+    attempts: int
+    forward_flops: dict[str, float] = Field(
+        description="modality -> floating-point operations of the whole training, forward"
+    )
+    backward_flops: dict[str, float]
+
+
+class Environment(_Row):
+    """Where and with what the run was made."""
+
+    suite_version: str
+    commit: str = Field(description="git commit of the checkout, '+changes' when it was edited")
+    code_digest: str
+    package_digest: str
+    container_digest: str = Field(description="SHA-256 of the image file; empty outside one")
+    python: str
+    packages: dict[str, str]
+    host: str
+    device: str
+    slurm_job: str = ""
+
+
+class RunRecord(_Row):
+    """``run.json`` of a finished run.
+
+    Attributes:
+        digest: of all that the numbers depend on: settings, code, packages, manifest and split.
+        main: the fused prediction that the main table shows and whose weights are kept.
+        subset_accuracy: '+'-joined modality names -> test accuracy of ``main`` from these alone.
+        shapley: modality -> its Shapley contribution to the test accuracy of ``main``.
+        adopted: reasons for which the run was declared valid under changed code.
+    """
+
+    format: int = FORMAT
+    run: str
+    settings: RunSettings
+    settings_hash: str
+    digest: str
+    classes: tuple[str, ...]
+    main: str
+    results: tuple[Result, ...]
+    subset_accuracy: dict[str, float]
+    shapley: dict[str, float]
+    parameters: int
+    cost: Cost
+    environment: Environment
+    started: str
+    finished: str
+    adopted: tuple[str, ...] = ()
+
+    def metrics(
+        self, prediction: str, part: Part = "test", selected_by: str | None = None
+    ) -> Metrics:
+        """Metrics of one prediction.
+
+        Args:
+            prediction: its name.
+            part: 'val' or 'test'.
+            selected_by: the selecting fused prediction; ``main`` when None.
+
+        Raises:
+            KeyError: the run has no such prediction.
+        """
+        chosen = selected_by or self.main
+        for row in self.results:
+            if (row.selected_by, row.prediction, row.part) == (chosen, prediction, part):
+                return row.metrics
+        raise KeyError(f"{self.run} has no prediction {prediction!r} on {part}")
+
+
+def write_record(path: Path, record: RunRecord) -> None:
+    """Write a record as JSON, by rename."""
+    write_json(path, record.model_dump(mode="json"))
+
+
+def read_record(path: Path | str) -> RunRecord:
+    """Read and check a record.
+
+    Raises:
+        AmstError: the file is no record, or one of another format version.
+    """
+    path = Path(path)
+    remedy = "Delete the run's folder and run it again"
+    try:
+        value: Any = json.loads(path.read_text(encoding="utf-8"))
+        found = value.get("format")
+    except (OSError, ValueError, AttributeError) as error:
+        raise AmstError(f"{path} is not a run record ({error})", remedy) from error
+    if found != FORMAT:
+        raise AmstError(f"{path} has record format {found}, this version reads {FORMAT}", remedy)
+    try:
+        return RunRecord.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise AmstError(f"{path}: {where}: {first['msg']}", remedy) from error

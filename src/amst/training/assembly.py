@@ -1,0 +1,183 @@
+"""Puts a run together from its settings and files: arithmetic, data, loader and method."""
+
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from torch.utils import deterministic
+
+from amst.config.run import Arithmetic, Features, MethodSettings, Modality, RunSettings
+from amst.datasets.splits import Part, Split, read_split
+from amst.errors import AmstError
+from amst.loading.dataset import FeatureStore, PartData, Residency
+from amst.loading.loader import Loader
+from amst.loading.residency import choose_residency
+from amst.methods import load
+from amst.methods.base import Method
+from amst.models.problem import Problem
+from amst.randomness import stream_seed
+from amst.training.execution import Execution
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """What training and evaluation of a run need.
+
+    Attributes:
+        settings: of the run.
+        store: the shards of its dataset.
+        split: its split.
+        modalities: those that the method uses, by name.
+        method: on the device, with its initial weights.
+        loader: makes batches of these modalities.
+        residency: where parts are kept.
+    """
+
+    settings: RunSettings
+    store: FeatureStore
+    split: Split
+    modalities: Mapping[str, Modality]
+    method: Method[Any]
+    loader: Loader
+    residency: Residency
+
+    @property
+    def device(self) -> torch.device:
+        """Where the run computes."""
+        return self.loader.device
+
+    def part(self, name: Part) -> PartData:
+        """Read a part into its residency."""
+        mapped = self.residency == "stream"
+        part = self.store.part(self.split, name, self.modalities, mapped)
+        if part.rejected:
+            print(
+                f"{self.settings.run_id}: {len(part.rejected)} of the samples of part {name} were "
+                "rejected at extraction and are left out",
+                file=sys.stderr,
+                flush=True,
+            )
+        return part.on(self.device) if self.residency == "device" else part
+
+    def train_labels(self) -> NDArray[np.int64]:
+        """Class indices of the training part, (n,); no features are read."""
+        return self.store.labels(self.split, "train")
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The run's precision: fp32, or bf16 where PyTorch finds it safe."""
+        half = self.settings.arithmetic.precision == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
+
+
+def assemble(settings: RunSettings, manifest: Path, split: Path, execution: Execution) -> Assembly:
+    """Set the arithmetic of this process and build what a run needs; reads no part yet.
+
+    Raises:
+        AmstError: a file is missing or damaged, or the settings do not fit the dataset.
+    """
+    device = choose_device(execution)
+    set_arithmetic(settings.arithmetic, settings.seed)
+    store = FeatureStore(manifest)
+    cut = read_split(split)
+    method = build_method(settings, len(store.manifest.classes), store.manifest.vocabulary)
+    method.to(device)
+    modalities = {name: settings.modalities[name] for name in method.modalities}
+    # The test part comes when training and validation are done with, and is smaller.
+    held = sum(len(cut.parts[name]) for name in ("train", "val"))
+    size = held * store.row_bytes(modalities)
+    return Assembly(
+        settings,
+        store,
+        cut,
+        modalities,
+        method,
+        Loader(modalities, settings.seed, settings.recipe.batch_size, device),
+        choose_residency(execution.residency, size, device),
+    )
+
+
+def choose_device(execution: Execution) -> torch.device:
+    """The device of the run.
+
+    Raises:
+        AmstError: a GPU is asked for and there is none.
+    """
+    if execution.device == "cuda" and not torch.cuda.is_available():
+        raise AmstError(
+            "execution.device is cuda and no GPU is to be seen",
+            "Ask the scheduler for one, or set execution.device to auto or cpu",
+        )
+    if execution.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda")
+
+
+def set_arithmetic(arithmetic: Arithmetic, seed: int) -> None:
+    """Make this process compute reproducibly, as fast as that allows."""
+    # Read by cuBLAS when its first handle is made; deterministic products need it.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # Pretrained weights come from local files; no library may ask a hub about them.
+    os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+    torch.set_num_threads(arithmetic.threads)
+    # As use_deterministic_algorithms does, which imports the compiler first: seconds for nothing.
+    torch.set_deterministic_debug_mode("warn")
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = arithmetic.tf32 != "off"
+    torch.backends.cuda.matmul.allow_tf32 = arithmetic.tf32 == "all"
+    torch.manual_seed(stream_seed(seed, "global"))
+
+
+def build_method(settings: RunSettings, classes: int, vocabulary: int | None) -> Method[Any]:
+    """The run's method with its initial weights, on the CPU.
+
+    Args:
+        settings: of the run.
+        classes: how many the dataset has.
+        vocabulary: number of token ids, for a text encoder that is trained from scratch.
+    """
+    kind = load(settings.method)
+    problem = Problem(
+        modalities=settings.modalities,
+        shapes={name: input_shape(value) for name, value in settings.modalities.items()},
+        vocabulary=vocabulary,
+        classes=classes,
+        embedding=settings.embedding,
+        recipe=settings.recipe,
+        seed=settings.seed,
+    )
+    return kind(_method_settings(kind, settings), problem)
+
+
+def _method_settings(kind: type[Method[Any]], settings: RunSettings) -> MethodSettings:
+    try:
+        return kind.Settings.model_validate(settings.method_settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"])
+        raise AmstError(
+            f"settings of method {settings.method!r}: {where}: {first['msg']}",
+            f"Mend the entry {settings.variant!r} under methods",
+        ) from error
+
+
+def input_shape(modality: Modality) -> tuple[int, ...]:
+    """Shape of one sample as the encoder gets it."""
+    features: Features = modality.features
+    match features.kind:
+        case "audio":
+            return (1, features.frames, features.mel_bins)
+        case "visual":
+            if modality.crop is None:
+                raise AmstError("a visual modality has no crop", "Set the side of its crop")
+            return (3, features.frames, modality.crop, modality.crop)
+        case "text":
+            return (features.tokens,)

@@ -1,0 +1,120 @@
+"""The attempts of a run: how many there were, and whether one ended in an error for good."""
+
+import json
+import platform
+import sys
+import traceback
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from amst.errors import AmstError
+from amst.files import write_json
+from amst.training.checkpoint import CheckpointFolder
+
+
+def now() -> str:
+    """The time, UTC, in seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def drop_unfinished(folder: Path, names: Iterable[str]) -> None:
+    """Remove what writers that were killed have left of ``names`` under temporary names."""
+    for name in names:
+        for path in folder.glob(f".{name}.*"):
+            path.unlink()
+
+
+class Attempt:
+    """One start of a run.
+
+    Args:
+        folder: the run's folder of checkpoints; ``failed.json`` lies in it.
+        run: the run's name.
+        digest: of all that the run's numbers depend on.
+        log: path of the log file.
+    """
+
+    def __init__(self, folder: Path, run: str, digest: str, log: str) -> None:
+        self._failed = folder / "failed.json"
+        self._run, self.digest, self._log = run, digest, log
+        self.checkpoints = CheckpointFolder(folder / digest)
+        self._count_file = folder / f"attempts-{digest}.json"
+        self.number = 0
+        self.started = now()
+        self._before: tuple[int, int] | None = None
+
+    def refuse_if_failed(self) -> None:
+        """Leave at once where an earlier attempt failed with the same settings, code and data.
+
+        Raises:
+            AmstError: says how to clear it.
+        """
+        failed = self._read(self._failed)
+        if failed and failed.get("digest") == self.digest:
+            raise AmstError(
+                f"{self._run} failed at {failed['time']} on {failed['host']}: {failed['error']}",
+                f"Mend the cause, then `amst retry {self._run}`",
+            )
+
+    def begin(self) -> None:
+        """Count this attempt; called when the run's lock is held."""
+        if self._failed.is_file():
+            print(
+                f"{self._run}: settings, code or data have changed since it failed; trying again",
+                file=sys.stderr,
+                flush=True,
+            )
+            self._failed.unlink()
+        drop_unfinished(self._failed.parent, (self._failed.name, self._count_file.name))
+        earlier = self._read(self._count_file) or {"number": 0, "started": self.started}
+        self.number, self.started = earlier["number"] + 1, earlier["started"]
+        write_json(self._count_file, {"number": self.number, "started": self.started})
+        self._before = self.checkpoints.progress()
+
+    def fail(self, error: BaseException) -> None:
+        """Note an error that ended the attempt, unless the run got further before it."""
+        if self.checkpoints.progress() != self._before:
+            return
+        with suppress(OSError):
+            write_json(
+                self._failed,
+                {
+                    "run": self._run,
+                    "digest": self.digest,
+                    "error": _line(error),
+                    "attempts": self.number,
+                    "host": platform.node(),
+                    "time": now(),
+                    "log": self._log,
+                },
+            )
+
+    def has_traces(self) -> bool:
+        """Whether something is left that a finished run does not need."""
+        return self.checkpoints.path.is_dir() or self._count_file.exists()
+
+    def end(self) -> None:
+        """The run is done: remove what was kept to continue it."""
+        self.checkpoints.remove()
+        self._count_file.unlink(missing_ok=True)
+        self._failed.unlink(missing_ok=True)
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return value if isinstance(value, dict) else None
+
+
+def _line(error: BaseException) -> str:
+    """An error in one line; where it was raised, unless the message speaks for itself."""
+    if isinstance(error, AmstError):
+        return str(error)
+    text = (str(error).strip() or "no message").splitlines()[0]
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {text}{place}"

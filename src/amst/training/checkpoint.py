@@ -1,0 +1,173 @@
+"""Working checkpoints of a run: all that has state, so that a killed run ends as if undisturbed.
+
+A folder holds the two newest states (``epoch-0003-batch-0012.pt``: so many batches of that epoch
+are done) and the weights of the epochs that are the best so far (``weights-0002.safetensors``),
+which are written once and not with every state. Its name carries the digest of all that the
+numbers depend on, so that a changed run never continues an old one.
+"""
+
+import re
+import sys
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from amst.errors import AmstError
+from amst.files import replacing, sha256_of
+
+FORMAT = 1
+_KEPT = 2
+_STATE = re.compile(r"epoch-(\d+)-batch-(\d+)\.pt")
+_WEIGHTS = re.compile(r"weights-(\d+)\.safetensors")
+
+
+class CheckpointFolder:
+    """The working checkpoints of one run.
+
+    Attributes:
+        path: the folder; made when something is saved.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        # State file -> epochs whose weights it refers to, of the states seen by this process.
+        self._refers: dict[Path, set[int]] = {}
+
+    def save(self, epoch: int, batch: int, state: Mapping[str, Any]) -> Path:
+        """Save a state after ``batch`` batches of ``epoch``, by rename; drop the oldest.
+
+        Args:
+            epoch: counted from 0.
+            batch: batches of it that are done.
+            state: plain containers and tensors; ``weights`` in it maps the epochs whose weights
+                it refers to, to what ``save_weights`` returned.
+        """
+        path = self.path / f"epoch-{epoch:04d}-batch-{batch:06d}.pt"
+        with replacing(path) as temporary:
+            torch.save({"format": FORMAT, **state}, temporary)
+        self._refers[path] = set(state["weights"])
+        for old in self._states()[:-_KEPT]:
+            old.unlink()
+        self._drop_weights()
+        return path
+
+    def save_weights(self, epoch: int, weights: Mapping[str, Tensor]) -> str:
+        """Keep the weights of an epoch, by rename.
+
+        Returns:
+            Hexadecimal SHA-256 of the file, for the state that refers to it.
+        """
+        path = self.weights_path(epoch)
+        with replacing(path) as temporary:
+            save_file({name: value.contiguous() for name, value in weights.items()}, temporary)
+        return sha256_of(path)
+
+    def weights_path(self, epoch: int) -> Path:
+        """Where the weights of a best epoch are."""
+        return self.path / f"weights-{epoch:04d}.safetensors"
+
+    def load(self) -> dict[str, Any] | None:
+        """The newest state that is whole; None when there is none.
+
+        A damaged one is named on standard error and removed.
+        """
+        if not self.path.is_dir():
+            return None
+        self._drop_unfinished()
+        for path in reversed(self._states()):
+            try:
+                state = self._read(path)
+                self._refers[path] = set(state["weights"])
+                return state
+            except Exception as error:  # whatever a damaged file makes the reader raise
+                print(
+                    f"checkpoint {path} is damaged ({_line(error)}); going back to the one before",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                path.unlink()
+        return None
+
+    def progress(self) -> tuple[int, int] | None:
+        """(epoch, batch) of the newest state; None when there is none."""
+        states = self._states()
+        return _position(states[-1]) if states else None
+
+    def remove(self) -> None:
+        """Remove the folder with all checkpoints."""
+        if self.path.is_dir():
+            for path in self.path.iterdir():
+                path.unlink()
+            self.path.rmdir()
+
+    def _states(self) -> list[Path]:
+        if not self.path.is_dir():
+            return []
+        found = [path for path in self.path.iterdir() if _STATE.fullmatch(path.name)]
+        return sorted(found, key=_position)
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        with zipfile.ZipFile(path) as archive:
+            # torch.load does not look at the checksums of the archive that it reads.
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"checksum of {damaged}")
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if state["format"] != FORMAT:
+            raise ValueError(f"format {state['format']}, this version reads {FORMAT}")
+        for epoch, digest in state["weights"].items():
+            if sha256_of(self.weights_path(epoch)) != digest:
+                raise ValueError(f"{self.weights_path(epoch).name} is not the file it refers to")
+        return state
+
+    def _drop_weights(self) -> None:
+        """Remove weights that no kept state refers to, once it is known what each refers to."""
+        kept = self._states()
+        if all(path in self._refers for path in kept):
+            wanted = set().union(*(self._refers[path] for path in kept))
+            for path in self._weights():
+                if _epoch(path) not in wanted:
+                    path.unlink()
+
+    def _weights(self) -> Iterable[Path]:
+        return [path for path in self.path.iterdir() if _WEIGHTS.fullmatch(path.name)]
+
+    def _drop_unfinished(self) -> None:
+        """Remove what a killed writer left under a temporary name."""
+        for path in self.path.glob(".*"):
+            path.unlink()
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Weights by name, in host memory.
+
+    Raises:
+        AmstError: the file is missing or no safetensors file.
+    """
+    try:
+        return load_file(path)
+    except Exception as error:
+        raise AmstError(
+            f"{path} holds no weights ({_line(error)})", "Give weights.safetensors of a run"
+        ) from error
+
+
+def _position(path: Path) -> tuple[int, int]:
+    found = _STATE.fullmatch(path.name)
+    assert found
+    return int(found[1]), int(found[2])
+
+
+def _epoch(path: Path) -> int:
+    found = _WEIGHTS.fullmatch(path.name)
+    assert found
+    return int(found[1])
+
+
+def _line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -1,0 +1,72 @@
+"""Where and with what a run is made."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from amst import __version__
+from amst.records import Environment
+from amst.training.execution import Execution
+
+_GIT_SECONDS = 10
+
+
+def environment_of(execution: Execution, device: torch.device) -> Environment:
+    """The environment of this process."""
+    return Environment(
+        suite_version=__version__,
+        commit=commit(),
+        code_digest=execution.code_digest,
+        package_digest=execution.package_digest,
+        container_digest=execution.container_digest,
+        python=platform.python_version(),
+        packages=_versions(execution.packages),
+        host=platform.node(),
+        device=device_name(device),
+        slurm_job=os.environ.get("SLURM_JOB_ID", ""),
+    )
+
+
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    found = {}
+    for name in sorted(packages):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str:
+    """Git commit of the checkout that holds this file, '+changes' when it was edited.
+
+    Empty where there is no checkout or no git.
+    """
+    try:
+        revision = _git("rev-parse", "HEAD")
+        changes = _git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return revision + ("+changes" if changes else "")
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=_GIT_SECONDS
+    )
+    return ended.stdout.strip()
+
+
+def device_name(device: torch.device) -> str:
+    """Model of the GPU or of the processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
+        models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()

@@ -1,0 +1,35 @@
+"""How and where a run is executed: nothing that its numbers depend on. Imports no torch."""
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
+
+from amst.config.run import Settings
+
+
+class Execution(Settings):
+    """What the caller knows about this attempt.
+
+    Attributes:
+        device: 'auto' takes the GPU if there is one.
+        residency: where features are kept; 'auto' decides by size.
+        deadline: seconds after which the run saves and leaves with code 75; 0 for none.
+        lock_wait: seconds to wait for another writer of the run's folder.
+        stale_after: seconds without a heartbeat after which a writer counts as dead.
+        code_digest: digest of the code that the run's numbers come from.
+        package_digest: digest of the installed packages.
+        container_digest: SHA-256 of the image file; empty outside one.
+        packages: names whose versions the record keeps.
+        log: path of the log file, shown where a run has failed.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    residency: Literal["auto", "device", "host", "stream"] = "auto"
+    deadline: NonNegativeInt = 0
+    lock_wait: NonNegativeFloat = 180
+    stale_after: PositiveFloat = Field(120, description="heartbeats come twelve times as often")
+    code_digest: str = ""
+    package_digest: str = ""
+    container_digest: str = ""
+    packages: tuple[str, ...] = ("numpy", "torch")
+    log: str = ""

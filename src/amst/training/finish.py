@@ -1,0 +1,180 @@
+"""The end of a run: what the selected epochs give, the test part included, and its folder."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amst.files import replacing
+from amst.loading.dataset import PartData
+from amst.records import Cost, Result, RunRecord, write_record
+from amst.training.assembly import Assembly
+from amst.training.attempts import Attempt, now
+from amst.training.checkpoint import load_weights
+from amst.training.environment import environment_of
+from amst.training.evaluate import Evaluation, evaluate_part
+from amst.training.execution import Execution
+from amst.training.lock import RunLock
+from amst.training.loop import Selected, TrainingLoop
+from amst.training.prediction import PartPredictions, part_arrays, predict_part, write_arrays
+from amst.training.signals import StopRequest
+
+FILES = ("weights.safetensors", "predictions.npz", "history.csv", "cost.csv", "run.json")
+"""What a finished run's folder holds besides ``tensorboard``, in the order of writing."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the weights of one fused prediction's best epoch give.
+
+    Attributes:
+        selected: the epoch and its validation accuracy.
+        val: predictions on the validation part.
+        test: predictions on the test part.
+    """
+
+    selected: Selected
+    val: PartPredictions
+    test: PartPredictions
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All results of a run.
+
+    Attributes:
+        chosen: fused prediction -> what its best epoch gives.
+        main: evaluation of the main prediction's best epoch on the test part.
+    """
+
+    chosen: Mapping[str, Chosen]
+    main: Evaluation
+
+    def results(self) -> tuple[Result, ...]:
+        """Metrics of every prediction on both parts, at every selected epoch."""
+        return tuple(
+            Result(
+                selected_by=name,
+                best_epoch=each.selected.epoch,
+                prediction=prediction,
+                part=part,
+                samples=len(predictions.labels),
+                metrics=metrics,
+            )
+            for name, each in sorted(self.chosen.items())
+            for part, predictions in (("val", each.val), ("test", each.test))
+            for prediction, metrics in predictions.metrics(self.main.classes).items()
+        )
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Content of ``predictions.npz``."""
+        main = self.chosen[self.main.main]
+        arrays: dict[str, NDArray[Any]] = {"classes": np.array(self.main.classes)}
+        arrays |= part_arrays("val", main.val) | part_arrays("test", main.test)
+        for name, each in sorted(self.chosen.items()):
+            if name != self.main.main:
+                arrays[f"val/selected/{name}"] = each.val.logits[name]
+                arrays[f"test/selected/{name}"] = each.test.logits[name]
+        for names, logits in self.main.subset_logits.items():
+            arrays[f"test/subset/{names}"] = logits
+        return arrays
+
+
+def finish(
+    assembly: Assembly,
+    loop: TrainingLoop,
+    out: Path,
+    execution: Execution,
+    attempt: Attempt,
+    lock: RunLock,
+    stop: StopRequest,
+) -> RunRecord:
+    """Evaluate the selected epochs and write the run's folder, ``run.json`` last.
+
+    Only here is the test part read. Nothing is saved in between: stopped, it is done again.
+
+    Args:
+        assembly: what the run was put together from.
+        loop: trained to its last epoch.
+        out: the run's folder.
+        execution: for the environment in the record.
+        attempt: has the checkpoints, which are removed at the very end.
+        lock: checked before the first file is written.
+        stop: looked at between the steps.
+    """
+    outcome = _evaluate_selected(assembly, loop, attempt, stop)
+    main = assembly.method.main_prediction
+    record = RunRecord(
+        run=assembly.settings.run_id,
+        settings=assembly.settings,
+        settings_hash=assembly.settings.hash,
+        digest=attempt.digest,
+        classes=assembly.store.manifest.classes,
+        main=main,
+        results=outcome.results(),
+        subset_accuracy=dict(outcome.main.subset_accuracy),
+        shapley=dict(outcome.main.shapley),
+        parameters=assembly.method.parameter_count(),
+        cost=_cost(assembly, loop, attempt),
+        environment=environment_of(execution, assembly.device),
+        started=attempt.started,
+        finished=now(),
+    )
+    stop.check()
+    lock.check()
+    weights = attempt.checkpoints.weights_path(loop.selected[main].epoch)
+    with replacing(out / "weights.safetensors") as temporary:
+        temporary.write_bytes(weights.read_bytes())
+    write_arrays(out / "predictions.npz", outcome.arrays())
+    loop.recorder.write_tables(out)
+    write_record(out / "run.json", record)
+    attempt.end()
+    return record
+
+
+def _evaluate_selected(
+    assembly: Assembly, loop: TrainingLoop, attempt: Attempt, stop: StopRequest
+) -> Outcome:
+    """Put the weights of each selected epoch in place and predict both parts with them."""
+    method, main = assembly.method, assembly.method.main_prediction
+    test = assembly.part("test")
+    predicted: dict[int, tuple[PartPredictions, PartPredictions]] = {}
+    evaluation: Evaluation | None = None
+    for epoch in sorted({each.epoch for each in loop.selected.values()}):
+        stop.check()
+        method.load_weights(load_weights(attempt.checkpoints.weights_path(epoch)))
+        on_val = _predict(assembly, loop.validation_part)
+        if epoch == loop.selected[main].epoch:
+            evaluation = evaluate_part(assembly, test)
+            predicted[epoch] = on_val, evaluation.predictions
+        else:
+            predicted[epoch] = on_val, _predict(assembly, test)
+    assert evaluation is not None
+    chosen = {
+        name: Chosen(selected, *predicted[selected.epoch])
+        for name, selected in loop.selected.items()
+    }
+    return Outcome(chosen, evaluation)
+
+
+def _predict(assembly: Assembly, part: PartData) -> PartPredictions:
+    return predict_part(assembly.method, assembly.loader, part, assembly.autocast())
+
+
+def _cost(assembly: Assembly, loop: TrainingLoop, attempt: Attempt) -> Cost:
+    rows = loop.recorder.costs
+    batch = next(assembly.loader.in_order(loop.validation_part))
+    forward, backward = loop.use.operations(assembly.method, batch)
+    return Cost(
+        train_seconds=sum(row.train_seconds for row in rows),
+        validate_seconds=sum(row.validate_seconds for row in rows),
+        load_seconds=sum(row.load_seconds for row in rows),
+        peak_host_bytes=max(row.peak_host_bytes for row in rows),
+        peak_device_bytes=max(row.peak_device_bytes for row in rows),
+        attempts=attempt.number,
+        forward_flops=forward,
+        backward_flops=backward,
+    )

@@ -1,0 +1,176 @@
+"""What a run writes down while it trains: history, cost and TensorBoard events.
+
+All of it comes from rows that live in the checkpoint, so a run that was killed has the same rows
+as one that was not, and events are written anew from them when a run continues.
+"""
+
+import csv
+import io
+import resource
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+from amst.files import write_text
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """One row of ``history.csv``: nothing in it depends on time or machine load.
+
+    Attributes:
+        epoch: counted from 0.
+        active: modalities that this epoch trained, sorted.
+        train_loss: mean over the samples of the loss that was trained on.
+        train_accuracy: prediction -> accuracy on the augmented training batches, before each
+            update; predictions of modalities that were not run are missing.
+        val_loss: prediction -> mean cross-entropy on the validation part.
+        val_accuracy: prediction -> accuracy on the validation part.
+    """
+
+    epoch: int
+    active: tuple[str, ...]
+    train_loss: float
+    train_accuracy: Mapping[str, float]
+    val_loss: Mapping[str, float]
+    val_accuracy: Mapping[str, float]
+
+    def cells(self, predictions: Sequence[str]) -> dict[str, Any]:
+        """Column -> value; None where there is none."""
+        named = {"epoch": self.epoch, "active": "+".join(self.active)}
+        named["train_loss"] = self.train_loss
+        for column in ("train_accuracy", "val_loss", "val_accuracy"):
+            for name in predictions:
+                named[f"{column}:{name}"] = getattr(self, column).get(name)
+        return named
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """One row of ``cost.csv``: seconds and bytes of one epoch.
+
+    Attributes:
+        train_seconds: training steps, without waiting for batches.
+        validate_seconds: validation, without waiting for batches.
+        load_seconds: waiting for batches of both.
+        peak_host_bytes: most memory that the process has held since it began.
+        peak_device_bytes: most device memory it has held; 0 on a CPU.
+        finished: seconds since 1970 at the end of the epoch.
+    """
+
+    epoch: int
+    train_seconds: float
+    validate_seconds: float
+    load_seconds: float
+    peak_host_bytes: int
+    peak_device_bytes: int
+    finished: float
+
+
+def peak_host_bytes() -> int:
+    """The most memory this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class Recorder:
+    """Rows of a run, and the files made of them.
+
+    Attributes:
+        history: one row per finished epoch.
+        costs: the same for what an epoch cost.
+    """
+
+    def __init__(self) -> None:
+        self.history: list[EpochRow] = []
+        self.costs: list[CostRow] = []
+
+    def state(self) -> dict[str, Any]:
+        """Rows as plain containers, for a checkpoint."""
+        return {
+            "history": [asdict(row) for row in self.history],
+            "costs": [asdict(row) for row in self.costs],
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """The recorder that gave this state."""
+        recorder = cls()
+        recorder.history = [
+            EpochRow(**{**row, "active": tuple(row["active"])}) for row in state["history"]
+        ]
+        recorder.costs = [CostRow(**row) for row in state["costs"]]
+        return recorder
+
+    def write_tables(self, folder: Path) -> None:
+        """Write ``history.csv`` and ``cost.csv``, each by rename."""
+        predictions = self._predictions()
+        rows = [row.cells(predictions) for row in self.history]
+        write_text(folder / "history.csv", _csv(rows))
+        columns = [field.name for field in fields(CostRow) if field.name != "finished"]
+        costs = [{name: getattr(row, name) for name in columns} for row in self.costs]
+        write_text(folder / "cost.csv", _csv(costs))
+
+    def _predictions(self) -> list[str]:
+        return sorted(self.history[0].val_accuracy) if self.history else []
+
+    def events(self, folder: Path) -> "Events":
+        """TensorBoard events of all rows so far, in a file of their own; rows can be added."""
+        events = Events(folder)
+        for row, cost in zip(self.history, self.costs, strict=True):
+            events.add(row, cost)
+        return events
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV, floats in their shortest exact form, None as an empty cell."""
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue()
+
+
+class Events:
+    """A TensorBoard event file of scalars, one step per epoch.
+
+    Written by TensorBoard's own record writer: ``torch.utils.tensorboard`` takes seconds to import
+    and names files by time, and a run that continues would then show its steps twice.
+
+    Args:
+        folder: its event files, those of earlier attempts, are replaced.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
+
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("events.out.tfevents.*"):
+            old.unlink()
+        self._file = (folder / "events.out.tfevents.0.amst").open("wb")
+        self._writer = RecordWriter(self._file)
+        self._write(0.0, 0, file_version="brain.Event:2")
+
+    def add(self, row: EpochRow, cost: CostRow) -> None:
+        """Add an epoch."""
+        from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+
+        scalars = row.cells(sorted(row.val_accuracy))
+        values = [
+            Summary.Value(tag=name.replace(":", "/"), simple_value=value)
+            for name, value in scalars.items()
+            if name not in ("epoch", "active") and value is not None
+        ]
+        self._write(cost.finished, row.epoch, summary=Summary(value=values))
+        self._writer.flush()
+
+    def _write(self, time: float, step: int, **content: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
+
+        event = Event(wall_time=time, step=step, **content)
+        self._writer.write(event.SerializeToString())
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._writer.close()

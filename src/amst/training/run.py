@@ -1,0 +1,129 @@
+"""One run from its settings to its folder: train, select, evaluate, write ``run.json`` last."""
+
+import hashlib
+import sys
+from contextlib import closing
+from pathlib import Path
+
+from amst.config.run import RunSettings
+from amst.errors import AmstError
+from amst.files import sha256_of
+from amst.records import RunRecord, read_record
+from amst.training.assembly import assemble
+from amst.training.attempts import Attempt, drop_unfinished
+from amst.training.execution import Execution
+from amst.training.finish import FILES, finish
+from amst.training.kept import take_back
+from amst.training.lock import RunLock
+from amst.training.loop import Surroundings, TrainingLoop
+from amst.training.progress import progress
+from amst.training.signals import SAVED, StopRequest, listening
+
+
+def train(
+    settings: RunSettings,
+    manifest: Path,
+    split: Path,
+    out: Path,
+    checkpoints: Path,
+    execution: Execution,
+) -> RunRecord:
+    """Train one run to its end, from wherever an earlier attempt left off.
+
+    Args:
+        settings: all that the run's numbers depend on.
+        manifest: the dataset's manifest.
+        split: the split file.
+        out: the run's folder; ``run.json`` appears in it last and means that the run is done.
+        checkpoints: the run's folder of working checkpoints, with its lock and ``failed.json``;
+            below it one folder per digest of settings, code, packages and data.
+        execution: where and how.
+
+    Returns:
+        The record, also of a run that was done before.
+
+    Raises:
+        AmstError: exit code 75: the state is saved, or another process writes this run; the same
+            command continues. Exit code 1: an error, or an earlier attempt has failed.
+    """
+    with listening() as stop:
+        stop.set_deadline(execution.deadline)
+        digest = working_digest(settings, manifest, split, execution)
+        attempt = Attempt(checkpoints, settings.run_id, digest, execution.log)
+        done = _finished(out, digest)
+        if done and not attempt.has_traces():
+            print(f"{settings.run_id}: nothing to do, it is done", file=sys.stderr, flush=True)
+            return done
+        attempt.refuse_if_failed()
+        stop.check()
+        with RunLock(
+            checkpoints / "lock", execution.lock_wait, execution.stale_after, stop
+        ) as lock:
+            take_back(checkpoints, out)
+            # Another process may have ended the run while this one waited for the lock.
+            done = _finished(out, digest)
+            if done:
+                attempt.end()
+                return done
+            attempt.refuse_if_failed()
+            attempt.begin()
+            drop_unfinished(out, FILES)
+            try:
+                return _attempt(settings, manifest, split, out, execution, attempt, lock, stop)
+            except Exception as error:
+                if not (isinstance(error, AmstError) and error.exit_code == SAVED):
+                    lock.check()  # an error may come from another writer that took over
+                    attempt.fail(error)
+                raise
+
+
+def working_digest(settings: RunSettings, manifest: Path, split: Path, execution: Execution) -> str:
+    """Digest of all that a run's numbers depend on: a changed run never continues an old one."""
+    parts = [settings.hash, execution.code_digest, execution.package_digest]
+    parts += [sha256_of(path) if path.is_file() else "" for path in (manifest, split)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _finished(out: Path, digest: str) -> RunRecord | None:
+    """The record of a run that is done with this digest."""
+    path = out / "run.json"
+    if not path.is_file():
+        return None
+    try:
+        record = read_record(path)
+    except AmstError:
+        return None
+    return record if record.digest == digest else None
+
+
+def _attempt(
+    settings: RunSettings,
+    manifest: Path,
+    split: Path,
+    out: Path,
+    execution: Execution,
+    attempt: Attempt,
+    lock: RunLock,
+    stop: StopRequest,
+) -> RunRecord:
+    record = out / "run.json"
+    if record.is_file():
+        print(f"{record} is of another version of this run; replacing it", file=sys.stderr)
+        record.unlink()
+    assembly = assemble(settings, manifest, split, execution)
+    state = attempt.checkpoints.load()
+    train_part, val = assembly.part("train"), assembly.part("val")
+    loop = TrainingLoop(
+        assembly.method, assembly.loader, train_part, val, assembly.autocast(), state
+    )
+    main = assembly.method.main_prediction
+    with (
+        closing(loop.recorder.events(out / "tensorboard")) as events,
+        progress(settings.run_id, settings.recipe.epochs, main) as shown,
+    ):
+        if state:
+            shown.say(f"continuing in epoch {loop.epoch + 1} after {loop.batch} batches")
+        for row in loop.recorder.history:
+            shown.note(row)
+        loop.run(Surroundings(attempt.checkpoints, lock, stop, shown, events))
+    return finish(assembly, loop, out, execution, attempt, lock, stop)

@@ -1,0 +1,102 @@
+"""Requests to stop: signals and the run's own deadline. Imports no torch, so it can listen early.
+
+A signal only leaves a note; the loop reads it between two batches, so the step in work is always
+finished and nothing is saved from within a handler.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from amst.errors import AmstError
+
+SAVED = 75
+"""Exit code of a run that has saved its state and wants to be started again (EX_TEMPFAIL)."""
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+class StoppedError(AmstError):
+    """The run was asked to stop: its state is saved, and the process leaves with code 75."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "The same command continues it", exit_code=SAVED)
+
+
+class StopRequest:
+    """What has been asked for so far.
+
+    Attributes:
+        reason: name of the first signal, 'deadline', or empty.
+    """
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self._started = time.monotonic()
+        self._deadline = 0.0
+        self._received: list[int] = []
+
+    def set_deadline(self, seconds: float) -> None:
+        """Ask for a stop after so many seconds since listening began; 0 for never."""
+        self._deadline = seconds
+
+    def receive(self, number: int, _frame: FrameType | None) -> None:
+        """Note a signal."""
+        self._received.append(number)
+        self.reason = self.reason or signal.Signals(number).name
+
+    def __bool__(self) -> bool:
+        if self._deadline and time.monotonic() - self._started > self._deadline:
+            self.reason = self.reason or "deadline"
+        return bool(self.reason)
+
+    def check(self) -> None:
+        """Leave, at a moment when there is nothing to save.
+
+        Raises:
+            StoppedError: a stop was asked for.
+        """
+        if self:
+            self.leave("stopped before training went on, nothing is lost")
+
+    def leave(self, message: str) -> None:
+        """Leave after the state is saved; under SLURM wait to be killed after SIGTERM.
+
+        A job that leaves by itself after SLURM's SIGTERM ends as failed and is not requeued; one
+        that stays until SIGKILL is. Another signal ends the wait.
+
+        Raises:
+            StoppedError: always.
+        """
+        if self.reason == "SIGTERM" and os.environ.get("SLURM_JOB_ID"):
+            print(f"{message}; SLURM asked, waiting to be killed", file=sys.stderr, flush=True)
+            while all(number == signal.SIGTERM for number in self._received):
+                time.sleep(0.2)
+        raise StoppedError(f"{message} ({self.reason})")
+
+
+_listening: StopRequest | None = None
+
+
+@contextmanager
+def listening() -> Iterator[StopRequest]:
+    """Take SIGTERM, SIGINT and SIGUSR1 as requests to stop while the block runs.
+
+    Blocks within the block share the outer one's request, so that the command line can listen
+    before the slow imports of training.
+    """
+    global _listening
+    if _listening is not None:
+        yield _listening
+        return
+    stop = _listening = StopRequest()
+    before = {number: signal.signal(number, stop.receive) for number in _SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _listening = None

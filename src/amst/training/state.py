@@ -1,0 +1,66 @@
+"""What is known of a run from its files: done, running, failed or missing. Imports no torch."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+StateName = Literal["done", "missing", "running", "failed"]
+STALE_AFTER = 120.0
+"""Seconds without a heartbeat after which a lock counts as left behind."""
+
+
+@dataclass(frozen=True)
+class State:
+    """State of one run.
+
+    Attributes:
+        name: 'running' while a process holds its lock; 'done' with a record; 'failed' after an
+            attempt that ended in an error without progress; else 'missing'.
+        error: of a failed run, in one line.
+        log: of a failed run, its log file.
+        saved: whether a checkpoint lets a missing run continue.
+    """
+
+    name: StateName
+    error: str = ""
+    log: str = ""
+    saved: bool = False
+
+
+def state_of(results: Path, run: str) -> State:
+    """State of ``run`` below the folder ``results``."""
+    if (results / "runs" / run / "run.json").is_file():
+        return State("done")
+    folder = results / "checkpoints" / run
+    if _alive(folder / "lock"):
+        return State("running")
+    try:
+        failed = json.loads((folder / "failed.json").read_text("utf-8"))
+        return State("failed", failed.get("error", ""), failed.get("log", ""))
+    except (OSError, ValueError):
+        return State("missing", saved=any(folder.glob("*/epoch-*.pt")))
+
+
+def _alive(lock: Path) -> bool:
+    """Whether a lock has a recent heartbeat."""
+    try:
+        return time.time() - lock.stat().st_mtime < STALE_AFTER
+    except FileNotFoundError:
+        return False
+
+
+def adopted_file(results: Path) -> Path:
+    """Where adoptions are kept.
+
+    Run -> digest of the code it was made with ('from'), and of the code under which it was
+    declared valid ('to').
+    """
+    return results / "adopted.json"
+
+
+def read_adopted(results: Path) -> dict[str, dict[str, str]]:
+    """The adoptions; none when there is no such file."""
+    path = adopted_file(results)
+    return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}

@@ -1,0 +1,61 @@
+import os
+import pickle
+
+import pytest
+import torch
+
+from amst.config.run import Arithmetic, Modality, SmallCNN, VisualFeatures
+from amst.errors import AmstError
+from amst.training.assembly import choose_device, input_shape, set_arithmetic
+from amst.training.execution import Execution
+
+
+def _after(arithmetic):
+    """What the arithmetic sets, seen in a process of its own."""
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        set_arithmetic(arithmetic, seed=0)
+        seen = {
+            "threads": torch.get_num_threads(),
+            "conv": torch.backends.cudnn.allow_tf32,
+            "products": torch.backends.cuda.matmul.allow_tf32,
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "offline": os.environ["HF_HUB_OFFLINE"],
+        }
+        os.write(writer, pickle.dumps(seen))
+        os._exit(0)
+    os.wait()
+    return pickle.loads(os.read(reader, 1 << 12))
+
+
+@pytest.mark.parametrize(
+    ("tf32", "conv", "products"),
+    [("off", False, False), ("conv", True, False), ("all", True, True)],
+)
+def test_arithmetic_is_as_the_settings_say_and_reproducible(tf32, conv, products):
+    assert _after(Arithmetic(tf32=tf32, threads=2)) == {
+        "threads": 2,
+        "conv": conv,
+        "products": products,
+        "deterministic": True,
+        "offline": "1",
+    }
+
+
+def test_the_number_of_threads_is_not_that_of_the_job(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert _after(Arithmetic())["threads"] == 1
+
+
+def test_a_gpu_that_is_asked_for_must_be_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(AmstError, match="no GPU is to be seen"):
+        choose_device(Execution(device="cuda"))
+    assert choose_device(Execution()).type == "cpu"
+
+
+def test_a_visual_modality_needs_a_crop():
+    visual = Modality(kind="visual", features=VisualFeatures(), encoder=SmallCNN())
+    with pytest.raises(AmstError, match="crop"):
+        input_shape(visual)
+    assert input_shape(visual.model_copy(update={"crop": 224})) == (3, 3, 224, 224)

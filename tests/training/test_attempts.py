@@ -1,0 +1,94 @@
+import json
+import platform
+import signal
+
+from amst.records import read_record
+from amst.training.signals import SAVED
+
+
+def test_an_error_without_progress_is_noted_and_later_attempts_leave_at_once(workplace):
+    place = workplace(method_settings={"head": "none such"})
+    place.execution = place.execution.model_copy(update={"log": "logs/x.log"})
+    assert place.start().wait() == 1
+    failed = json.loads(place.failed.read_text())
+    assert "head" in failed["error"]
+    assert failed["host"] == platform.node()
+    assert failed["attempts"] == 1
+    assert failed["log"] == "logs/x.log"
+    again = place.start()
+    assert again.wait() == 1
+    assert again.said.count("\n") == 1
+    assert "amst retry digits/random/naive/seed0" in again.said
+    assert not (place.checkpoints / "lock").exists()
+
+
+def test_an_error_that_is_no_users_mistake_is_noted_with_its_place(workplace):
+    def before():
+        from amst.methods.naive import Naive
+
+        def broken(self, batch, epoch):
+            raise RuntimeError("out of luck\nand more")
+
+        Naive.train_step = broken
+
+    place = workplace()
+    assert place.start(before).wait() == 1
+    error = json.loads(place.failed.read_text())["error"]
+    assert error.startswith("RuntimeError: out of luck (test_attempts.py:")
+
+
+def test_an_error_after_progress_may_be_tried_again(workplace, undisturbed):
+    def before():
+        from amst.methods.naive import Naive
+
+        train_step = Naive.train_step
+
+        def broken(self, batch, epoch):
+            if epoch == 1:
+                raise RuntimeError("a passing trouble")
+            return train_step(self, batch, epoch)
+
+        Naive.train_step = broken
+
+    place = workplace()
+    assert place.start(before).wait() == 1
+    assert not place.failed.exists()
+    assert place.start(before).wait() == 1
+    assert place.failed.exists()
+    place.failed.unlink()
+    place.finish()
+    assert place.results() == undisturbed(place.settings)
+
+
+def test_a_run_that_failed_is_tried_again_with_other_settings_or_code(workplace):
+    place = workplace(method_settings={"head": "none such"})
+    assert place.start().wait() == 1
+    place.settings = workplace().settings
+    assert "have changed since it failed" in place.finish().said
+    assert not place.failed.exists()
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_its_epoch_and_name(workplace):
+    place = workplace(recipe={"learning_rate": 1e30})
+    process = place.start()
+    assert process.wait() == 1
+    assert "loss is nan in epoch" in process.said or "loss is inf in epoch" in process.said
+    assert "Traceback" not in process.said
+
+
+def test_a_missing_manifest_is_named(workplace):
+    place = workplace()
+    place.digits = type(place.digits)(place.folder / "none.json", place.digits.split)
+    process = place.start()
+    assert process.wait() == 1
+    assert "none.json" in process.said
+    assert "Traceback" not in process.said
+
+
+def test_attempts_are_counted_and_forgotten_when_the_run_is_done(workplace, signal_in_step):
+    place = workplace()
+    assert place.start(signal_in_step("naive", 2, signal.SIGUSR1)).wait() == SAVED
+    assert place.start(signal_in_step("naive", 2, signal.SIGKILL)).wait() == -signal.SIGKILL
+    place.finish()
+    assert read_record(place.out / "run.json").cost.attempts == 3
+    assert list(place.checkpoints.iterdir()) == []

@@ -1,0 +1,126 @@
+import signal
+
+import pytest
+import torch
+
+from amst.errors import AmstError
+from amst.training.checkpoint import CheckpointFolder, load_weights
+from amst.training.signals import SAVED
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return CheckpointFolder(tmp_path / "digest")
+
+
+def _state(value, weights=()):
+    return {
+        "value": torch.full((3,), float(value)),
+        "weights": dict(weights),
+        "rows": [(("a", "b"), value)],
+    }
+
+
+def _spoil(path, offset=-200):
+    content = bytearray(path.read_bytes())
+    content[offset] ^= 0xFF
+    path.write_bytes(content)
+
+
+def test_the_newest_state_comes_back(folder):
+    assert folder.load() is None
+    folder.save(0, 2, _state(1))
+    folder.save(0, 10, _state(2))
+    found = folder.load()
+    assert found["value"].tolist() == [2, 2, 2]
+    assert found["rows"] == [(("a", "b"), 2)]
+    assert folder.progress() == (0, 10)
+
+
+def test_the_two_newest_states_are_kept(folder):
+    for epoch in range(4):
+        folder.save(epoch, 0, _state(epoch))
+    assert [path.name for path in sorted(folder.path.iterdir())] == [
+        "epoch-0002-batch-000000.pt",
+        "epoch-0003-batch-000000.pt",
+    ]
+
+
+@pytest.mark.parametrize("damage", ["bit", "cut", "empty", "format"])
+def test_a_damaged_state_is_named_and_the_one_before_is_used(folder, capsys, damage):
+    folder.save(0, 0, _state(1))
+    newest = folder.save(1, 0, _state(2))
+    if damage == "bit":
+        with_tensor = newest.read_bytes().index(torch.full((3,), 2.0).numpy().tobytes())
+        _spoil(newest, with_tensor)
+    elif damage == "format":
+        torch.save({**_state(2), "format": 99}, newest)
+    else:
+        newest.write_bytes(newest.read_bytes()[: 300 if damage == "cut" else 0])
+    assert folder.load()["value"].tolist() == [1, 1, 1]
+    assert f"{newest} is damaged" in capsys.readouterr().err
+    assert not newest.exists()
+
+
+def test_when_all_states_are_damaged_the_run_starts_anew(folder):
+    for epoch in range(2):
+        folder.save(epoch, 0, _state(epoch)).write_bytes(b"nonsense")
+    assert folder.load() is None
+    assert folder.progress() is None
+
+
+def test_a_state_whose_weights_are_damaged_is_no_state(folder, capsys):
+    weights = {"w": torch.arange(4.0)}
+    first = folder.save_weights(0, weights)
+    folder.save(1, 0, _state(1, {0: first}))
+    second = folder.save_weights(1, weights)
+    folder.save(2, 0, _state(2, {0: first, 1: second}))
+    _spoil(folder.weights_path(1), -1)
+    assert folder.load()["value"].tolist() == [1, 1, 1]
+    assert "weights-0001.safetensors is not the file" in capsys.readouterr().err
+
+
+def test_weights_stay_while_a_kept_state_refers_to_them(folder):
+    weights = {"w": torch.arange(4.0)}
+    digests = {}
+    for epoch, best in enumerate([0, 1, 1, 1]):
+        if epoch == best:
+            digests[epoch] = folder.save_weights(epoch, weights)
+        folder.save(epoch + 1, 0, _state(epoch, {best: digests[best]}))
+        kept = {path.name for path in folder.path.glob("weights-*")}
+        assert f"weights-{best:04d}.safetensors" in kept
+    assert kept == {"weights-0001.safetensors"}
+
+
+def test_weights_come_back_exactly(folder):
+    weights = {"b.w": torch.randn(3, 2).t(), "a": torch.tensor(7)}
+    folder.save_weights(3, weights)
+    found = load_weights(folder.weights_path(3))
+    assert all(torch.equal(found[name], value) for name, value in weights.items())
+
+
+def test_what_is_no_weights_file_is_refused(tmp_path):
+    (tmp_path / "weights.safetensors").write_bytes(b"no")
+    with pytest.raises(AmstError, match="holds no weights"):
+        load_weights(tmp_path / "weights.safetensors")
+
+
+def test_a_run_goes_on_from_the_state_before_a_damaged_one(workplace, undisturbed, signal_in_step):
+    place = workplace()
+    assert place.start(signal_in_step("naive", 20, signal.SIGUSR1)).wait() == SAVED
+    older, newest = place.states()
+    newest.write_bytes(newest.read_bytes()[:-100])
+    finished = place.finish()
+    assert f"{newest} is damaged" in finished.said
+    assert "continuing in epoch 3 after 0 batches" in finished.said
+    assert not older.exists()
+    assert place.results() == undisturbed(place.settings)
+
+
+def test_a_run_whose_states_are_all_damaged_starts_anew(workplace, undisturbed, signal_in_step):
+    place = workplace()
+    assert place.start(signal_in_step("naive", 20, signal.SIGUSR1)).wait() == SAVED
+    for path in place.states():
+        path.write_bytes(b"nonsense")
+    assert "continuing" not in place.finish().said
+    assert place.results() == undisturbed(place.settings)

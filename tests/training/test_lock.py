@@ -1,0 +1,192 @@
+import json
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from amst.errors import AmstError
+from amst.training.lock import RunLock, Writer
+from amst.training.signals import SAVED, StoppedError, StopRequest
+
+
+def _lock(path, wait=0.0, stale_after=30.0, stop=None):
+    return RunLock(path, wait, stale_after, StopRequest() if stop is None else stop)
+
+
+def _left_behind(path, **changes):
+    """A lock as another process would have left it."""
+    me = Writer.this()
+    writer = {**me.__dict__, "token": "theirs", "host": "elsewhere", **changes}
+    path.write_text(json.dumps(writer))
+
+
+def test_the_lock_is_there_while_it_is_held_and_gone_afterwards(tmp_path):
+    path = tmp_path / "deep" / "lock"
+    with _lock(path):
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_second_writer_waits_its_time_and_leaves_to_try_again(tmp_path, capsys):
+    path = tmp_path / "lock"
+    with _lock(path):
+        began = time.monotonic()
+        with pytest.raises(AmstError, match="another process writes this run") as error:
+            _lock(path, wait=0.5).__enter__()
+        assert error.value.exit_code == SAVED
+        assert 0.5 <= time.monotonic() - began < 5
+        assert path.exists()
+    assert "is held by" in capsys.readouterr().err
+
+
+def test_a_writer_that_waits_goes_on_when_the_other_has_left(tmp_path):
+    path = tmp_path / "lock"
+    first = _lock(path).__enter__()
+    threading.Timer(0.3, first.release).start()
+    with _lock(path, wait=20) as second:
+        second.check()
+
+
+def test_waiting_ends_when_a_stop_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    stop = StopRequest()
+    with _lock(tmp_path / "lock"):
+        threading.Timer(0.3, stop.receive, (signal.SIGTERM, None)).start()
+        with pytest.raises(StoppedError):
+            _lock(tmp_path / "lock", wait=60, stop=stop).__enter__()
+
+
+def test_a_dead_process_of_this_host_is_followed_at_once(tmp_path, capsys):
+    dead = os.fork()
+    if dead == 0:
+        os._exit(0)
+    os.waitpid(dead, 0)
+    path = tmp_path / "lock"
+    _left_behind(path, host=Writer.this().host, pid=dead)
+    with _lock(path):
+        pass
+    assert "taking over" in capsys.readouterr().err
+
+
+def test_another_process_with_the_same_number_is_not_the_writer(tmp_path):
+    path = tmp_path / "lock"
+    _left_behind(path, host=Writer.this().host, pid_start="1")
+    with _lock(path):
+        pass
+
+
+def test_an_earlier_life_of_the_same_slurm_job_is_followed_at_once(tmp_path, monkeypatch):
+    path = tmp_path / "lock"
+    _left_behind(path, job="17", restarts=0)
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    with _lock(path):
+        pass
+
+
+def test_a_writer_elsewhere_is_believed_while_its_heart_beats(tmp_path):
+    path = tmp_path / "lock"
+    _left_behind(path)
+    with pytest.raises(AmstError, match="elsewhere"):
+        _lock(path, wait=0.3).__enter__()
+
+
+def test_a_writer_elsewhere_is_followed_when_its_heart_has_stopped(tmp_path):
+    path = tmp_path / "lock"
+    _left_behind(path)
+    os.utime(path, (time.time() - 60, time.time() - 60))
+    with _lock(path, stale_after=30):
+        pass
+
+
+def test_a_lock_that_was_never_finished_is_followed_when_it_is_old(tmp_path):
+    path = tmp_path / "lock"
+    path.write_text("")
+    with pytest.raises(AmstError):
+        _lock(path, wait=0.3).__enter__()
+    os.utime(path, (time.time() - 60, time.time() - 60))
+    with _lock(path, stale_after=30):
+        pass
+
+
+def test_the_heart_beats_while_the_lock_is_held(tmp_path):
+    path = tmp_path / "lock"
+    with _lock(path, stale_after=0.6):
+        os.utime(path, (0, 0))
+        time.sleep(0.4)
+        assert path.stat().st_mtime > time.time() - 5
+
+
+def test_a_lost_lock_is_noticed_and_left_to_its_new_holder(tmp_path):
+    path = tmp_path / "lock"
+    lock = _lock(path).__enter__()
+    _left_behind(path)
+    with pytest.raises(AmstError, match="was lost to elsewhere") as error:
+        lock.check()
+    assert error.value.exit_code == SAVED
+    lock.release()
+    assert json.loads(path.read_text())["token"] == "theirs"
+
+
+def test_of_many_that_follow_a_dead_writer_one_gets_the_lock(tmp_path):
+    path = tmp_path / "lock"
+    _left_behind(path)
+    os.utime(path, (1, 1))
+    holders, together = [], threading.Barrier(8)
+
+    def follow():
+        together.wait()
+        try:
+            lock = _lock(path, wait=1).__enter__()
+        except AmstError:
+            return
+        holders.append(lock)
+
+    threads = [threading.Thread(target=follow) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len([lock for lock in holders if lock._is_mine()]) == 1
+    for lock in holders:
+        lock.release()
+
+
+def test_of_two_attempts_at_one_run_the_second_finds_it_done(workplace, undisturbed):
+    place = workplace()
+    first, second = place.start(), place.start()
+    assert (first.wait(), second.wait()) == (0, 0), first.said + second.said
+    assert sorted("is held by" in each.said for each in (first, second)) == [False, True]
+    assert place.results() == undisturbed(place.settings)
+
+
+def test_an_attempt_leaves_to_try_again_where_another_one_trains_for_long(workplace):
+    place = workplace(recipe={"epochs": 500})
+    first = place.start()
+    first.wait_for("epoch 1/500")
+    place.execution = place.execution.model_copy(update={"lock_wait": 0.5})
+    second = place.start()
+    assert second.wait() == SAVED
+    assert not place.failed.exists()
+    assert first.code() is None
+
+
+def test_a_writer_that_stood_still_too_long_leaves_the_run_to_the_other(workplace, undisturbed):
+    place = workplace(recipe={"epochs": 40})
+    place.execution = place.execution.model_copy(update={"stale_after": 0.5})
+    first = place.start()
+    first.wait_for("epoch 2/40")
+    first.send(signal.SIGSTOP)
+    # Elsewhere, since a process of this host is known to live.
+    lock = place.checkpoints / "lock"
+    lock.write_text(json.dumps({**json.loads(lock.read_text()), "host": "elsewhere"}))
+    second = place.start()
+    second.wait_for("taking over")
+    second.wait_for("continuing")
+    first.send(signal.SIGCONT)
+    assert first.wait() == SAVED, first.said
+    assert "was lost" in first.said
+    assert second.wait() == 0, second.said
+    assert place.results() == undisturbed(place.settings)

@@ -1,0 +1,78 @@
+import csv
+
+from amst.training.recorder import CostRow, EpochRow, Recorder, peak_host_bytes
+
+
+def _rows(epochs):
+    recorder = Recorder()
+    for epoch in range(epochs):
+        recorder.history.append(
+            EpochRow(
+                epoch=epoch,
+                active=("audio", "visual") if epoch else ("visual",),
+                train_loss=1 / 3 + epoch,
+                train_accuracy={"fused": 0.1},
+                val_loss={"fused": 0.2, "modality/audio": 0.7},
+                val_accuracy={"fused": 0.3, "modality/audio": 0.4},
+            )
+        )
+        recorder.costs.append(CostRow(epoch, 1.0, 2.0, 3.0, 4, 5, finished=1e9 + epoch))
+    return recorder
+
+
+def _table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_floats_are_written_so_that_they_come_back_exactly(tmp_path):
+    _rows(1).write_tables(tmp_path)
+    assert float(_table(tmp_path / "history.csv")[0]["train_loss"]) == 1 / 3
+
+
+def test_figures_of_predictions_that_were_not_run_are_empty_cells(tmp_path):
+    _rows(2).write_tables(tmp_path)
+    rows = _table(tmp_path / "history.csv")
+    assert [row["train_accuracy:modality/audio"] for row in rows] == ["", ""]
+    assert [row["active"] for row in rows] == ["visual", "audio+visual"]
+
+
+def test_times_are_in_the_table_of_cost_alone(tmp_path):
+    _rows(1).write_tables(tmp_path)
+    assert not any("second" in name for name in _table(tmp_path / "history.csv")[0])
+    assert _table(tmp_path / "cost.csv")[0]["load_seconds"] == "3.0"
+    assert "finished" not in _table(tmp_path / "cost.csv")[0]
+
+
+def test_rows_survive_a_checkpoint():
+    recorder = _rows(3)
+    again = Recorder.from_state(recorder.state())
+    assert again.history == recorder.history
+    assert again.costs == recorder.costs
+
+
+def test_events_of_an_earlier_attempt_are_replaced(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    _rows(5).events(tmp_path).close()
+    events = _rows(2).events(tmp_path)
+    later = _rows(3)
+    events.add(later.history[2], later.costs[2])
+    events.close()
+    found = EventAccumulator(str(tmp_path)).Reload()
+    scalars = found.Scalars("val_accuracy/modality/audio")
+    assert [event.step for event in scalars] == [0, 1, 2]
+    assert [event.wall_time for event in scalars] == [1e9, 1e9 + 1, 1e9 + 2]
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_equal_rows_give_equal_event_files(tmp_path):
+    for name in ("one", "two"):
+        _rows(2).events(tmp_path / name).close()
+    one, two = (next((tmp_path / name).iterdir()) for name in ("one", "two"))
+    assert one.name == two.name
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_the_peak_of_memory_is_in_bytes():
+    assert 10_000_000 < peak_host_bytes() < 1e12

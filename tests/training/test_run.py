@@ -1,0 +1,314 @@
+"""What a finished run holds, and what its training was allowed to see."""
+
+import csv
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from amst.datasets.splits import read_split, write_split
+from amst.features.manifest import read_manifest
+from amst.files import write_json
+from amst.loading.dataset import FeatureStore
+from amst.metrics import metrics_of
+from amst.records import read_record
+
+SUBSETS = {
+    "audio",
+    "text",
+    "visual",
+    "audio+text",
+    "audio+visual",
+    "text+visual",
+    "audio+text+visual",
+}
+
+
+def _history(place):
+    with (place.out / "history.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _with_split(place, change):
+    """Give the run a split of its own, and the manifest by its absolute path."""
+    split = read_split(place.digits.split)
+    path = place.folder / "split.json"
+    write_split(path, split.model_copy(update={"parts": change(dict(split.parts))}))
+    place.digits = type(place.digits)(place.digits.manifest, path)
+    return path
+
+
+def test_the_folder_holds_the_files_of_the_design_and_the_checkpoints_are_gone(workplace):
+    place = workplace()
+    place.finish()
+    assert {path.name for path in place.out.iterdir()} == {
+        "run.json",
+        "history.csv",
+        "cost.csv",
+        "predictions.npz",
+        "weights.safetensors",
+        "tensorboard",
+    }
+    assert list(place.checkpoints.iterdir()) == []
+
+
+def test_the_record_tells_settings_results_cost_and_surroundings(workplace):
+    place = workplace()
+    place.execution = place.execution.model_copy(
+        update={"code_digest": "c0de", "packages": ("numpy", "no-such-package")}
+    )
+    place.finish()
+    record = read_record(place.out / "run.json")
+    assert record.settings == place.settings
+    assert record.settings_hash == place.settings.hash
+    assert record.run == "digits/random/naive/seed0"
+    assert {(row.selected_by, row.part) for row in record.results} == {
+        ("fused", "val"),
+        ("fused", "test"),
+    }
+    names = {row.prediction for row in record.results}
+    assert names == {"fused"} | {
+        f"{head}/{name}" for head in ("modality", "probe") for name in ("audio", "text", "visual")
+    }
+    assert record.environment.code_digest == "c0de"
+    assert record.environment.packages == {"numpy": np.__version__}
+    assert record.environment.device
+    assert record.cost.train_seconds > 0
+    assert record.cost.peak_host_bytes > 10_000_000
+    assert record.cost.attempts == 1
+    assert record.started <= record.finished
+
+
+def test_history_has_a_row_per_epoch_and_no_times(workplace):
+    place = workplace()
+    place.finish()
+    rows = _history(place)
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert rows[0]["active"] == "audio+text+visual"
+    names = sorted(column.partition(":")[2] for column in rows[0] if column.startswith("val_acc"))
+    expected = ["epoch", "active", "train_loss"]
+    for column in ("train_accuracy", "val_loss", "val_accuracy"):
+        expected += [f"{column}:{name}" for name in names]
+    assert list(rows[0]) == expected
+    assert float(rows[2]["train_loss"]) < float(rows[0]["train_loss"])
+    with (place.out / "cost.csv").open(newline="") as file:
+        costs = list(csv.DictReader(file))
+    assert list(costs[0]) == [
+        "epoch",
+        "train_seconds",
+        "validate_seconds",
+        "load_seconds",
+        "peak_host_bytes",
+        "peak_device_bytes",
+    ]
+
+
+def test_every_fused_prediction_selects_the_first_of_its_best_epochs(workplace):
+    place = workplace("mla", recipe={"epochs": 4})
+    place.finish()
+    record, rows = read_record(place.out / "run.json"), _history(place)
+    for name in ("equal", "entropy"):
+        accuracies = [float(row[f"val_accuracy:{name}"]) for row in rows]
+        found = {row.best_epoch for row in record.results if row.selected_by == name}
+        assert found == {accuracies.index(max(accuracies))}
+        assert record.metrics(name, "val", name).accuracy == pytest.approx(max(accuracies))
+
+
+def test_the_first_epoch_is_selected_when_nothing_is_learnt(workplace):
+    place = workplace(recipe={"learning_rate": 1e-12})
+    place.finish()
+    record = read_record(place.out / "run.json")
+    assert {row.best_epoch for row in record.results} == {0}
+
+
+def test_predictions_hold_ids_labels_and_logits_of_the_selected_epochs(workplace):
+    place = workplace("mla")
+    place.finish()
+    arrays, record = place.predictions(), read_record(place.out / "run.json")
+    split = read_split(place.digits.split)
+    assert arrays["classes"].tolist() == list("0123456789")
+    for part in ("val", "test"):
+        assert arrays[f"{part}/ids"].tolist() == split.parts[part]
+        labels = arrays[f"{part}/labels"]
+        main = metrics_of(arrays[f"{part}/logits/{record.main}"], labels, record.classes)
+        assert main == record.metrics(record.main, part)
+        other = ({"equal", "entropy"} - {record.main}).pop()
+        selected = metrics_of(arrays[f"{part}/selected/{other}"], labels, record.classes)
+        assert selected == record.metrics(other, part, other)
+        assert arrays[f"{part}/logits/probe/audio"].dtype == np.float32
+    subsets = {name.removeprefix("test/subset/") for name in arrays if "/subset/" in name}
+    assert subsets == SUBSETS
+    for name in subsets:
+        accuracy = (arrays[f"test/subset/{name}"].argmax(1) == arrays["test/labels"]).mean()
+        assert record.subset_accuracy[name] == accuracy
+
+
+def test_contributions_sum_to_what_all_modalities_add_to_the_most_frequent_class(workplace):
+    place = workplace()
+    place.finish()
+    record, store = read_record(place.out / "run.json"), FeatureStore(place.digits.manifest)
+    split = read_split(place.digits.split)
+    answer = np.bincount(store.labels(split, "train")).argmax()
+    chance = (store.labels(split, "test") == answer).mean()
+    assert sum(record.shapley.values()) == pytest.approx(
+        record.subset_accuracy["audio+text+visual"] - chance
+    )
+
+
+def test_the_weights_are_those_of_the_selected_epoch(workplace):
+    place = workplace(recipe={"epochs": 1})
+    place.finish()
+    longer = workplace(recipe={"epochs": 2})
+    longer.finish()
+    weights = [load_file(each.out / "weights.safetensors") for each in (place, longer)]
+    best = {row.best_epoch for row in read_record(longer.out / "run.json").results}
+    same = all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert same == (best == {0})
+
+
+def test_the_test_part_is_not_read_before_training_has_ended(workplace):
+    place = workplace()
+    _with_split(place, lambda parts: {**parts, "test": ["no such clip"]})
+    process = place.start()
+    assert process.wait() == 1
+    assert "epoch 3/3" in process.said
+    assert "part 'test'" in process.said
+    assert [path.name for path in place.states()] == [
+        "epoch-0002-batch-000000.pt",
+        "epoch-0003-batch-000000.pt",
+    ]
+
+
+def test_the_test_part_changes_nothing_that_training_gives(workplace, undisturbed):
+    place = workplace()
+    _with_split(place, lambda parts: {**parts, "test": parts["test"][:3]})
+    place.finish()
+    reference = undisturbed(place.settings)
+    for name in ("history.csv", "weights.safetensors"):
+        assert place.results()[name] == reference[name]
+
+
+def test_classes_may_be_absent_from_any_part(workplace):
+    place = workplace("pmr")
+    store, split = FeatureStore(place.digits.manifest), read_split(place.digits.split)
+    absent = {"train": 0, "val": 1, "test": 2}
+
+    def without(parts):
+        return {
+            part: [
+                sample
+                for sample, label in zip(ids, store.labels(split, part), strict=True)
+                if label != absent[part]
+            ]
+            for part, ids in parts.items()
+        }
+
+    _with_split(place, without)
+    place.finish()
+    record = read_record(place.out / "run.json")
+    fused = record.metrics("fused")
+    assert "2" not in fused.per_class_accuracy
+    assert "0" in fused.per_class_accuracy
+    assert all(math.isfinite(row.metrics.cross_entropy) for row in record.results)
+
+
+def test_rejected_samples_of_a_part_are_left_out(workplace):
+    place = workplace()
+    manifest = json.loads(place.digits.manifest.read_text())
+    manifest["rejected"] = [{"id": "clip-lost", "reason": "no sound", "file": ""}]
+    for shard, path in zip(
+        manifest["shards"],
+        read_manifest(place.digits.manifest).paths(place.digits.manifest),
+        strict=True,
+    ):
+        shard["file"] = str(path)
+    write_json(place.folder / "manifest.json", manifest)
+    split = _with_split(place, lambda parts: {**parts, "val": ["clip-lost", *parts["val"]]})
+    place.digits = type(place.digits)(place.folder / "manifest.json", split)
+    process = place.finish()
+    assert "1 of the samples of part val were rejected" in process.said
+    record = read_record(place.out / "run.json")
+    original = len(read_split(split).parts["val"]) - 1
+    assert {row.samples for row in record.results if row.part == "val"} == {original}
+
+
+def test_a_last_batch_of_one_sample_is_trained_on_too(workplace):
+    samples = len(read_split(workplace().digits.split).parts["train"])
+    place = workplace(recipe={"batch_size": samples - 1, "epochs": 1})
+    place.finish()
+
+
+def test_mapped_features_give_the_same_run(workplace, undisturbed):
+    place = workplace()
+    place.execution = place.execution.model_copy(update={"residency": "stream"})
+    place.finish()
+    assert place.results() == undisturbed(place.settings)
+
+
+def test_half_precision_trains_too_and_gives_other_digits(workplace):
+    place = workplace(precision="bf16")
+    place.finish()
+    full = workplace()
+    full.finish()
+    half_loss, loss = (float(_history(each)[0]["train_loss"]) for each in (place, full))
+    assert half_loss == pytest.approx(loss, rel=0.05)
+    assert half_loss != loss
+
+
+def test_a_modality_that_rests_is_neither_run_nor_in_the_history(workplace):
+    place = workplace("amst_alternating", method_settings={"skip": {"audio": 3}})
+    place.finish()
+    assert [row["active"] for row in _history(place)] == [
+        "audio+text+visual",
+        "text+visual",
+        "text+visual",
+    ]
+    assert _history(place)[1]["train_accuracy:modality/audio"] == ""
+    naive = workplace()
+    naive.finish()
+    rested, all_run = (read_record(each.out / "run.json").cost for each in (place, naive))
+    assert rested.forward_flops["audio"] == pytest.approx(all_run.forward_flops["audio"] / 3)
+    assert rested.backward_flops["audio"] == pytest.approx(all_run.backward_flops["audio"] / 3)
+    assert rested.forward_flops["visual"] == all_run.forward_flops["visual"] > 0
+
+
+def test_an_encoder_that_rests_in_released_form_costs_its_forward_pass(workplace):
+    settings = {"skip": {"audio": 3}, "skipped_encoder": "forward"}
+    place, naive = workplace("amst_alternating", method_settings=settings), workplace()
+    costs = []
+    for each in (place, naive):
+        each.finish()
+        costs.append(read_record(each.out / "run.json").cost)
+    released, all_run = costs
+    assert released.forward_flops["audio"] == all_run.forward_flops["audio"]
+    assert released.backward_flops["audio"] == pytest.approx(all_run.backward_flops["audio"] / 3)
+
+
+_TRAIN = """
+import sys
+from pathlib import Path
+from amst.config.run import RunSettings
+from amst.training.execution import Execution
+from amst.training.run import train
+HEAVY = ("torch._dynamo", "torchvision", "transformers", "tensorboard", "pandas", "sklearn", "rich")
+print([name for name in HEAVY if name in sys.modules])
+manifest, split, out = map(Path, sys.argv[2:])
+train(RunSettings.model_validate_json(sys.argv[1]), manifest, split, out / "run", out, Execution())
+print([name for name in HEAVY if name in sys.modules])
+"""
+
+
+def test_neither_start_nor_training_imports_what_takes_seconds_and_is_not_needed(workplace):
+    place = workplace(recipe={"epochs": 1})
+    arguments = [place.settings.model_dump_json(), place.digits.manifest, place.digits.split]
+    ended = subprocess.run(
+        [sys.executable, "-c", _TRAIN, *map(str, arguments), str(place.folder)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout.splitlines() == ["[]", "['tensorboard']"]

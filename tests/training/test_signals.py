@@ -1,0 +1,48 @@
+import os
+import signal
+import time
+
+import pytest
+
+from amst.training.signals import SAVED, StoppedError, StopRequest, listening
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_is_a_request_and_interrupts_nothing(number, monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    with listening() as stop:
+        assert not stop
+        os.kill(os.getpid(), number)
+        assert stop
+        with pytest.raises(StoppedError, match=signal.Signals(number).name) as error:
+            stop.leave("saved")
+    assert error.value.exit_code == SAVED
+
+
+def test_handlers_are_as_before_when_listening_ends():
+    before = signal.getsignal(signal.SIGTERM)
+    with listening():
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_who_listens_within_listening_shares_the_request():
+    with listening() as outer:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        with listening() as inner:
+            assert inner is outer
+            assert inner
+        assert signal.getsignal(signal.SIGUSR1) == outer.receive
+
+
+def test_a_deadline_is_a_request_too():
+    stop = StopRequest()
+    stop.set_deadline(0.05)
+    assert not stop
+    time.sleep(0.06)
+    assert stop
+    assert stop.reason == "deadline"
+
+
+def test_without_a_request_there_is_no_leaving():
+    StopRequest().check()
