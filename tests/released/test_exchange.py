@@ -1,0 +1,117 @@
+"""Released checkpoints become folders and come back bit by bit."""
+
+import hashlib
+
+import pytest
+import torch
+
+from amst.errors import AmstError
+from amst.released.exchange import export_import, read_import
+from amst.released.files import read_file
+from tests.released import models
+
+CLASSES = {"CREMAD": 6, "IEMOCAP3": 5, "MVSA": 3}
+
+
+def assert_same(first, second):
+    assert first.model.keys() == second.model.keys()
+    for name, value in first.model.items():
+        other = second.model[name]
+        assert value.dtype == other.dtype, name
+        assert torch.equal(value, other), name
+    assert (first.args, first.epoch) == (second.args, second.epoch)
+    assert first.best_val_acc == second.best_val_acc
+    assert first.best_test_acc == second.best_test_acc
+
+
+@pytest.mark.parametrize("method", models.PREFIXES)
+def test_every_method_makes_the_round_trip(tmp_path, take_over, method):
+    model = models.model_of(method, "av", CLASSES["CREMAD"])
+    path = models.save(tmp_path / "best_model.pth", model, method)
+    imported, folder = take_over(path, dataset="CREMAD", method=method)
+    assert imported == read_import(folder)
+    assert imported.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (imported.epoch, imported.best_val_acc, imported.best_test_acc) == (83, 0.7203, 0.7112)
+    assert imported.settings.method == method
+    export_import(folder, tmp_path / "back.pth")
+    assert_same(read_file(path), read_file(tmp_path / "back.pth"))
+
+
+def test_text_and_three_modalities_make_the_round_trip(tmp_path, take_over, roberta):
+    model = models.model_of("amst_full", "atv", CLASSES["IEMOCAP3"], roberta)
+    path = models.save(
+        tmp_path / "a.pth", model, "amst_full", "IEMOCAP3", a_skip_factor=4, t_skip_factor=10
+    )
+    imported, folder = take_over(path)
+    assert imported.settings.embedding == 768
+    export_import(folder, tmp_path / "back.pth")
+    assert_same(read_file(path), read_file(tmp_path / "back.pth"))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "modality"),
+    [("CREMAD", "audio"), ("CREMAD", "visual"), ("MVSA", "visual"), ("MVSA", "text")],
+)
+def test_single_modalities_make_the_round_trip(tmp_path, take_over, roberta, dataset, modality):
+    """With text in the dataset too the released ResNet of one modality is 512 wide."""
+    model = models.alone(modality, CLASSES[dataset], roberta)
+    path = models.save_alone(tmp_path / "a.pth", model, modality, dataset)
+    imported, folder = take_over(path, dataset=dataset, method="unimodal")
+    assert imported.settings.variant == f"unimodal_{modality}"
+    assert imported.best_test_acc is None
+    export_import(folder, tmp_path / "back.pth")
+    assert "best_acc" in torch.load(tmp_path / "back.pth", weights_only=False)
+    assert_same(read_file(path), read_file(tmp_path / "back.pth"))
+
+
+@pytest.fixture(scope="module")
+def naive():
+    return models.model_of("naive", "av", CLASSES["CREMAD"])
+
+
+def test_checkpoints_of_other_datasets_and_methods_are_refused(tmp_path, take_over, naive):
+    path = models.save(tmp_path / "a.pth", naive, "naive")
+    with pytest.raises(AmstError, match="of dataset CREMAD, not of AVE"):
+        take_over(path, dataset="AVE")
+    with pytest.raises(AmstError, match="of method naive, not of amst_full"):
+        take_over(path, method="amst_full")
+    models.save(path, naive, "naive", dataset="SSW60")
+    with pytest.raises(AmstError, match="unknown dataset 'SSW60'"):
+        take_over(path)
+    models.save(path, naive, "naive", prefix="MLA")
+    with pytest.raises(AmstError, match="no known method: its prefix is 'MLA'"):
+        take_over(path)
+    assert not (tmp_path / "imported").exists()
+
+
+def test_a_checkpoint_that_calls_itself_another_is_refused(tmp_path, take_over, naive):
+    path = models.save(tmp_path / "a.pth", naive, "naive", dataset="IEMOCAP")
+    with pytest.raises(AmstError, match="tells 6 classes apart, IEMOCAP has 5"):
+        take_over(path)
+    models.save(path, naive, "ogm_ge", prefix="AMST-JOINT", fusion_method="concat", t_skip_factor=0)
+    with pytest.raises(AmstError, match=r"lacks tensors for amst_joint.*'fusion\.bias'"):
+        take_over(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "reason"),
+    [
+        ("encoders.a.basic_resnet18.bn1.running_var", None, "lacks"),
+        ("helpers.t.bias", torch.zeros(6), "has superfluous"),
+        ("helpers.a.weight", torch.zeros(6, 300), "has misshapen"),
+        ("fusion.out_layers.v.bias", torch.zeros(6).half(), "has misshapen"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(tmp_path, take_over, naive, name, tensor, reason):
+    state = naive.state_dict() | {name: tensor}
+    if tensor is None:
+        del state[name]
+    path = models.save(tmp_path / "a.pth", naive, "naive", state=state)
+    with pytest.raises(AmstError, match=f"{reason} tensors for naive on CREMAD: 1, '{name}' among"):
+        take_over(path)
+
+
+def test_command_lines_with_more_than_plain_values_are_refused(tmp_path, take_over, naive):
+    path = models.save(tmp_path / "a.pth", naive, "naive", extra=torch.zeros(2))
+    with pytest.raises(AmstError, match="more than plain values"):
+        take_over(path)
