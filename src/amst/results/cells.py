@@ -1,0 +1,239 @@
+"""Run records collected into the cells of a grid: one (dataset, split, variant), all its seeds."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from amst.errors import AmstError
+from amst.records import Metrics, RunRecord, read_record
+
+State = Literal["done", "missing", "running", "failed"]
+UNFINISHED: tuple[State, ...] = ("missing", "running", "failed")
+NAMED_IN_ERRORS = 3
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run that the grid expects.
+
+    Attributes:
+        path: its ``run.json``, read only when ``state`` is 'done'.
+        state: what is known of it now.
+        method: the variant's method as configured, for cells of which no run has finished.
+    """
+
+    dataset: str
+    split: str
+    variant: str
+    seed: int
+    path: Path
+    state: State
+    method: str = ""
+
+    @property
+    def id(self) -> str:
+        """Folder of the run below ``results/runs``."""
+        return f"{self.dataset}/{self.split}/{self.variant}/seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """All seeds of one variant on one split of one dataset.
+
+    Attributes:
+        runs: the expected runs, by seed.
+        records: seed -> record of the finished ones, by seed.
+    """
+
+    dataset: str
+    split: str
+    variant: str
+    runs: tuple[Run, ...]
+    records: Mapping[int, RunRecord]
+
+    @property
+    def any_record(self) -> RunRecord | None:
+        """The finished record of the lowest seed, for facts that all seeds share."""
+        return next(iter(self.records.values()), None)
+
+    @property
+    def method(self) -> str:
+        """The variant's method; empty where neither a record nor the grid tells it."""
+        record = self.any_record
+        return record.settings.method if record else self.runs[0].method
+
+    @property
+    def main(self) -> str:
+        """The fused prediction that the main table shows; empty while no run has finished."""
+        record = self.any_record
+        return record.main if record else ""
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """Ids of the finished runs."""
+        return tuple(run.id for run in self.runs if run.seed in self.records)
+
+    def count(self, state: State) -> int:
+        """How many of the expected runs are in ``state``."""
+        return sum(run.state == state for run in self.runs)
+
+    def metrics(
+        self, prediction: str, part: str = "test", selected_by: str | None = None
+    ) -> dict[int, Metrics]:
+        """Seed -> metrics of one prediction, for the finished runs that have it."""
+        found = {}
+        for seed, record in self.records.items():
+            chosen = (selected_by or record.main, prediction, part)
+            for row in record.results:
+                if (row.selected_by, row.prediction, row.part) == chosen:
+                    found[seed] = row.metrics
+        return found
+
+    def values(
+        self,
+        prediction: str,
+        metric: str = "accuracy",
+        part: str = "test",
+        selected_by: str | None = None,
+    ) -> dict[int, float]:
+        """Seed -> one scalar metric of one prediction."""
+        rows = self.metrics(prediction, part, selected_by)
+        return {seed: float(getattr(metrics, metric)) for seed, metrics in rows.items()}
+
+    def predictions(self) -> list[tuple[str, str]]:
+        """(selected_by, prediction) of every test result, the main fused prediction first.
+
+        Predictions beside a fused prediction other than the main one are left out: each fused
+        prediction stands at its own epoch, all others at the epoch of the main one.
+        """
+        pairs = {
+            (row.selected_by, row.prediction)
+            for record in self.records.values()
+            for row in record.results
+            if row.part == "test" and _shown(record, row.selected_by, row.prediction)
+        }
+        return sorted(pairs, key=lambda pair: (pair[1] != self.main, kind_of(pair[1]), pair[1]))
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The cells of a grid in the order of the tables.
+
+    Attributes:
+        cells: by dataset, split, then variant in the configured order.
+        variants: the variants in that order.
+        names: variant -> what a reader is shown for it.
+    """
+
+    cells: tuple[Cell, ...]
+    variants: tuple[str, ...]
+    names: Mapping[str, str]
+
+    @property
+    def blocks(self) -> list[tuple[str, str]]:
+        """The (dataset, split) pairs, sorted."""
+        return sorted({(cell.dataset, cell.split) for cell in self.cells})
+
+    def block(self, dataset: str, split: str) -> list[Cell]:
+        """The cells of one split of one dataset, variants in order."""
+        return [cell for cell in self.cells if (cell.dataset, cell.split) == (dataset, split)]
+
+    def find(self, dataset: str, split: str, variant: str) -> Cell | None:
+        """One cell; None when the grid does not expect it."""
+        return self._by_key.get((dataset, split, variant))
+
+    @cached_property
+    def _by_key(self) -> dict[tuple[str, str, str], Cell]:
+        return {(cell.dataset, cell.split, cell.variant): cell for cell in self.cells}
+
+    def label(self, variant: str) -> str:
+        """What a reader is shown for a variant."""
+        return self.names.get(variant, variant)
+
+    def title(self, dataset: str, split: str) -> str:
+        """What a reader is shown for a split of a dataset: the split where there are several."""
+        splits = {cell.split for cell in self.cells if cell.dataset == dataset}
+        return dataset if len(splits) == 1 else f"{dataset} {split}"
+
+
+def collect(
+    runs: Iterable[Run],
+    order: Sequence[str],
+    names: Mapping[str, str] | None = None,
+    partial: bool = False,
+) -> Collection:
+    """Read the records of the finished runs and sort everything into cells.
+
+    Args:
+        runs: every run that the grid expects, in any order.
+        order: the variants in the order of the tables; others follow, sorted by name.
+        names: variant -> what a reader is shown; the variant itself where it is left out.
+        partial: whether runs may be unfinished.
+
+    Raises:
+        AmstError: a run is not done and ``partial`` is false, or a record is not the run's.
+        ValueError: a run is given twice.
+    """
+    ordered = sorted(runs, key=lambda run: (run.dataset, run.split, run.variant, run.seed))
+    twice = [name for name, times in Counter(run.id for run in ordered).items() if times > 1]
+    if twice:
+        raise ValueError(f"runs given twice: {', '.join(twice)}")
+    if not partial:
+        _refuse_unfinished(ordered)
+    members: dict[tuple[str, str, str], list[Run]] = {}
+    for run in ordered:
+        members.setdefault((run.dataset, run.split, run.variant), []).append(run)
+    present = {run.variant for run in ordered}
+    variants = [variant for variant in dict.fromkeys(order) if variant in present]
+    variants += sorted(present.difference(variants))
+    place = {variant: index for index, variant in enumerate(variants)}
+    keys = sorted(members, key=lambda key: (*key[:2], place[key[2]]))
+    cells = tuple(_cell(key, members[key]) for key in keys)
+    return Collection(cells, tuple(variants), dict(names or {}))
+
+
+def kind_of(prediction: str) -> str:
+    """'fused', 'modality' or 'probe', whichever branch the prediction is of."""
+    folders = prediction.split("/")[:-1]
+    return folders[-1] if folders else "fused"
+
+
+def modality_of(prediction: str) -> str:
+    """Name of the modality of a per-modality prediction or probe; empty for fused ones."""
+    return prediction.rpartition("/")[2] if "/" in prediction else ""
+
+
+def _shown(record: RunRecord, selected_by: str, prediction: str) -> bool:
+    if kind_of(prediction) == "fused":
+        return selected_by == prediction
+    return selected_by == record.main
+
+
+def _cell(key: tuple[str, str, str], runs: Sequence[Run]) -> Cell:
+    return Cell(*key, tuple(runs), {run.seed: _record(run) for run in runs if run.state == "done"})
+
+
+def _record(run: Run) -> RunRecord:
+    record = read_record(run.path)
+    if record.settings.run_id != run.id:
+        raise AmstError(
+            f"{run.path} is the record of {record.settings.run_id}, not of {run.id}",
+            "Delete the folder that was moved or copied there and run it again",
+        )
+    return record
+
+
+def _refuse_unfinished(runs: Sequence[Run]) -> None:
+    unfinished = [run for run in runs if run.state != "done"]
+    if not unfinished:
+        return
+    first = ", ".join(f"{run.id} ({run.state})" for run in unfinished[:NAMED_IN_ERRORS])
+    more = len(unfinished) - NAMED_IN_ERRORS
+    raise AmstError(
+        f"{len(unfinished)} of {len(runs)} runs are not done: {first}"
+        + (f" and {more} more" if more > 0 else ""),
+        "Finish them, or make tables of what is there with `amst tables --partial`",
+    )

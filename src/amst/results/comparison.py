@@ -1,0 +1,243 @@
+"""Paired comparisons of variants from the stored predictions of their runs."""
+
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from amst.errors import AmstError
+from amst.randomness import stream_seed
+from amst.results.cells import Cell, Collection, Run
+from amst.results.statistics import (
+    RESAMPLES,
+    Floats,
+    Interval,
+    exact_mcnemar,
+    group_resamples,
+    holm,
+    seed_bootstrap,
+)
+
+SIGNIFICANT = 0.05
+"""Level that the adjusted p of a significant difference stays below."""
+FEWEST_SEEDS = 2
+"""Fewest common seeds of a comparison that decides what is bold."""
+FEWEST_GROUPS = 5
+"""Fewest test groups that are drawn as such: three give ten different resamples, five give 126."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Accuracy of one variant with an interval over seeds and test groups."""
+
+    cell: Cell
+    seeds: tuple[int, ...]
+    groups: int
+    samples: int
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Accuracy of ``ours`` less that of ``theirs`` over their common seeds.
+
+    Attributes:
+        adjusted: p after Holm's correction for all pairs of the grid.
+        mcnemar: seed -> (only ours right, only theirs right, exact p).
+    """
+
+    ours: Cell
+    theirs: Cell
+    seeds: tuple[int, ...]
+    interval: Interval
+    adjusted: float
+    mcnemar: Mapping[int, tuple[int, int, float]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All pairs of variants on every split of every dataset."""
+
+    estimates: tuple[Estimate, ...]
+    pairs: tuple[Pair, ...]
+
+    def between(self, ours: Cell, theirs: Cell) -> Pair | None:
+        """The pair of two cells, whichever is named first; None without a common seed."""
+        return self._by_cells.get(frozenset((_key(ours), _key(theirs))))
+
+    @cached_property
+    def _by_cells(self) -> dict[frozenset[tuple[str, str, str]], Pair]:
+        return {frozenset((_key(pair.ours), _key(pair.theirs))): pair for pair in self.pairs}
+
+
+def compare(
+    collection: Collection,
+    groups: Mapping[str, Mapping[str, str]],
+    resamples: int = RESAMPLES,
+) -> Comparison:
+    """Compare the main predictions of all variants on the test part.
+
+    Args:
+        collection: the grid's cells; ``predictions.npz`` lies beside each finished record.
+        groups: dataset -> sample id -> group (actor, video); a sample without one, and all samples
+            of a test part with fewer than ``FEWEST_GROUPS`` groups, stand for themselves.
+        resamples: of the bootstrap.
+
+    Raises:
+        AmstError: predictions are missing, unreadable, or on other samples than the others.
+    """
+    estimates: list[Estimate] = []
+    found: list[
+        tuple[Cell, Cell, tuple[int, ...], Interval, dict[int, tuple[int, int, float]]]
+    ] = []
+    for dataset, split in collection.blocks:
+        block = _Block(collection.block(dataset, split), groups.get(dataset, {}), resamples)
+        estimates += [block.estimate(cell) for cell in block.cells]
+        for theirs, ours in combinations(block.cells, 2):
+            seeds = tuple(sorted(ours.records.keys() & theirs.records.keys()))
+            if seeds:
+                interval = block.difference(ours, theirs, seeds)
+                found.append((ours, theirs, seeds, interval, block.mcnemar(ours, theirs, seeds)))
+    adjusted = holm([row[3].p for row in found])
+    pairs = tuple(
+        Pair(ours, theirs, seeds, interval, p, tests)
+        for (ours, theirs, seeds, interval, tests), p in zip(found, adjusted, strict=True)
+    )
+    return Comparison(tuple(estimates), pairs)
+
+
+def best_of(cells: Sequence[Cell]) -> Cell | None:
+    """The cell with the highest mean accuracy, the first one if several tie."""
+    finished = [cell for cell in cells if cell.records]
+    return max(finished, key=_mean_accuracy, default=None)
+
+
+def leaders(collection: Collection, comparison: Comparison) -> set[tuple[str, str, str]]:
+    """(dataset, split, variant) of the best and of all that are not significantly worse.
+
+    A dataset where the best has one seed, or shares fewer than two with all others, has none.
+    """
+    found = set()
+    for block in collection.blocks:
+        cells = collection.block(*block)
+        best = best_of(cells)
+        if best is None:
+            continue
+        pairs = {cell.variant: comparison.between(best, cell) for cell in cells if cell is not best}
+        judged = {v: p for v, p in pairs.items() if p and len(p.seeds) >= FEWEST_SEEDS}
+        if judged:
+            equals = [v for v, p in judged.items() if p.adjusted >= SIGNIFICANT]
+            found |= {(*block, variant) for variant in (best.variant, *equals)}
+    return found
+
+
+def groups_of(samples: Path) -> dict[str, str]:
+    """Sample id -> group, read from a dataset's ``samples.jsonl``; samples without one left out."""
+    found = {}
+    with samples.open(encoding="utf-8") as lines:
+        for line in lines:
+            row = json.loads(line)
+            if row.get("group"):
+                found[row["id"]] = row["group"]
+    return found
+
+
+class _Block:
+    """The test predictions of one split of one dataset and their group resamples."""
+
+    def __init__(self, cells: Sequence[Cell], groups: Mapping[str, str], resamples: int) -> None:
+        self.cells = [cell for cell in cells if cell.records]
+        self.where = (cells[0].dataset, cells[0].split)
+        self.column: dict[tuple[str, int], int] = {}
+        rows: list[NDArray[np.bool_]] = []
+        ids: list[str] = []
+        for cell in self.cells:
+            for run in cell.runs:
+                if run.seed not in cell.records:
+                    continue
+                found, correct = _correctness(run, cell.records[run.seed].main)
+                if ids and found != ids:
+                    raise AmstError(
+                        f"{_predictions(run)} is of other test samples than the other runs of "
+                        f"{'/'.join(self.where)}",
+                        "Run again what was made with an older split",
+                    )
+                ids = found
+                self.column[cell.variant, run.seed] = len(rows)
+                rows.append(correct)
+        self.correct = np.array(rows)
+        self.groups = _effective_groups(ids, groups)
+        if rows:
+            seed = stream_seed(0, "test groups", *self.where)
+            self.resampled = group_resamples(self.correct, self.groups, seed, resamples)
+
+    def estimate(self, cell: Cell) -> Estimate:
+        seeds = tuple(cell.records)
+        columns = self._columns(cell, seeds)
+        interval = self._bootstrap(self.resampled[:, columns], self.correct[columns].mean(axis=1))
+        return Estimate(cell, seeds, len(set(self.groups)), len(self.groups), interval)
+
+    def difference(self, ours: Cell, theirs: Cell, seeds: tuple[int, ...]) -> Interval:
+        mine, other = self._columns(ours, seeds), self._columns(theirs, seeds)
+        observed = self.correct[mine].mean(axis=1) - self.correct[other].mean(axis=1)
+        return self._bootstrap(self.resampled[:, mine] - self.resampled[:, other], observed)
+
+    def mcnemar(
+        self, ours: Cell, theirs: Cell, seeds: tuple[int, ...]
+    ) -> dict[int, tuple[int, int, float]]:
+        columns = zip(self._columns(ours, seeds), self._columns(theirs, seeds), strict=True)
+        tests = (exact_mcnemar(self.correct[a], self.correct[b]) for a, b in columns)
+        return dict(zip(seeds, tests, strict=True))
+
+    def _bootstrap(self, resampled: Floats, observed: Floats) -> Interval:
+        # One stream per number of seeds: a pair's result depends on no other pair.
+        seed = stream_seed(0, "seeds", *self.where, len(observed))
+        return seed_bootstrap(resampled, [float(value) for value in observed], seed)
+
+    def _columns(self, cell: Cell, seeds: Sequence[int]) -> list[int]:
+        return [self.column[cell.variant, seed] for seed in seeds]
+
+
+def _correctness(run: Run, main: str) -> tuple[list[str], NDArray[np.bool_]]:
+    """Test sample ids, sorted, and whether the main prediction of each is correct."""
+    path = _predictions(run)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            ids = [_text(value) for value in file["test/ids"]]
+            labels, logits = file["test/labels"], file[f"test/logits/{main}"]
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise AmstError(
+            f"{path} cannot be read as predictions ({error})",
+            "Delete the run's folder and run it again",
+        ) from error
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    return [ids[i] for i in order], np.asarray(logits.argmax(axis=1) == labels)[order]
+
+
+def _predictions(run: Run) -> Path:
+    return run.path.parent / "predictions.npz"
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _effective_groups(ids: Sequence[str], groups: Mapping[str, str]) -> list[str]:
+    # The prefix keeps a group from sharing its name with a sample that has none.
+    found = [f"group {groups[name]}" if name in groups else f"sample {name}" for name in ids]
+    return found if len(set(found)) >= FEWEST_GROUPS else list(ids)
+
+
+def _key(cell: Cell) -> tuple[str, str, str]:
+    return cell.dataset, cell.split, cell.variant
+
+
+def _mean_accuracy(cell: Cell) -> float:
+    values = cell.values(cell.main)
+    return sum(values.values()) / len(values)

@@ -1,0 +1,57 @@
+"""The figures: each a pure function of run records and histories, one file per dataset."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from amst.results.cells import Cell, Collection, Run, collect
+from amst.results.figures.finals import accuracy_against_hours, unimodal_against_fused
+from amst.results.figures.learning import learning_curves, skip_schedule
+from amst.results.figures.style import save, style
+from amst.results.names import FIGURE_NAMES
+
+FIGURES: Mapping[str, Callable[[Collection, Sequence[Cell]], Figure]] = {
+    "curves": learning_curves,
+    "modalities": unimodal_against_fused,
+    "hours": accuracy_against_hours,
+    "schedule": skip_schedule,
+}
+"""Name of every figure -> how it is drawn from the cells of one dataset."""
+
+
+def write_figures(
+    runs: Iterable[Run],
+    out: Path,
+    order: Sequence[str],
+    *,
+    names: Mapping[str, str] | None = None,
+    partial: bool = False,
+    only: Sequence[str] = FIGURE_NAMES,
+) -> list[Path]:
+    """Write figures as ``<name>-<dataset>.pdf`` and ``.png``, for every dataset of the runs.
+
+    Args:
+        runs: every run that the grid expects, with its state.
+        out: folder of the files.
+        order: the variants in the order of panels and rows.
+        names: variant -> what a reader is shown.
+        partial: whether runs may be unfinished; their panels then say so.
+        only: names of the figures to draw.
+
+    Returns:
+        The files written.
+
+    Raises:
+        AmstError: a run is not done and ``partial`` is false, or a file is not what it should be.
+        KeyError: there is no figure of that name.
+    """
+    collection = collect(runs, order, names, partial)
+    written = []
+    with style():
+        for dataset in sorted({cell.dataset for cell in collection.cells}):
+            cells = [cell for cell in collection.cells if cell.dataset == dataset]
+            for name in only:
+                figure = FIGURES[name](collection, cells)
+                written += save(figure, out, f"{name}-{dataset}")
+    return written

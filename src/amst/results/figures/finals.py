@@ -1,0 +1,140 @@
+"""Where training ends: modalities against the fused prediction, and accuracy against hours."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from amst.results.cells import Cell, Collection
+from amst.results.figures.style import (
+    COLOURS,
+    COLUMN,
+    FUSED,
+    GREY,
+    MARKERS,
+    PAGE,
+    Look,
+    looks_of,
+    say,
+)
+from amst.results.statistics import Summary, summarise
+from amst.results.tables.cost import hours
+from amst.results.tables.entries import states_text
+from amst.results.tables.unimodal import UNIMODAL, references
+
+WIDE_RANGE = 20
+"""From this ratio of the longest to the shortest run on, hours are shown on a log scale."""
+
+
+def unimodal_against_fused(collection: Collection, cells: Sequence[Cell]) -> Figure:
+    """Test accuracy of each modality inside a method and of the fused prediction.
+
+    A mark per modality, one standard deviation over seeds to either side; a line shows what the
+    same modality reaches alone. A variant of one modality has that one mark.
+    """
+    splits, looks = sorted({cell.split for cell in cells}), looks_of(cells)
+    height = 0.55 + 0.17 * len(cells) + 0.35 * len(splits)
+    figure = Figure(figsize=(COLUMN, height), layout="constrained")
+    sizes = [sum(cell.split == split for cell in cells) for split in splits]
+    grid = figure.subplots(len(splits), 1, squeeze=False, height_ratios=sizes, sharex=True)
+    for axes, split in zip(grid[:, 0], splits, strict=True):
+        _dots(collection, axes, [cell for cell in cells if cell.split == split], looks)
+        if len(splits) > 1:
+            axes.set_title(split)
+    grid[-1, 0].set_xlabel("test accuracy in %")
+    handles = [_dot(FUSED, "D", "fused")]
+    handles += [_dot(look.colour, look.marker, name) for name, look in looks.items()]
+    handles.append(Line2D([], [], color=GREY, ls="--", lw=0.8, label="alone"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=5, handletextpad=0.3)
+    return figure
+
+
+def accuracy_against_hours(collection: Collection, cells: Sequence[Cell]) -> Figure:
+    """Test accuracy of the main prediction against the hours of one run, a mark per variant."""
+    splits = sorted({cell.split for cell in cells})
+    variants = [v for v in collection.variants if any(cell.variant == v for cell in cells)]
+    height = max(2.3 * len(splits), 0.6 + 0.16 * len(variants))
+    figure = Figure(figsize=(0.75 * PAGE, height), layout="constrained")
+    grid = figure.subplots(len(splits), 1, squeeze=False)
+    looks = {v: (COLOURS[i % 6], MARKERS[i % len(MARKERS)]) for i, v in enumerate(variants)}
+    for axes, split in zip(grid[:, 0], splits, strict=True):
+        _marks(axes, [cell for cell in cells if cell.split == split], looks)
+        if len(splits) > 1:
+            axes.set_title(split)
+    handles = [_dot(*looks[v], _legend_text(collection, cells, v)) for v in variants]
+    figure.legend(handles=handles, loc="outside right center")
+    return figure
+
+
+def _dots(
+    collection: Collection, axes: Axes, cells: Sequence[Cell], looks: Mapping[str, Look]
+) -> None:
+    for name, reference in references(list(cells)).items():
+        alone = summarise(list(reference.values(reference.main).values()))
+        if alone:
+            axes.axvline(100 * alone.mean, color=looks[name].colour, ls="--", lw=0.8, zorder=1)
+    for row, cell in enumerate(cells):
+        if not cell.records:
+            across = axes.get_yaxis_transform()
+            text = states_text(cell)
+            axes.text(0.02, row, text, transform=across, va="center", color=GREY, fontsize=6)
+        for name, look in looks.items():
+            values = cell.values(f"probe/{name}") or cell.values(f"modality/{name}")
+            _bar(axes, row, summarise(list(values.values())), look.colour, look.marker)
+        if cell.method != UNIMODAL:
+            _bar(axes, row, summarise(list(cell.values(cell.main).values())), FUSED, "D")
+    axes.set_yticks(range(len(cells)), [collection.label(cell.variant) for cell in cells])
+    axes.set_ylim(len(cells) - 0.5, -0.5)
+
+
+def _bar(axes: Axes, row: int, summary: Summary | None, colour: str, marker: str) -> None:
+    if summary is None:
+        return
+    std = 100 * (summary.std or 0)
+    x = [100 * summary.mean]
+    axes.errorbar(x, [row], xerr=[std], color=colour, marker=marker, ms=3.2, elinewidth=0.8, lw=0)
+
+
+def _legend_text(collection: Collection, cells: Sequence[Cell], variant: str) -> str:
+    """The variant, and why it has no mark where it has none."""
+    mine = [cell for cell in cells if cell.variant == variant]
+    label = collection.label(variant)
+    return label if any(cell.records for cell in mine) else f"{label} ({states_text(mine[0])})"
+
+
+def _marks(axes: Axes, cells: Sequence[Cell], looks: dict[str, tuple[str, str]]) -> None:
+    spent_by_all = []
+    for cell in cells:
+        accuracy = summarise(list(cell.values(cell.main).values()))
+        spent = summarise([hours(record) for record in cell.records.values()])
+        if accuracy is None or spent is None:
+            continue
+        colour, marker = looks[cell.variant]
+        axes.errorbar(
+            [spent.mean],
+            [100 * accuracy.mean],
+            xerr=[spent.std or 0],
+            yerr=[100 * (accuracy.std or 0)],
+            color=colour,
+            marker=marker,
+            ms=4.5,
+            elinewidth=0.7,
+            lw=0,
+        )
+        spent_by_all.append(spent.mean)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.set_xlabel("hours of one run")
+    axes.set_ylabel("test accuracy in %")
+    if not spent_by_all:
+        say(axes, "no finished run")
+    elif min(spent_by_all) > 0 and max(spent_by_all) / min(spent_by_all) > WIDE_RANGE:
+        axes.set_xscale("log")
+    else:
+        # A deviation larger than its mean must not show hours below none.
+        axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))
+
+
+def _dot(colour: str, marker: str, label: str) -> Line2D:
+    return Line2D([], [], color=colour, marker=marker, ms=4, lw=0, label=label)

@@ -1,0 +1,105 @@
+"""How all figures look, and how they reach the disk with the same bytes every time."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from amst.files import replacing
+from amst.results.cells import Cell
+from amst.results.names import FIGURE_FORMS
+
+COLUMN, PAGE = 3.5, 7.16
+"""Width in inches of one column and of the whole page of a two-column paper."""
+FUSED = "#000000"
+GREY = "#777777"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442")
+"""Colours that colour-blind readers tell apart (Okabe and Ito, 2008); black is the fused one."""
+KINDS = ("audio", "visual", "text")
+DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1, 1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h", "p")
+SETTINGS: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 7,
+    "axes.titlesize": 7,
+    "axes.labelsize": 7,
+    "xtick.labelsize": 6,
+    "ytick.labelsize": 6,
+    "legend.fontsize": 7,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.linewidth": 1.1,
+    "grid.linewidth": 0.4,
+    "grid.color": "#dddddd",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    # Text stays text in a PDF, as journals ask for.
+    "pdf.fonttype": 42,
+    "savefig.dpi": 300,
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look of the figures, whatever the user's own matplotlib settings are."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(SETTINGS)
+        yield
+
+
+def save(figure: Figure, out: Path, name: str) -> list[Path]:
+    """Write ``<name>.pdf`` and ``<name>.png`` without the time or the version of the software."""
+    written = []
+    for form in FIGURE_FORMS:
+        hidden = ("CreationDate", "Producer", "Creator") if form == "pdf" else ("Software",)
+        path = out / f"{name}.{form}"
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format=form, metadata=dict.fromkeys(hidden))
+        written.append(path)
+    return written
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one modality is drawn: in colour, and in a way that survives print without colour."""
+
+    colour: str
+    dashes: Any
+    marker: str
+
+
+def looks_of(cells: Iterable[Cell]) -> dict[str, Look]:
+    """Modality -> its look, in the order of the legend.
+
+    A look belongs to a kind (audio, visual, text), so that it is the same for all datasets; of two
+    modalities of one kind, the second gets a look of its own.
+    """
+    records = [record for cell in cells if (record := cell.any_record)]
+    kinds = {name: m.kind for record in records for name, m in record.settings.modalities.items()}
+    places: dict[str, int] = {}
+    for name in sorted(kinds, key=lambda name: (KINDS.index(kinds[name]), name)):
+        first = KINDS.index(kinds[name])
+        places[name] = first if first not in places.values() else max(*places.values(), 2) + 1
+    return {
+        name: Look(
+            COLOURS[place % len(COLOURS)],
+            DASHES[place % len(DASHES)],
+            MARKERS[place % len(MARKERS)],
+        )
+        for name, place in sorted(places.items(), key=lambda item: item[1])
+    }
+
+
+def say(axes: Axes, text: str) -> None:
+    """Write a text into the middle of axes that have nothing else to show."""
+    axes.text(
+        0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY, wrap=True
+    )

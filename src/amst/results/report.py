@@ -1,0 +1,185 @@
+"""The report: tables, figures, settings, environment, runs and data on one HTML page.
+
+The page holds its pictures and links to nothing, so that it can be sent as one file.
+"""
+
+import base64
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from docutils.core import publish_parts
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+from amst.files import write_text
+from amst.records import RunRecord
+from amst.results.cells import UNFINISHED, Collection, Run, collect
+from amst.results.common_settings import common_settings
+from amst.results.figures import write_figures
+from amst.results.figures.style import SETTINGS
+from amst.results.names import CAPTIONS, FIGURE_NAMES, TABLE_NAMES
+from amst.results.sheet import Table, anchor_of, html_part, short_commit
+from amst.results.tables import Material, make_tables
+
+TITLES = {
+    "main": "Main results",
+    "macro_f1": "Macro-averaged F1",
+    "unimodal": "Who starves whom",
+    "balance": "Contribution of each modality",
+    "cost": "Cost",
+    "reproduction": "Published figures beside ours",
+    "significance": "Differences to the best",
+    "intervals": "Intervals over seeds and test samples",
+    "mcnemar": "McNemar's test, seed by seed",
+    "ranks": "Ranks over datasets",
+    "curves": "Learning curves",
+    "modalities": "Where training ends",
+    "hours": "Accuracy against hours",
+    "schedule": "Which modality trains when",
+}
+"""Headings of tables and figures; the table `runs` is the page's own section of runs."""
+AFTER = {"main": "curves", "unimodal": "modalities", "cost": "hours", "balance": "schedule"}
+"""Table -> the figure that follows it."""
+
+PIXELS_PER_INCH = 150
+"""Of a figure on the page: letters of 7 points come out as large as the text."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table or the figures of one name.
+
+    Attributes:
+        body: HTML.
+    """
+
+    name: str
+    title: str
+    body: str
+
+
+def write_report(
+    runs: Iterable[Run],
+    out: Path,
+    order: Sequence[str],
+    *,
+    partial: bool = False,
+    samples: Mapping[str, Path] | None = None,
+    published: Path | None = None,
+    metric: str = "accuracy",
+    left_out: Sequence[str] = (),
+    data_reports: Mapping[str, Path] | None = None,
+) -> None:
+    """Write the report.
+
+    Args:
+        runs: every run that the grid expects, with its state.
+        out: the HTML file.
+        order: the variants in the order of the rows.
+        partial: whether runs may be unfinished; their cells then say so.
+        samples: dataset -> its ``samples.jsonl``, for the groups of the bootstrap.
+        published: CSV of published figures.
+        metric: of the main table.
+        left_out: lines on what the grid cannot run.
+        data_reports: dataset -> its data report, an HTML page.
+
+    Raises:
+        AmstError: a run is not done and ``partial`` is false, or a file is not what it should be.
+    """
+    expected = list(runs)
+    collection = collect(expected, order, partial=partial)
+    material = Material(collection, samples or {}, published, True, metric)
+    names = [name for name in TABLE_NAMES if name in TITLES]
+    pictures = _pictures(expected, order, partial)
+    values = {
+        "sections": _sections(list(make_tables(material, names)), pictures),
+        "left_out": left_out,
+        "data": {name: path.read_text("utf-8") for name, path in (data_reports or {}).items()},
+        **_facts(collection),
+    }
+    template = Path(__file__).with_suffix(".html.j2")
+    environment = Environment(
+        loader=FileSystemLoader(template.parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"anchor": anchor_of, "short_commit": short_commit}
+    write_text(out, environment.get_template(template.name).render(values))
+
+
+def _facts(collection: Collection) -> dict[str, Any]:
+    """What the page says of the runs besides their results."""
+    records = [record for cell in collection.cells for record in cell.records.values()]
+    expected = [run for cell in collection.cells for run in cell.runs]
+    blocks = [(collection.title(*block), collection.block(*block)) for block in collection.blocks]
+    return {
+        "cells": collection.cells,
+        "done": len(records),
+        "expected": len(expected),
+        "unfinished": [run for run in expected if run.state in UNFINISHED],
+        "last": max((record.finished for record in records), default=""),
+        "settings": [(title, common_settings(cells)) for title, cells in blocks],
+        "methods": {cell.variant: cell.method for cell in collection.cells},
+        "environments": _environments(records),
+        "packages": {r.environment.package_digest: r.environment.packages for r in records},
+        "adopted": any(record.adopted for record in records),
+    }
+
+
+def _environments(records: Iterable[RunRecord]) -> list[dict[str, Any]]:
+    """Each software and device that runs were made with, and how many they are."""
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for record in records:
+        environment = record.environment
+        about = {
+            "suite": environment.suite_version,
+            "commit": short_commit(environment.commit),
+            "Python": environment.python,
+            "packages": environment.package_digest,
+            "image": environment.container_digest[:16] or "none",
+            "device": environment.device,
+        }
+        row = found.setdefault(tuple(about.values()), {**about, "hosts": set(), "runs": 0})
+        row["hosts"].add(environment.host)
+        row["runs"] += 1
+    return [{**row, "hosts": ", ".join(sorted(row["hosts"]))} for _, row in sorted(found.items())]
+
+
+def _sections(tables: Sequence[Table], pictures: Mapping[str, str]) -> list[Section]:
+    found = []
+    for table in tables:
+        found.append(Section(table.name, TITLES[table.name], html_part(table)))
+        figure = AFTER.get(table.name)
+        if figure:
+            found.append(Section(figure, TITLES[figure], pictures[figure] + caption_of(figure)))
+    return found
+
+
+def caption_of(figure: str) -> str:
+    """The caption that Snakemake's report has for a figure, as HTML."""
+    text = (CAPTIONS / f"{figure}.rst").read_text("utf-8")
+    return str(publish_parts(text, writer="html5")["body"])
+
+
+def _pictures(runs: Sequence[Run], order: Sequence[str], partial: bool) -> dict[str, str]:
+    """Figure -> an image per dataset, each with its bytes."""
+    found = dict.fromkeys(FIGURE_NAMES, "")
+    with tempfile.TemporaryDirectory() as folder:
+        for path in write_figures(runs, Path(folder), order, partial=partial):
+            if path.suffix == ".png":
+                name, _, dataset = path.stem.partition("-")
+                found[name] += _image(path, f"{TITLES[name]}, {dataset}")
+    return found
+
+
+def _image(path: Path, alt: str) -> str:
+    """The picture with its bytes, all figures' letters of one size."""
+    with Image.open(path) as picture:
+        width = round(picture.width / SETTINGS["savefig.dpi"] * PIXELS_PER_INCH)
+    source = base64.b64encode(path.read_bytes()).decode()
+    return f'<img src="data:image/png;base64,{source}" alt="{alt}" style="width:{width}px">\n'

@@ -1,0 +1,310 @@
+"""A table once, written as CSV for machines and as Markdown, LaTeX and HTML for readers."""
+
+import csv
+import html
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from amst.files import write_text
+from amst.results.names import TABLE_FORMS
+
+Value = str | int | float | None
+
+MINUS = "\N{MINUS SIGN}"
+TIMES = "\N{MULTIPLICATION SIGN}"
+DASH = "\N{EN DASH}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What stands at one place of a table as a reader sees it.
+
+    Attributes:
+        runs: ids of the runs it was computed from.
+    """
+
+    text: str
+    bold: bool = False
+    runs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows under a heading of their own; an empty title gives no heading."""
+
+    title: str
+    rows: tuple[tuple[Entry, ...], ...]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a run's numbers come from, as its record says."""
+
+    settings_hash: str
+    commit: str
+    code_digest: str
+    container_digest: str
+    adopted: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table in its two forms: tidy rows for machines, blocks of entries for readers.
+
+    Attributes:
+        name: of the files and of the LaTeX label.
+        caption: what the numbers are, in a sentence or two.
+        columns: names of the tidy form.
+        rows: the tidy form, a value or None per column.
+        heads: column headings of the readers' form.
+        blocks: the readers' form.
+        notes: what a reader must know besides.
+        origins: run id -> where it comes from, for all runs that entries name.
+    """
+
+    name: str
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[Mapping[str, Value], ...]
+    heads: tuple[str, ...]
+    blocks: tuple[Block, ...]
+    notes: tuple[str, ...]
+    origins: Mapping[str, Origin]
+
+
+def write_files(table: Table, out: Path) -> list[Path]:
+    """Write ``<name>.csv``, ``.md``, ``.tex`` and ``.html`` into the folder ``out``."""
+    written = []
+    writers = (to_csv, to_markdown, to_latex, to_html)
+    for form, to_form in zip(TABLE_FORMS, writers, strict=True):
+        path = out / f"{table.name}.{form}"
+        write_text(path, to_form(table))
+        written.append(path)
+    return written
+
+
+def to_csv(table: Table) -> str:
+    """The tidy form: '.' decimals with all digits, an empty field where there is no value."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table.columns)
+    for row in table.rows:
+        strange = row.keys() - set(table.columns)
+        if strange:
+            raise ValueError(f"{table.name} has no column {', '.join(sorted(strange))}")
+        writer.writerow(_csv_field(row.get(column)) for column in table.columns)
+    return text.getvalue()
+
+
+def to_markdown(table: Table) -> str:
+    """The readers' form as tables of GitHub-flavoured Markdown."""
+    lines = [_markdown(table.caption), ""]
+    rule = "|" + "|".join([":---"] + ["---:"] * (len(table.heads) - 1)) + "|"
+    for block in table.blocks:
+        if block.title:
+            lines += [f"**{_markdown(block.title)}**", ""]
+        lines += [_markdown_row([Entry(head) for head in table.heads]), rule]
+        lines += [_markdown_row(row) for row in block.rows]
+        lines.append("")
+    for note in table.notes:
+        lines += [_markdown(note), ""]
+    return "\n".join(lines[:-1]) + "\n"
+
+
+def to_latex(table: Table) -> str:
+    r"""The readers' form for \input: a ``table*``, or several where one page cannot hold it."""
+    pages = _pages(table.blocks)
+    caption = _latex(" ".join((table.caption, *table.notes)))
+    captions = [caption] + [_latex(table.caption) + " (continued)"] * (len(pages) - 1)
+    floats = [
+        _latex_float(table, blocks, f"\\caption{{{text}}}", _latex_label(table, number))
+        for number, (blocks, text) in enumerate(zip(pages, captions, strict=True))
+    ]
+    return "\n".join(["% needs \\usepackage{booktabs} and \\usepackage{graphicx}", *floats])
+
+
+ROWS_OF_A_PAGE = 48
+"""Rows of a table in footnotesize that fit on a page with their caption."""
+
+
+def _pages(blocks: Sequence[Block]) -> list[list[Block]]:
+    """Blocks on as many pages as their rows need; a block too long for one is cut."""
+    pages: list[list[Block]] = [[]]
+    room = ROWS_OF_A_PAGE
+    for block in blocks:
+        rows = block.rows
+        while rows:
+            if len(rows) > room and pages[-1] and room < ROWS_OF_A_PAGE:
+                pages.append([])
+                room = ROWS_OF_A_PAGE
+            pages[-1].append(Block(block.title, rows[:room]))
+            rows, room = rows[room:], room - len(rows[:room]) - bool(block.title)
+    return pages
+
+
+def _latex_label(table: Table, number: int) -> str:
+    more = f"-{number + 1}" if number else ""
+    return f"\\label{{tab:{table.name.replace('_', '-')}{more}}}"
+
+
+def _latex_float(table: Table, blocks: Sequence[Block], caption: str, label: str) -> str:
+    width = len(table.heads)
+    lines = [
+        "\\begin{table*}",
+        "\\centering",
+        caption,
+        label,
+        "\\footnotesize",
+        "\\setlength{\\tabcolsep}{4pt}",
+        # Shrinks what is wider than the page and leaves the rest alone.
+        "\\resizebox{\\ifdim\\width>\\textwidth\\textwidth\\else\\width\\fi}{!}{%",
+        f"\\begin{{tabular}}{{{'l' + 'r' * (width - 1)}}}",
+        "\\toprule",
+        " & ".join(_latex(head) for head in table.heads) + r" \\",
+    ]
+    for block in blocks:
+        lines.append("\\midrule")
+        if block.title:
+            lines.append(rf"\multicolumn{{{width}}}{{l}}{{\emph{{{_latex(block.title)}}}}} \\")
+        lines += [" & ".join(_latex_entry(entry) for entry in row) + r" \\" for row in block.rows]
+    lines += ["\\bottomrule", "\\end{tabular}}", "\\end{table*}", ""]
+    return "\n".join(lines)
+
+
+def to_html(table: Table) -> str:
+    """The readers' form as a page of its own; every number links to the runs it comes from."""
+    title = html.escape(table.name)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
+        f"<style>{STYLE}</style></head><body>\n{html_part(table)}"
+        f"{_html_origins(table)}</body></html>\n"
+    )
+
+
+def html_part(table: Table) -> str:
+    """The readers' form for a page that gives each cell's runs the anchor of ``anchor_of``."""
+    tables = "\n".join(_html_block(table, block) for block in table.blocks)
+    notes = "\n".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
+    return f"<p>{html.escape(table.caption)}</p>\n{tables}\n{notes}\n"
+
+
+def anchor_of(run: str) -> str:
+    """Where the runs of one cell stand on a page: ``digits/random/naive`` for each of its seeds."""
+    return html.escape(run.rpartition("/")[0])
+
+
+STYLE = (
+    "body{font:15px/1.5 sans-serif;margin:1.5em;color:#111;background:#fff}"
+    "table{border-collapse:collapse;margin:1em 0;display:block;overflow-x:auto}"
+    "td,th{padding:.3em .7em;text-align:right;white-space:nowrap;border-bottom:1px solid #ddd}"
+    "td:first-child,th:first-child{text-align:left}caption{text-align:left;font-weight:bold}"
+    "a{color:inherit;text-decoration:underline dotted}"
+    "#runs td,#runs th{text-align:left;font-size:13px}tbody:target{background:#fff2b3}"
+)
+"""Style of the pages: one file that can be sent, so nothing is linked."""
+
+
+def _csv_field(value: Value) -> str:
+    if value is None:
+        return ""
+    return repr(float(value)) if isinstance(value, float) else str(value)
+
+
+def _markdown_row(row: Sequence[Entry]) -> str:
+    texts = (_markdown(entry.text) for entry in row)
+    marked = (f"**{text}**" if entry.bold else text for entry, text in zip(row, texts, strict=True))
+    return "| " + " | ".join(marked) + " |"
+
+
+def _markdown(text: str) -> str:
+    escaped = re.sub(r"([\\`*|]|<(?=[A-Za-z/!?]))", r"\\\1", text)
+    # An underscore inside a word is plain in Markdown; at its edge it would start emphasis.
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", escaped)
+
+
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
+    "±": r"$\pm$",
+    MINUS: "$-$",
+    TIMES: r"$\times$",
+    DASH: "--",
+}
+"""Characters that LaTeX takes for commands or lacks in its default encoding."""
+
+
+def _latex(text: str) -> str:
+    return "".join(LATEX.get(character, character) for character in text)
+
+
+def _latex_entry(entry: Entry) -> str:
+    text = _latex(entry.text)
+    if not entry.bold:
+        return text
+    # \boldmath reaches the plus-minus sign, which \textbf alone leaves thin.
+    return rf"{{\boldmath\textbf{{{text}}}}}"
+
+
+def _html_block(table: Table, block: Block) -> str:
+    caption = f"<caption>{html.escape(block.title)}</caption>" if block.title else ""
+    heads = "".join(f"<th>{html.escape(head)}</th>" for head in table.heads)
+    rows = "\n".join(
+        "<tr>" + "".join(f"<td>{_html_entry(entry)}</td>" for entry in row) + "</tr>"
+        for row in block.rows
+    )
+    return f"<table>{caption}<thead><tr>{heads}</tr></thead><tbody>\n{rows}\n</tbody></table>"
+
+
+def _html_entry(entry: Entry) -> str:
+    # Where a table must wrap, a mean stays with its deviation.
+    text = html.escape(entry.text).replace(" ± ", "&nbsp;±&nbsp;")
+    if entry.runs:
+        title = html.escape("\n".join(entry.runs))
+        text = f'<a href="#{anchor_of(entry.runs[0])}" title="{title}">{text}</a>'
+    return f"<strong>{text}</strong>" if entry.bold else text
+
+
+def _html_origins(table: Table) -> str:
+    if not table.origins:
+        return ""
+    heads = ("run", "settings", "commit", "code", "image", "adopted because")
+    head = "".join(f"<th>{text}</th>" for text in heads)
+    cells = groupby(sorted(table.origins.items()), lambda item: anchor_of(item[0]))
+    rows = "\n".join(
+        f'<tbody id="{anchor}">'
+        + "\n".join(_html_origin(run, origin) for run, origin in members)
+        + "</tbody>"
+        for anchor, members in cells
+    )
+    return f'<h2>Runs</h2>\n<table id="runs"><thead><tr>{head}</tr></thead>\n{rows}\n</table>\n'
+
+
+def _html_origin(run: str, origin: Origin) -> str:
+    fields = (
+        run,
+        origin.settings_hash,
+        short_commit(origin.commit),
+        origin.code_digest[:16],
+        origin.container_digest[:16] or "none",
+        origin.adopted,
+    )
+    return "<tr>" + "".join(f"<td>{html.escape(field)}</td>" for field in fields) + "</tr>"
+
+
+def short_commit(commit: str) -> str:
+    """The first twelve digits, and whether the checkout was edited."""
+    return commit[:12] + ("+changes" if commit.endswith("+changes") else "")

@@ -1,0 +1,127 @@
+"""The tables: each a pure function of run records, written in four forms."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from amst.results.cells import Collection, Run, collect
+from amst.results.comparison import Comparison, compare, groups_of, leaders
+from amst.results.names import TABLE_NAMES
+from amst.results.sheet import Table, write_files
+from amst.results.tables.balance import balance_table
+from amst.results.tables.cost import cost_table
+from amst.results.tables.provenance import runs_table
+from amst.results.tables.reproduction import read_figures, reproduction_table
+from amst.results.tables.scores import score_table
+from amst.results.tables.significance import (
+    intervals_table,
+    mcnemar_table,
+    ranks_table,
+    significance_table,
+)
+from amst.results.tables.unimodal import unimodal_table
+
+
+@dataclass
+class Material:
+    """What tables are made from; comparisons are made once, when the first table asks.
+
+    Attributes:
+        collection: the records.
+        samples: dataset -> its ``samples.jsonl``, for the groups of the bootstrap.
+        published: CSV of published figures; None for no such figures.
+        compared: whether the main table marks the best by significance, which reads predictions.
+        metric: of the main table, one of ``scores.WORDS``.
+    """
+
+    collection: Collection
+    samples: Mapping[str, Path]
+    published: Path | None
+    compared: bool
+    metric: str
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """All pairs of variants, from the stored predictions."""
+        datasets = {dataset for dataset, _ in self.collection.blocks}
+        groups = {d: groups_of(path) for d, path in self.samples.items() if d in datasets}
+        return compare(self.collection, groups)
+
+
+def _main(material: Material) -> Table:
+    # The test behind bold numbers is one of accuracies.
+    compared = material.compared and material.metric == "accuracy"
+    best = leaders(material.collection, material.comparison) if compared else None
+    return score_table("main", material.collection, material.metric, best)
+
+
+def _reproduction(material: Material) -> Table:
+    figures = read_figures(material.published) if material.published else []
+    return reproduction_table(material.collection, figures)
+
+
+TABLES: Mapping[str, Callable[[Material], Table]] = {
+    "main": _main,
+    "macro_f1": lambda m: score_table("macro_f1", m.collection, "macro_f1"),
+    "unimodal": lambda m: unimodal_table(m.collection),
+    "balance": lambda m: balance_table(m.collection),
+    "cost": lambda m: cost_table(m.collection),
+    "reproduction": _reproduction,
+    "significance": lambda m: significance_table(m.collection, m.comparison),
+    "intervals": lambda m: intervals_table(m.collection, m.comparison),
+    "mcnemar": lambda m: mcnemar_table(m.collection, m.comparison),
+    "ranks": lambda m: ranks_table(m.collection),
+    "runs": lambda m: runs_table(m.collection),
+}
+"""Name of every table -> how it is made."""
+
+
+def make_tables(material: Material, only: Sequence[str] = TABLE_NAMES) -> Iterator[Table]:
+    """The tables of these names.
+
+    Raises:
+        AmstError: predictions or published figures are not what they should be.
+        KeyError: there is no table of that name.
+    """
+    return (TABLES[name](material) for name in only)
+
+
+def write_tables(
+    runs: Iterable[Run],
+    out: Path,
+    order: Sequence[str],
+    *,
+    names: Mapping[str, str] | None = None,
+    partial: bool = False,
+    only: Sequence[str] = TABLE_NAMES,
+    samples: Mapping[str, Path] | None = None,
+    published: Path | None = None,
+    compared: bool = True,
+    metric: str = "accuracy",
+) -> list[Path]:
+    """Write tables as ``<name>.csv``, ``.md``, ``.tex`` and ``.html``.
+
+    Args:
+        runs: every run that the grid expects, with its state.
+        out: folder of the files.
+        order: the variants in the order of the rows.
+        names: variant -> what a reader is shown.
+        partial: whether runs may be unfinished; their cells then say so.
+        only: names of the tables to write.
+        samples: dataset -> its ``samples.jsonl``; without it every test sample is a group of its
+            own in the bootstrap.
+        published: CSV of published figures for ``reproduction``.
+        compared: whether ``main`` marks the best by significance, for which it reads predictions.
+        metric: of ``main``: 'accuracy', 'macro_f1' or 'mean_average_precision'.
+
+    Returns:
+        The files written.
+
+    Raises:
+        AmstError: a run is not done and ``partial`` is false, or a file is not what it should be.
+        KeyError: there is no table of that name.
+    """
+    collection = collect(runs, order, names, partial)
+    material = Material(collection, samples or {}, published, compared, metric)
+    return [path for table in make_tables(material, only) for path in write_files(table, out)]

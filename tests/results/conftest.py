@@ -1,0 +1,281 @@
+"""Runs as training leaves them: real records, histories and predictions in real folders."""
+
+import csv
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from amst.config.run import (
+    Arithmetic,
+    AudioFeatures,
+    Modality,
+    Recipe,
+    RunSettings,
+    SmallCNN,
+    SmallTransformer,
+    TextFeatures,
+    VisualFeatures,
+)
+from amst.metrics import metrics_of, shapley
+from amst.randomness import stream_seed
+from amst.records import Cost, Environment, Result, RunRecord, write_record
+from amst.results.cells import Run
+
+MODALITIES = {
+    "audio": Modality(kind="audio", features=AudioFeatures(), encoder=SmallCNN()),
+    "text": Modality(kind="text", features=TextFeatures(), encoder=SmallTransformer()),
+    "visual": Modality(kind="visual", features=VisualFeatures(), encoder=SmallCNN(), crop=32),
+}
+# method -> modality -> (accuracy it reaches, epochs it takes): audio is quick, visual is slow.
+LEARNING = {
+    "unimodal": {"audio": (0.70, 4), "text": (0.60, 5), "visual": (0.75, 12)},
+    "naive": {"audio": (0.68, 4), "text": (0.50, 6), "visual": (0.40, 15)},
+    "other": {"audio": (0.67, 5), "text": (0.58, 6), "visual": (0.70, 12)},
+}
+SKIPS = {"amst_alternating": {"audio": 5, "text": 10}, "amst_full": {"audio": 5, "text": 10}}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run to be made.
+
+    ``shift`` moves every accuracy of the run; ``values`` fixes the accuracy of named predictions.
+    """
+
+    root: Path
+    dataset: str = "digits"
+    split: str = "random"
+    variant: str = "naive"
+    method: str = "naive"
+    seed: int = 0
+    modalities: tuple[str, ...] = ("audio", "text", "visual")
+    classes: tuple[str, ...] = tuple("0123456789")
+    samples: int = 60
+    epochs: int = 30
+    shift: float = 0.0
+    values: dict = field(default_factory=dict)
+    method_settings: dict = field(default_factory=dict)
+    state: str = "done"
+    device: str = "cpu"
+    seconds: float = 60.0
+
+    def with_(self, **changes):
+        return replace(self, **changes)
+
+    @property
+    def fused(self):
+        if self.method == "mla":
+            return ("entropy", "equal", "weights")
+        return ("alternating", "fused", "joint") if self.method == "amst_full" else ("fused",)
+
+    @property
+    def main(self):
+        return "equal" if self.method == "mla" else "fused"
+
+    @property
+    def per_modality(self):
+        names = [f"modality/{m}" for m in self.modalities]
+        if self.method != "unimodal":
+            names += [f"probe/{m}" for m in self.modalities]
+        if self.method == "amst_full":
+            names += [f"joint/{name}" for name in names]
+        return names
+
+    def generator(self, *names):
+        where = (self.dataset, self.split, self.variant)
+        return np.random.default_rng(stream_seed(self.seed, *where, *names))
+
+
+def run_of(plan):
+    """The run as the tables are told of it; its files are made when it is done."""
+    names = (plan.dataset, plan.split, plan.variant)
+    folder = plan.root.joinpath(*names, f"seed{plan.seed}")
+    if plan.state == "done":
+        write_files(plan, folder)
+    return Run(*names, plan.seed, folder / "run.json", plan.state, plan.method)
+
+
+def write_files(plan, folder):
+    folder.mkdir(parents=True)
+    results, stored = [], {"classes": np.array(plan.classes)}
+    for part in ("val", "test"):
+        labels = np.arange(plan.samples) % len(plan.classes)
+        stored[f"{part}/ids"] = np.array([f"{part}-{i:04d}" for i in range(plan.samples)])
+        stored[f"{part}/labels"] = labels
+        for prediction in (*plan.fused, *plan.per_modality):
+            logits = logits_of(plan, prediction, part, labels)
+            own = prediction in plan.fused and prediction != plan.main
+            key = "selected" if own else "logits"
+            stored[f"{part}/{key}/{prediction}"] = logits
+            results.append(
+                Result(
+                    selected_by=prediction if own else plan.main,
+                    best_epoch=plan.epochs - 1,
+                    prediction=prediction,
+                    part=part,
+                    samples=plan.samples,
+                    metrics=metrics_of(logits, labels, plan.classes),
+                )
+            )
+    np.savez(folder / "predictions.npz", **stored)
+    write_history(plan, folder / "history.csv")
+    write_record(folder / "run.json", record_of(plan, tuple(results)))
+
+
+def record_of(plan, results):
+    subsets = {
+        "+".join(names): min(0.95, 0.3 + 0.2 * size)
+        for size in range(1, len(plan.modalities) + 1)
+        for names in combinations(plan.modalities, size)
+    }
+    settings = RunSettings(
+        dataset=plan.dataset,
+        split=plan.split,
+        variant=plan.variant,
+        seed=plan.seed,
+        method=plan.method,
+        method_settings=plan.method_settings,
+        modalities={name: MODALITIES[name] for name in plan.modalities},
+        recipe=Recipe(epochs=plan.epochs),
+        arithmetic=Arithmetic(),
+    )
+    return RunRecord(
+        run=settings.run_id,
+        settings=settings,
+        settings_hash=settings.hash,
+        digest=settings.hash,
+        classes=plan.classes,
+        main=plan.main,
+        results=results,
+        subset_accuracy=subsets,
+        shapley=shapley(subsets, empty=1 / len(plan.classes)),
+        parameters=1_000_000,
+        cost=Cost(
+            train_seconds=plan.seconds,
+            validate_seconds=plan.seconds / 5,
+            load_seconds=0.0,
+            peak_host_bytes=2**30,
+            peak_device_bytes=0,
+            attempts=1,
+            forward_flops=dict.fromkeys(plan.modalities, 1e12 * plan.epochs),
+            backward_flops=dict.fromkeys(plan.modalities, 2e12 * plan.epochs),
+        ),
+        environment=Environment(
+            suite_version="0.1.0",
+            commit="0123456789abcdef0123456789abcdef01234567",
+            code_digest="c" * 64,
+            package_digest="p" * 64,
+            container_digest="",
+            python="3.11.9",
+            packages={"numpy": "2.4.6"},
+            host="node1",
+            device=plan.device,
+        ),
+        started="2025-01-01T00:00:00+00:00",
+        finished="2025-01-01T00:02:00+00:00",
+    )
+
+
+def accuracy_of(plan, prediction):
+    """What a prediction reaches at the end of training."""
+    if prediction in plan.values:
+        return plan.values[prediction]
+    learning = LEARNING.get(plan.method, LEARNING["other"])
+    name = prediction.rpartition("/")[2]
+    if name in learning:
+        return learning[name][0] + plan.shift
+    more = 0.0 if plan.method == "unimodal" else 0.08
+    return min(0.97, max(learning[m][0] for m in plan.modalities) + more + plan.shift)
+
+
+def logits_of(plan, prediction, part, labels):
+    """Logits of which exactly the wanted share is correct, on samples that differ between seeds."""
+    # A single modality's own prediction is its fused one.
+    stream = "fused" if plan.method == "unimodal" else prediction
+    generator = plan.generator(stream, part)
+    noise = 0 if prediction in plan.values else generator.normal(0, 0.01)
+    share = min(1.0, max(0.0, accuracy_of(plan, prediction) + noise))
+    right = generator.permutation(len(labels)) < round(share * len(labels))
+    answers = np.where(right, labels, (labels + 1) % len(plan.classes))
+    logits = generator.normal(0, 0.3, (len(labels), len(plan.classes)))
+    logits[np.arange(len(labels)), answers] += 3
+    return logits.astype(np.float32)
+
+
+def write_history(plan, path):
+    names = sorted((*plan.fused, *plan.per_modality))
+    header = ["epoch", "active", "train_loss"]
+    for name in names:
+        header += [f"train_accuracy:{name}", f"val_loss:{name}", f"val_accuracy:{name}"]
+    generator = plan.generator("history")
+    luck = generator.normal(0, 0.02)
+    chance = 1 / len(plan.classes)
+    skips = SKIPS.get(plan.method, {})
+    learning = LEARNING.get(plan.method, LEARNING["other"])
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        for epoch in range(plan.epochs):
+            active = [m for m in plan.modalities if epoch % skips.get(m, 1) == 0]
+            row = [epoch, "+".join(active), repr(2.3 * np.exp(-epoch / 8))]
+            for name in names:
+                final = accuracy_of(plan, name)
+                slowness = learning.get(name.rpartition("/")[2], (0, 8))[1]
+                reached = chance + (final - chance) * (1 - np.exp(-(epoch + 1) / slowness))
+                value = float(np.clip(reached + luck + generator.normal(0, 0.012), 0, 1))
+                row += [repr(value), repr(2.3 * (1 - value)), repr(value)]
+            writer.writerow(row)
+
+
+VARIANTS = {
+    "unimodal_audio": ("unimodal", ("audio",)),
+    "unimodal_text": ("unimodal", ("text",)),
+    "unimodal_visual": ("unimodal", ("visual",)),
+    "naive": ("naive", ("audio", "text", "visual")),
+    "ogm_ge": ("ogm_ge", ("audio", "text", "visual")),
+    "pmr": ("pmr", ("audio", "text", "visual")),
+    "mslr": ("mslr", ("audio", "text", "visual")),
+    "mla": ("mla", ("audio", "text", "visual")),
+    "amst_alternating": ("amst_alternating", ("audio", "text", "visual")),
+    "amst_joint": ("amst_joint", ("audio", "text", "visual")),
+    "amst_full": ("amst_full", ("audio", "text", "visual")),
+}
+
+
+def plans_of(root, variants=tuple(VARIANTS), seeds=3, **changes):
+    """A grid of plans, variants x seeds."""
+    return [
+        Plan(
+            root, variant=name, method=VARIANTS[name][0], modalities=VARIANTS[name][1], seed=seed
+        ).with_(**changes)
+        for name in variants
+        for seed in range(seeds)
+    ]
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """A finished run of ``naive``; tests change what they are about."""
+    return Plan(tmp_path / "runs")
+
+
+@pytest.fixture
+def make():
+    """Make the files of plans: plans -> runs."""
+    return lambda *plans: [run_of(plan) for plan in plans]
+
+
+@pytest.fixture
+def grid(tmp_path):
+    """Plans of a grid: variants x seeds."""
+    return lambda *variants, **changes: plans_of(tmp_path / "runs", variants, **changes)
+
+
+@pytest.fixture(scope="session")
+def small_grid(tmp_path_factory):
+    """Runs of five variants, three seeds, on one dataset; read only."""
+    variants = ("unimodal_audio", "unimodal_visual", "naive", "mla", "amst_full")
+    return [run_of(plan) for plan in plans_of(tmp_path_factory.mktemp("runs"), variants)]

@@ -1,0 +1,50 @@
+"""Captions of Snakemake's report: one for everything it shows, true for any configuration."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from docutils.core import publish_parts
+from jinja2 import Environment, StrictUndefined
+
+from amst.results.names import FIGURE_NAMES, TABLE_NAMES
+from amst.results.tables.scores import WORDS
+
+CAPTIONS = Path(__file__).parents[2] / "workflow" / "report"
+SHOWN = sorted({*TABLE_NAMES, *FIGURE_NAMES, "data", "workflow"})
+
+
+def html_of(name, **tables):
+    config = {
+        "grid": {"datasets": ["AVE", "digits"], "methods": ["naive", "mla"], "seeds": [0, 7]},
+        **({"tables": tables} if tables else {}),
+    }
+    snakemake = SimpleNamespace(config=config, wildcards=SimpleNamespace(dataset="AVE"))
+    template = Environment(undefined=StrictUndefined).from_string(
+        (CAPTIONS / f"{name}.rst").read_text()
+    )
+    strict = {"report_level": 1, "halt_level": 2, "warning_stream": False}
+    text = template.render(snakemake=snakemake)
+    return publish_parts(text, writer="html", settings_overrides=strict)["body"]
+
+
+def test_there_is_a_caption_for_everything_shown_and_no_other():
+    assert sorted(path.stem for path in CAPTIONS.glob("*.rst")) == SHOWN
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_caption_is_sound_markup(name):
+    assert "<p>" in html_of(name)
+
+
+def test_the_front_page_names_what_this_grid_runs():
+    text = html_of("workflow")
+    assert "2 dataset(s)\n(AVE, digits)" in text
+    assert "seeds 0, 7" in text
+
+
+@pytest.mark.parametrize("metric", WORDS)
+def test_the_main_caption_names_its_metric_and_the_test_only_where_one_is_made(metric):
+    text = html_of("main", metric=metric)
+    assert f"Test {metric.replace('_', ' ')} in %" in text
+    assert ("Bold" in text) == (metric == "accuracy")

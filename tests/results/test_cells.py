@@ -1,0 +1,81 @@
+"""Collecting the runs of a grid, finished or not."""
+
+import shutil
+
+import pytest
+
+from amst.errors import AmstError
+from amst.results.cells import collect, kind_of, modality_of
+
+
+def test_variants_keep_the_configured_order_and_others_follow(make, grid):
+    runs = make(*grid("pmr", "naive", "mla", "ogm_ge", seeds=1))
+    assert collect(runs, ["mla", "naive", "absent"]).variants == ("mla", "naive", "ogm_ge", "pmr")
+
+
+def test_an_unfinished_run_is_refused_and_named(make, plan):
+    runs = make(plan, plan.with_(seed=1, state="failed"), plan.with_(seed=2, state="missing"))
+    with pytest.raises(AmstError, match=r"2 of 3 runs.*naive/seed1 \(failed\).*--partial"):
+        collect(runs, [])
+
+
+def test_a_partial_collection_counts_what_is_not_there(make, plan):
+    states = ("done", "failed", "missing", "running", "running")
+    runs = make(*(plan.with_(seed=seed, state=state) for seed, state in enumerate(states)))
+    cell = collect(runs, [], partial=True).cells[0]
+    assert [cell.count(s) for s in ("done", "missing", "running", "failed")] == [1, 1, 2, 1]
+    assert list(cell.records) == [0]
+
+
+def test_a_record_in_the_wrong_folder_is_refused(make, plan):
+    first, second = make(plan, plan.with_(seed=1))
+    shutil.copy(first.path, second.path)
+    with pytest.raises(AmstError, match=r"record of .*seed0, not of .*seed1"):
+        collect([first, second], [])
+
+
+def test_a_run_given_twice_is_an_error(make, plan):
+    runs = make(plan)
+    with pytest.raises(ValueError, match="given twice"):
+        collect([*runs, *runs], [])
+
+
+def test_the_split_is_in_a_title_only_where_a_dataset_has_several(make, plan):
+    runs = make(
+        plan,
+        plan.with_(dataset="CREMAD", split="amst"),
+        plan.with_(dataset="CREMAD", split="group"),
+    )
+    found = collect(runs, [])
+    assert [found.title(*block) for block in found.blocks] == [
+        "CREMAD amst",
+        "CREMAD group",
+        "digits",
+    ]
+
+
+def test_every_fused_prediction_stands_at_its_own_epoch_and_the_main_one_first(make, plan):
+    cell = collect(make(plan.with_(method="mla", modalities=("audio", "visual"))), []).cells[0]
+    assert cell.predictions() == [
+        ("equal", "equal"),
+        ("entropy", "entropy"),
+        ("weights", "weights"),
+        ("equal", "modality/audio"),
+        ("equal", "modality/visual"),
+        ("equal", "probe/audio"),
+        ("equal", "probe/visual"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("prediction", "kind", "modality"),
+    [
+        ("fused", "fused", ""),
+        ("modality/audio", "modality", "audio"),
+        ("probe/audio", "probe", "audio"),
+        ("joint/modality/audio", "modality", "audio"),
+        ("joint/probe/visual", "probe", "visual"),
+    ],
+)
+def test_names_of_predictions_say_what_they_are_of(prediction, kind, modality):
+    assert (kind_of(prediction), modality_of(prediction)) == (kind, modality)

@@ -1,0 +1,200 @@
+"""Comparisons from stored predictions: pairs, groups, what is bold."""
+
+import numpy as np
+import pytest
+
+from amst.errors import AmstError
+from amst.records import read_record
+from amst.results.cells import collect
+from amst.results.comparison import compare, groups_of, leaders
+from amst.results.sheet import MINUS
+from amst.results.tables.significance import (
+    intervals_table,
+    mcnemar_table,
+    ranks_table,
+    significance_table,
+)
+
+
+def compared(runs, groups=None, partial=False, order=()):
+    collection = collect(runs, order, partial=partial)
+    return collection, compare(collection, groups or {}, resamples=2000)
+
+
+@pytest.fixture
+def contest(make, plan):
+    """``good`` and ``as_good`` differ little, ``bad`` is far behind; three seeds each."""
+    accuracies = {"good": 0.9, "as_good": 0.88, "bad": 0.4}
+    return make(
+        *(
+            plan.with_(variant=name, seed=seed, samples=100, values={"fused": value})
+            for name, value in accuracies.items()
+            for seed in range(3)
+        )
+    )
+
+
+def test_the_best_and_all_not_significantly_worse_lead(contest):
+    found = leaders(*compared(contest))
+    assert found == {("digits", "random", "good"), ("digits", "random", "as_good")}
+
+
+def test_a_pair_is_the_difference_of_the_accuracies_with_its_interval(contest):
+    collection, comparison = compared(contest, order=["bad", "as_good", "good"])
+    bad, as_good, good = collection.cells
+    pair = comparison.between(bad, good)
+    assert (pair.ours, pair.theirs) == (good, bad)
+    assert pair.interval.estimate == pytest.approx(0.5)
+    assert 0.3 < pair.interval.low < 0.5 < pair.interval.high < 0.7
+    assert pair.adjusted == pytest.approx(3 * pair.interval.p)
+    assert comparison.between(good, as_good).adjusted > 0.05
+
+
+def test_nothing_leads_on_one_seed(make, plan):
+    runs = make(
+        plan.with_(variant="good", values={"fused": 0.9}),
+        plan.with_(variant="bad", values={"fused": 0.2}),
+    )
+    assert leaders(*compared(runs)) == set()
+
+
+def test_a_single_variant_leads_nothing(make, plan):
+    assert leaders(*compared(make(plan, plan.with_(seed=1)))) == set()
+
+
+def test_unfinished_runs_take_part_as_far_as_they_are_there(make, contest, plan):
+    waiting = make(plan.with_(variant="late", state="running"))
+    collection, comparison = compared([*contest, *waiting], partial=True)
+    assert len(comparison.pairs) == 3
+    table = significance_table(collection, comparison)
+    texts = {row[0].text: row[1].text for row in table.blocks[0].rows}
+    assert texts["late"] == "running"
+    assert texts["good"] == "best"
+
+
+def test_dropping_a_run_changes_no_pair_without_its_variant(contest):
+    def pairs(runs):
+        _, comparison = compared(runs)
+        return {
+            (p.ours.variant, p.theirs.variant): (p.interval, p.mcnemar) for p in comparison.pairs
+        }
+
+    dropped = next(run for run in contest if run.variant == "bad")
+    whole, fewer = pairs(contest), pairs([run for run in contest if run is not dropped])
+    assert {key for key in whole if whole[key] != fewer[key]} == {
+        key for key in whole if "bad" in key
+    }
+
+
+def test_groups_are_read_from_the_samples_and_drawn_as_a_whole(contest, tmp_path):
+    samples = tmp_path / "samples.jsonl"
+    lines = [f'{{"id": "test-{i:04d}", "group": "actor{i // 20}"}}' for i in range(100)]
+    samples.write_text("\n".join([*lines, '{"id": "x", "group": ""}']) + "\n")
+    groups = groups_of(samples)
+    assert (len(groups), "x" in groups) == (100, False)
+    collection, comparison = compared(contest, {"digits": groups})
+    assert {estimate.groups for estimate in comparison.estimates} == {5}
+    rows = significance_table(collection, comparison).rows
+    assert {row["resampled"] for row in rows} == {"5 groups"}
+
+
+@pytest.mark.parametrize(("count", "drawn"), [(1, 100), (4, 100), (5, 5), (20, 20)])
+def test_a_test_part_of_very_few_groups_is_drawn_by_samples(contest, count, drawn):
+    groups = {f"test-{i:04d}": f"session{i % count}" for i in range(100)}
+    _, comparison = compared(contest, {"digits": groups})
+    assert {estimate.groups for estimate in comparison.estimates} == {drawn}
+
+
+def test_samples_are_matched_by_id_not_by_place(contest):
+    _, before = compared(contest)
+    for run in contest[:3]:
+        path = run.path.parent / "predictions.npz"
+        with np.load(path) as file:
+            stored = dict(file)
+        order = np.random.default_rng(0).permutation(len(stored["test/labels"]))
+        for name in stored:
+            if name.startswith("test/"):
+                stored[name] = stored[name][order]
+        np.savez(path, **stored)
+    _, after = compared(contest)
+    assert [pair.interval for pair in after.pairs] == [pair.interval for pair in before.pairs]
+
+
+def test_runs_on_other_test_samples_are_refused(make, plan):
+    runs = make(plan, plan.with_(variant="other", samples=40))
+    with pytest.raises(AmstError, match="other test samples"):
+        compared(runs)
+
+
+def test_unreadable_predictions_are_named(make, plan):
+    (run,) = make(plan)
+    path = run.path.parent / "predictions.npz"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(AmstError, match=r"predictions\.npz cannot be read"):
+        compared([run])
+
+
+def test_the_accuracy_from_the_predictions_is_that_of_the_record(contest):
+    _, comparison = compared(contest)
+    for estimate in comparison.estimates:
+        runs = [run for run in contest if run.variant == estimate.cell.variant]
+        recorded = [read_record(run.path).metrics("fused").accuracy for run in runs]
+        assert estimate.interval.estimate == pytest.approx(np.mean(recorded))
+
+
+def test_mcnemar_is_listed_per_seed_and_never_pooled(contest):
+    table = mcnemar_table(*compared(contest))
+    assert len(table.rows) == 3 * 3
+    row = next(r for r in table.rows if (r["variant"], r["against"]) == ("good", "bad"))
+    assert row["only_variant_right"] - row["only_against_right"] == 50
+    texts = {row[0].text: row[1].text for row in table.blocks[0].rows}
+    assert texts["bad"] == "<0.001, <0.001, <0.001"
+
+
+def test_readers_see_each_variant_less_the_best(contest):
+    table = significance_table(*compared(contest))
+    rows = {row[0].text: row[1] for row in table.blocks[0].rows}
+    assert rows["bad"].text.startswith(f"{MINUS}50.0 [{MINUS}")
+    assert (rows["good"].bold, rows["as_good"].bold, rows["bad"].bold) == (True, True, False)
+
+
+def test_intervals_hold_the_accuracy(contest):
+    for row in intervals_table(*compared(contest)).rows:
+        assert row["ci95_low"] < row["accuracy"] < row["ci95_high"]
+        assert (row["seeds"], row["groups"], row["samples"]) == (3, 100, 100)
+
+
+def test_ranks_are_described_only_under_eight_datasets(make, plan):
+    runs = [
+        run
+        for number in range(5)
+        for run in make(
+            plan.with_(dataset=f"d{number}", variant="good", values={"fused": 0.9}),
+            plan.with_(dataset=f"d{number}", variant="bad", values={"fused": 0.4}),
+        )
+    ]
+    table = ranks_table(collect(runs, []))
+    assert [(row["variant"], row["average_rank"]) for row in table.rows] == [
+        ("bad", 2.0),
+        ("good", 1.0),
+    ]
+    assert "0.0625" in table.notes[0]
+
+
+def test_ranks_are_tested_from_eight_datasets_up(make, plan):
+    runs = [
+        run
+        for number in range(8)
+        for run in make(
+            plan.with_(dataset=f"d{number}", variant="good", values={"fused": 0.9}),
+            plan.with_(dataset=f"d{number}", variant="bad", values={"fused": 0.4}),
+        )
+    ]
+    row = ranks_table(collect(runs, [])).rows[-1]
+    assert (row["variant"], row["against"]) == ("good", "bad")
+    assert row["wilcoxon_p"] == pytest.approx(2 / 2**8)
+
+
+def test_a_variant_that_lacks_a_dataset_is_not_ranked(make, plan):
+    runs = make(plan, plan.with_(dataset="CREMAD"), plan.with_(variant="half"))
+    assert [row["variant"] for row in ranks_table(collect(runs, [])).rows] == ["naive"]

@@ -1,0 +1,123 @@
+"""Figures as pure functions of records and histories."""
+
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from amst.errors import AmstError
+from amst.results.cells import collect
+from amst.results.figures import FIGURES, write_figures
+from amst.results.figures.finals import accuracy_against_hours
+from amst.results.figures.histories import curves, histories, read_history
+from amst.results.figures.learning import learning_curves, skip_schedule
+from amst.results.figures.style import looks_of
+from amst.results.names import FIGURE_FORMS, FIGURE_NAMES
+
+
+def test_the_names_that_the_workflow_knows_are_the_figures_there_are():
+    assert tuple(FIGURES) == FIGURE_NAMES
+
+
+def test_every_figure_of_every_dataset_is_written_without_a_warning(make, grid, plan, tmp_path):
+    runs = make(*grid("unimodal_audio", "naive", "amst_full", seeds=2), plan.with_(dataset="AVE"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        written = write_figures(runs, tmp_path, [])
+    assert {path.name for path in written} == {
+        f"{name}-{dataset}.{form}"
+        for name in FIGURE_NAMES
+        for dataset in ("AVE", "digits")
+        for form in FIGURE_FORMS
+    }
+    for path in written:
+        if path.suffix == ".png":
+            assert np.asarray(Image.open(path).convert("L")).std() > 5
+
+
+def test_the_same_runs_give_the_same_bytes(make, plan, tmp_path):
+    runs = make(plan, plan.with_(seed=1))
+    first = write_figures(runs, tmp_path / "first", [], only=["curves"])
+    second = write_figures(runs[::-1], tmp_path / "second", [], only=["curves"])
+    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+
+
+def test_the_look_does_not_depend_on_the_users_settings(make, plan, tmp_path):
+    import matplotlib as mpl
+
+    runs = make(plan)
+    first = write_figures(runs, tmp_path / "first", [], only=["modalities"])
+    with mpl.rc_context({"font.size": 30, "axes.facecolor": "red"}):
+        second = write_figures(runs, tmp_path / "second", [], only=["modalities"])
+    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+
+
+@pytest.mark.parametrize("name", FIGURE_NAMES)
+def test_a_figure_of_nothing_finished_can_be_drawn(make, plan, tmp_path, name):
+    runs = make(plan.with_(state="running"), plan.with_(variant="mla", state="failed"))
+    assert write_figures(runs, tmp_path, [], partial=True, only=[name])
+
+
+def test_there_is_a_panel_per_variant_with_a_line_per_modality_and_one_fused(make, grid):
+    runs = make(*grid("unimodal_audio", "naive", seeds=1))
+    collection = collect(runs, ["unimodal_audio", "naive"], {"naive": "Joint"})
+    panels = [a for a in learning_curves(collection, collection.cells).axes if a.get_visible()]
+    assert [axes.get_title() for axes in panels] == ["unimodal_audio (1)", "Joint (1)"]
+    # Besides the modalities and the fused prediction, each panel has the line of chance.
+    assert [len(axes.get_lines()) for axes in panels] == [2, 5]
+
+
+def test_a_long_title_takes_two_lines(make, plan):
+    long = "amst_full_released"
+    runs = make(plan.with_(variant=long), plan.with_(variant=long, seed=1, state="running"))
+    collection = collect(runs, [], partial=True)
+    title = learning_curves(collection, collection.cells).axes[0].get_title()
+    assert title == "amst_full_released (1 of 2,\n1 running)"
+
+
+def test_the_curve_is_of_the_probe(make, plan):
+    (cell,) = collect(make(plan), []).cells
+    (history,) = histories(cell)
+    figure = learning_curves(collect([*cell.runs], []), [cell])
+    drawn = figure.axes[0].get_lines()[1].get_ydata()
+    assert drawn == pytest.approx(100 * history.val_accuracy["probe/audio"])
+
+
+def test_the_schedule_shows_who_trains_when(make, plan):
+    runs = make(plan.with_(variant="skips", method="amst_alternating"), plan)
+    collection = collect(runs, [])
+    (axes,) = skip_schedule(collection, collection.cells).axes
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["skips: audio", "skips: visual", "skips: text"]
+    # Audio trains in every fifth of the 30 epochs, text in every tenth.
+    assert [len(bars.get_paths()) for bars in axes.collections] == [6, 30, 3]
+
+
+def test_a_modality_looks_the_same_whatever_else_a_dataset_has(make, plan):
+    runs = make(plan, plan.with_(dataset="CREMAD", modalities=("text", "visual")))
+    collection = collect(runs, [])
+    all_three, two = (looks_of(collection.block(*block)) for block in reversed(collection.blocks))
+    assert {name: all_three[name] for name in two} == two
+    assert len({look.colour for look in all_three.values()}) == 3
+
+
+def test_seeds_of_unequal_length_are_drawn_as_far_as_all_go(make, plan):
+    (cell,) = collect(make(plan, plan.with_(seed=1, epochs=20)), []).cells
+    assert curves(histories(cell), "fused").shape == (2, 20)
+
+
+def test_a_broken_history_is_named(make, plan):
+    (run,) = make(plan)
+    path = run.path.parent / "history.csv"
+    path.write_text("epoch,active\n")
+    with pytest.raises(AmstError, match=r"history\.csv cannot be read"):
+        read_history(path)
+
+
+def test_the_legend_says_why_a_variant_has_no_mark(make, plan):
+    missing = plan.with_(variant="mla", method="mla", state="missing")
+    collection = collect(make(plan, missing), (), partial=True)
+    drawn = accuracy_against_hours(collection, collection.cells)
+    assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["mla (missing)", "naive"]
+    assert drawn.axes[0].get_xlim()[0] >= 0

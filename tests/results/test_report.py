@@ -1,0 +1,139 @@
+"""The report: one page that holds everything, true to the records."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from amst.errors import AmstError
+from amst.records import read_record, write_record
+from amst.results.names import FIGURE_NAMES, TABLE_NAMES
+from amst.results.report import AFTER, TITLES, caption_of, write_report
+
+VARIANTS = ("unimodal_audio", "naive", "amst_full")
+DATA = (
+    "<!doctype html><html><head><style>h1 { color: red }</style></head>"
+    "<body><h1>Data of digits</h1></body></html>"
+)
+
+
+class Page(HTMLParser):
+    """What a reader meets: links, anchors, addresses, text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.anchors, self.addresses, self.text, self.open = [], [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.addresses += [values[name] for name in ("href", "src") if name in values]
+        if tag == "a":
+            self.links.append(values["href"].removeprefix("#"))
+        if "id" in values:
+            self.anchors.append(values["id"])
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture
+def report(tmp_path):
+    """Write the report of runs and read it."""
+
+    def write(runs, **options):
+        write_report(runs, tmp_path / "report.html", VARIANTS, **options)
+        return (tmp_path / "report.html").read_text()
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory, small_grid):
+    """The report of five variants with three seeds."""
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "data.html").write_text(DATA)
+    out = folder / "report.html"
+    write_report(small_grid, out, VARIANTS, data_reports={"digits": folder / "data.html"})
+    return out.read_text()
+
+
+def test_every_table_and_figure_has_a_place_and_a_heading():
+    assert set(TITLES) == {*TABLE_NAMES, *FIGURE_NAMES} - {"runs"}
+    assert sorted(AFTER.values()) == sorted(FIGURE_NAMES)
+
+
+def test_the_page_holds_all_that_it_shows(complete):
+    page = Page(complete)
+    outside = [a for a in page.addresses if not a.startswith(("#", "data:image/png;base64,"))]
+    assert outside == [], "one file to send"
+    assert len([a for a in page.addresses if a.startswith("data:")]) == len(FIGURE_NAMES)
+    assert page.open == ["html"] or page.open == [], "every element is closed"
+
+
+def test_every_link_leads_somewhere_and_every_number_to_its_runs(complete):
+    page = Page(complete)
+    assert set(page.links) <= set(page.anchors)
+    assert len(set(page.anchors)) == len(page.anchors)
+    assert {"digits/random/naive", "digits/random/amst_full"} <= set(page.links)
+    runs = complete[complete.index('id="digits/random/naive"') :].partition("</tbody>")[0]
+    assert re.findall(r"naive/(seed\d)", runs) == ["seed0", "seed1", "seed2"]
+
+
+def test_runs_are_shown_with_settings_commit_code_and_image(tmp_path, make, grid, report):
+    runs = make(*grid("naive", seeds=1))
+    record = read_record(runs[0].path)
+    image = record.environment.model_copy(update={"container_digest": "abcdef0123456789" * 4})
+    write_record(runs[0].path, record.model_copy(update={"environment": image}))
+    text = report(runs)
+    for wanted in (record.settings_hash, "0123456789ab", "c" * 16, "abcdef0123456789" * 4):
+        assert wanted in text
+    assert "numpy 2.4.6" in text
+    assert "adopted because" not in text
+
+
+def test_the_reason_of_an_adopted_run_is_shown(make, grid, report):
+    runs = make(*grid("naive", seeds=1))
+    record = read_record(runs[0].path)
+    write_record(runs[0].path, record.model_copy(update={"adopted": ("code 12: a comment",)}))
+    assert "code 12: a comment" in report(runs)
+
+
+def test_data_reports_are_part_of_it_with_their_own_style(complete):
+    assert f'<template shadowrootmode="open">{DATA}</template>' in complete
+
+
+def test_unfinished_runs_are_refused_or_shown_as_such(make, grid, report):
+    plans = grid("naive", "amst_full", seeds=2)
+    runs = make(*plans[:-1], plans[-1].with_(state="failed"))
+    with pytest.raises(AmstError, match="1 of 4 runs are not done"):
+        report(runs)
+    text = report(runs, partial=True)
+    assert "3 of 4 runs" in text
+    assert "1 run is not done" in text
+    assert '<td class="bad">failed</td>' in text
+
+
+def test_a_grid_of_which_nothing_has_finished_has_a_report_too(make, grid, report):
+    text = report(make(*grid("naive", seeds=1, state="missing")), partial=True)
+    assert "0 of 1 runs" in text
+
+
+def test_equal_records_give_an_equal_page(make, grid, report):
+    runs = make(*grid("naive", seeds=2))
+    assert report(runs) == report(list(reversed(runs)))
+
+
+def test_what_the_grid_cannot_run_is_said(make, grid, report):
+    line = "unimodal_text does not apply to CREMAD, which has no text"
+    assert line in report(make(*grid("naive", seeds=1)), left_out=[line])
+
+
+@pytest.mark.parametrize("figure", FIGURE_NAMES)
+def test_figures_have_the_captions_of_snakemakes_report(figure):
+    assert "<p>" in caption_of(figure)

@@ -1,0 +1,117 @@
+"""Published figures beside ours."""
+
+from pathlib import Path
+
+import pytest
+
+from amst.errors import AmstError
+from amst.results.cells import collect
+from amst.results.tables.reproduction import FIELDS, read_figures, reproduction_table
+
+PUBLISHED = Path(__file__).parents[2] / "workflow" / "reference" / "published.csv"
+
+
+@pytest.fixture
+def figure(tmp_path):
+    """A file with one published figure; tests change its fields."""
+
+    def write(**changes):
+        row = {
+            "dataset": "CREMAD",
+            "split": "amst",
+            "method": "mla",
+            "variant": "released",
+            "head_or_prediction": "entropy (of embeddings)",
+            "seeds": "1",
+            "part": "test",
+            "metric": "accuracy",
+            "value": "76.95",
+            "best_epoch": "70",
+            "source": "a log",
+        } | changes
+        path = tmp_path / "published.csv"
+        path.write_text(",".join(FIELDS) + "\n" + ",".join(row[f] for f in FIELDS) + "\n")
+        return read_figures(path)
+
+    return write
+
+
+@pytest.fixture
+def mla(plan):
+    return plan.with_(dataset="CREMAD", split="amst", method="mla", variant="mla", samples=100)
+
+
+def test_a_published_figure_stands_beside_ours_with_its_prediction_interval(make, mla, figure):
+    values = (0.75, 0.77, 0.79)
+    runs = make(*(mla.with_(seed=i, values={"entropy": v}) for i, v in enumerate(values)))
+    (row,) = reproduction_table(collect(runs, []), figure()).rows
+    assert (row["prediction"], row["published"], row["seeds"]) == ("entropy", 0.7695, 3)
+    assert row["difference"] == pytest.approx(0.77 - 0.7695)
+    half = 4.30265 * 0.02 * (4 / 3) ** 0.5
+    assert row["prediction_low"] == pytest.approx(0.77 - half, rel=1e-4)
+    assert row["within"] == "yes"
+
+
+def test_a_figure_outside_the_interval_is_not_reproduced(make, mla, figure):
+    runs = make(*(mla.with_(seed=i, values={"entropy": 0.5}) for i in range(3)))
+    (row,) = reproduction_table(collect(runs, []), figure()).rows
+    assert row["within"] == "no"
+
+
+def test_under_three_seeds_nothing_is_said(make, mla, figure):
+    runs = make(mla, mla.with_(seed=1))
+    (row,) = reproduction_table(collect(runs, []), figure()).rows
+    assert (row["within"], row["prediction_low"]) == ("", None)
+    assert row["difference"] is not None
+
+
+def test_the_mean_of_several_published_seeds_has_a_narrower_interval(make, mla, figure):
+    runs = make(*(mla.with_(seed=i, values={"entropy": v}) for i, v in enumerate((0.7, 0.8, 0.9))))
+    (one,) = reproduction_table(collect(runs, []), figure()).rows
+    (five,) = reproduction_table(collect(runs, []), figure(seeds="5")).rows
+    widths = [row["prediction_high"] - row["prediction_low"] for row in (one, five)]
+    assert widths[1] / widths[0] == pytest.approx(((1 / 5 + 1 / 3) / (1 + 1 / 3)) ** 0.5)
+
+
+def test_every_variant_of_the_method_has_a_row_and_other_methods_none(make, mla, figure):
+    runs = make(mla, mla.with_(variant="mla_released"), mla.with_(variant="naive", method="naive"))
+    rows = reproduction_table(collect(runs, []), figure()).rows
+    assert [row["variant"] for row in rows] == ["mla", "mla_released"]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("equal", "equal"),
+        ("weights audio 0.3 visual 0.7", "weights"),
+        ("visual", "modality/visual"),
+        ("fused", "equal"),
+    ],
+)
+def test_published_names_of_predictions_are_understood(make, mla, figure, theirs, ours):
+    (row,) = reproduction_table(collect(make(mla), []), figure(head_or_prediction=theirs)).rows
+    assert row["prediction"] == ours
+
+
+@pytest.mark.parametrize("change", [{"dataset": "AVE"}, {"split": "group"}, {"method": "pmr"}])
+def test_a_figure_without_a_run_is_listed_alone(make, mla, figure, change):
+    (row,) = reproduction_table(collect(make(mla), []), figure(**change)).rows
+    assert row["published"] == 0.7695
+    assert "variant" not in row
+
+
+def test_a_failed_run_of_the_method_is_said(make, mla, figure):
+    table = reproduction_table(collect(make(mla.with_(state="failed")), [], partial=True), figure())
+    assert [entry.text for entry in table.blocks[0].rows[0]][4:6] == ["mla", "failed"]
+
+
+def test_the_shipped_figures_are_read():
+    figures = read_figures(PUBLISHED)
+    assert len(figures) == 24
+    assert {f.dataset for f in figures} == {"CREMAD", "AVE"}
+    assert all(0 < f.value < 1 for f in figures)
+
+
+def test_a_value_that_is_no_number_is_named(figure):
+    with pytest.raises(AmstError, match=r"published\.csv line 2"):
+        figure(value="n/a")

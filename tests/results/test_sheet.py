@@ -1,0 +1,145 @@
+"""One table, four forms."""
+
+import csv
+import io
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amst.results.sheet import (
+    MINUS,
+    Block,
+    Entry,
+    Origin,
+    Table,
+    to_csv,
+    to_html,
+    to_latex,
+    to_markdown,
+)
+
+STRANGE = f"50 % of a_b & c#d $e ~ ^ \\ {{x}} <y> 1 ± 2 {MINUS} 3"
+
+
+def table(texts=("naive", "71.2 ± 0.5 (3)"), bold=False, blocks=1, rows=1, title="", name="main"):
+    row = (Entry(texts[0]), *(Entry(t, bold, ("d/s/naive/seed0",)) for t in texts[1:]))
+    return Table(
+        name=name,
+        caption="What it says.",
+        columns=("variant", "mean", "seeds"),
+        rows=({"variant": "naive", "mean": 0.1 + 0.2, "seeds": 3}, {"variant": "a,b"}),
+        heads=("", *("digits" for _ in texts[1:])),
+        blocks=tuple(Block(title, (row,) * rows) for _ in range(blocks)),
+        notes=("A note.",),
+        origins={"d/s/naive/seed0": Origin("5e771465", "0123456789ab", "c0de", "1mage", "")},
+    )
+
+
+def test_csv_keeps_every_digit_and_leaves_unknown_fields_empty():
+    assert to_csv(table()) == 'variant,mean,seeds\nnaive,0.30000000000000004,3\n"a,b",,\n'
+
+
+def test_a_row_with_a_column_that_the_table_lacks_is_an_error():
+    broken = Table("t", "", ("a",), ({"b": 1},), (), (), (), {})
+    with pytest.raises(ValueError, match="no column b"):
+        to_csv(broken)
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"])), min_size=1, max_size=4))
+def test_csv_gives_back_any_text(texts):
+    columns = tuple(f"c{i}" for i in range(len(texts)))
+    sheet = Table("t", "", columns, (dict(zip(columns, texts, strict=True)),), (), (), (), {})
+    assert list(csv.reader(io.StringIO(to_csv(sheet))))[1:] == [texts]
+
+
+def test_markdown_has_a_heading_a_rule_and_bold_numbers():
+    assert to_markdown(table(bold=True, title="digits")).splitlines() == [
+        "What it says.",
+        "",
+        "**digits**",
+        "",
+        "|  | digits |",
+        "|:---|---:|",
+        "| naive | **71.2 ± 0.5 (3)** |",
+        "",
+        "A note.",
+    ]
+
+
+def test_markdown_escapes_what_would_be_markup():
+    text = to_markdown(table(("_a_b_ | *c* <d>", "1")))
+    assert r"\_a_b\_ \| \*c\* \<d>" in text
+
+
+def test_latex_escapes_special_characters():
+    text = to_latex(table(("amst_full & 50 %", f"{MINUS}1.0 ± 0.5")))
+    assert r"amst\_full \& 50 \% & $-$1.0 $\pm$ 0.5 \\" in text
+    assert r"\label{tab:main}" in text
+
+
+def test_latex_puts_long_tables_on_several_pages():
+    text = to_latex(table(rows=60, blocks=3, title="CREMAD"))
+    assert text.count(r"\begin{table*}") == 6
+    assert text.count("naive &") == 180
+    assert text.count(r"\caption{What it says. (continued)}") == 5
+
+
+def test_latex_of_a_table_without_rows_is_still_a_table():
+    assert to_latex(table(blocks=0)).count(r"\begin{tabular}") == 1
+
+
+@given(st.text(alphabet="a_&%$#{}~^\\<>±", max_size=20))
+def test_latex_has_balanced_braces_and_as_many_cells_as_heads(name):
+    line = next(row for row in to_latex(table((name, "1"))).splitlines() if row.endswith("1 \\\\"))
+    bare = line.replace(r"\{", "").replace(r"\}", "").replace(r"\&", "")
+    assert bare.count("{") == bare.count("}")
+    assert bare.count("&") == 1
+
+
+@pytest.mark.parametrize("rows", [1, 60])
+def test_latex_compiles_in_a_minimal_document(tmp_path, rows):
+    compiler = shutil.which("tectonic") or shutil.which("pdflatex")
+    if compiler is None:
+        pytest.skip("neither tectonic nor pdflatex is installed")
+    (tmp_path / "main.tex").write_text(to_latex(table((STRANGE, STRANGE), bold=True, rows=rows)))
+    (tmp_path / "paper.tex").write_text(
+        "\\documentclass[twocolumn]{article}\n\\usepackage{booktabs,graphicx}\n"
+        "\\begin{document}\nText.\n\\input{main}\n\\end{document}\n"
+    )
+    halt = ["-halt-on-error", "-interaction=nonstopmode"] if "pdflatex" in compiler else []
+    done = subprocess.run([compiler, *halt, "paper.tex"], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+    assert (tmp_path / "paper.pdf").stat().st_size > 1000
+
+
+class Links(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.targets, self.anchors, self.text = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        given_attributes = dict(attrs)
+        if tag == "a":
+            self.targets.append(given_attributes["href"].removeprefix("#"))
+        if "id" in given_attributes:
+            self.anchors.append(given_attributes["id"])
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_html_links_every_number_to_its_runs():
+    found = Links(to_html(table()))
+    assert found.targets == ["d/s/naive"]
+    assert set(found.targets) <= set(found.anchors)
+    assert {"5e771465", "0123456789ab", "c0de", "1mage"} <= set(found.text)
+
+
+@given(st.text(alphabet="<>&\"'abc", max_size=20))
+def test_html_shows_any_text_as_it_is(text):
+    assert text in "".join(Links(to_html(table((text, "1")))).text)

@@ -1,0 +1,259 @@
+"""Tables as pure functions of run records."""
+
+import csv
+import random
+import subprocess
+import sys
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from amst.errors import AmstError
+from amst.records import read_record, write_record
+from amst.results.cells import collect
+from amst.results.names import TABLE_FORMS, TABLE_NAMES, TABLES_FROM_PREDICTIONS
+from amst.results.sheet import DASH, MINUS
+from amst.results.tables import TABLES, write_tables
+from amst.results.tables.balance import balance_table
+from amst.results.tables.cost import cost_table
+from amst.results.tables.scores import score_table
+from amst.results.tables.unimodal import unimodal_table
+
+RECORD_TABLES = tuple(name for name in TABLE_NAMES if name not in TABLES_FROM_PREDICTIONS)
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def cell_rows(runs, out, name, partial=True):
+    """The rows of a table by the cell they are of."""
+    write_tables(runs, out, [], only=[name], partial=partial, compared=False)
+    found = {}
+    for row in rows_of(out / f"{name}.csv"):
+        found.setdefault((row["dataset"], row["split"], row["variant"]), []).append(row)
+    return found
+
+
+def test_the_names_that_the_workflow_knows_are_the_tables_there_are():
+    assert tuple(TABLES) == TABLE_NAMES
+
+
+def test_every_table_is_written_in_every_form(small_grid, tmp_path):
+    written = write_tables(small_grid, tmp_path, [])
+    assert {path.name for path in written} == {
+        f"{name}.{form}" for name in TABLE_NAMES for form in TABLE_FORMS
+    }
+    assert all(path.stat().st_size for path in written)
+
+
+def test_the_main_table_has_a_row_per_variant_and_a_column_per_dataset(make, plan, tmp_path):
+    values = (0.5, 0.6, 0.7)
+    runs = make(
+        *(plan.with_(seed=i, values={"fused": v}) for i, v in enumerate(values)),
+        plan.with_(variant="ours", values={"fused": 0.8}),
+        plan.with_(dataset="CREMAD", values={"fused": 0.25}),
+    )
+    write_tables(runs, tmp_path, ["ours"], only=["main"], names={"ours": "Ours"}, compared=False)
+    assert (tmp_path / "main.md").read_text().splitlines()[2:] == [
+        "|  | CREMAD | digits |",
+        "|:---|---:|---:|",
+        f"| Ours | {DASH} | 80.0 (1) |",
+        "| naive | 25.0 (1) | 60.0 ± 10.0 (3) |",
+    ]
+    row = rows_of(tmp_path / "main.csv")[-1]
+    assert (row["dataset"], row["variant"], row["prediction"]) == ("digits", "naive", "fused")
+    assert (row["part"], row["metric"]) == ("test", "accuracy")
+    assert (float(row["mean"]), float(row["std"])) == pytest.approx((0.6, 0.1))
+    assert float(row["ci95_low"]) == pytest.approx(0.6 - 4.30265 * 0.1 / 3**0.5, rel=1e-4)
+    assert (row["seeds"], row["expected_seeds"]) == ("3", "3")
+
+
+def test_the_main_table_shows_the_main_prediction_of_a_method_with_several(make, plan):
+    runs = make(plan.with_(method="mla", values={"equal": 0.5, "entropy": 0.9}))
+    (row,) = score_table("main", collect(runs, []), "accuracy").rows
+    assert (row["prediction"], row["mean"]) == ("equal", 0.5)
+
+
+def test_the_main_table_shows_the_metric_of_the_configuration(make, plan, tmp_path):
+    (run,) = make(plan)
+    metric = "mean_average_precision"
+    write_tables([run], tmp_path, [], only=["main"], metric=metric)
+    (row,) = rows_of(tmp_path / "main.csv")
+    expected = read_record(run.path).metrics("fused").mean_average_precision
+    assert (row["metric"], float(row["mean"])) == (metric, expected)
+    assert "Test mean average precision in %" in (tmp_path / "main.tex").read_text().replace(
+        r"\%", "%"
+    )
+
+
+def test_unfinished_cells_say_so_and_the_count_of_seeds_stands_with_the_number(make, plan):
+    runs = make(
+        plan.with_(values={"fused": 0.5}),
+        plan.with_(seed=1, state="running"),
+        plan.with_(seed=2, state="failed"),
+        plan.with_(variant="mla", state="missing"),
+        plan.with_(variant="pmr", state="failed"),
+        plan.with_(variant="pmr", seed=1, state="missing"),
+    )
+    table = score_table("main", collect(runs, [], partial=True), "accuracy")
+    assert [[entry.text for entry in row] for row in table.blocks[0].rows] == [
+        ["mla", "missing"],
+        ["naive", "50.0 (1 of 3, 1 running, 1 failed)"],
+        ["pmr", "1 missing, 1 failed"],
+    ]
+    assert [(r["missing"], r["running"], r["failed"]) for r in table.rows] == [
+        (1, 0, 0),
+        (0, 1, 1),
+        (1, 0, 1),
+    ]
+
+
+def test_without_partial_an_unfinished_grid_gives_no_table(make, plan, tmp_path):
+    runs = make(plan, plan.with_(seed=1, state="running"))
+    with pytest.raises(AmstError, match="1 of 2 runs are not done"):
+        write_tables(runs, tmp_path, [], only=["main"])
+    assert not (tmp_path / "main.csv").exists()
+
+
+@pytest.mark.parametrize("name", TABLE_NAMES)
+def test_tables_with_nothing_finished_can_be_made(make, plan, tmp_path, name):
+    runs = make(plan.with_(state="missing"), plan.with_(variant="mla", state="failed"))
+    assert len(write_tables(runs, tmp_path, [], only=[name], partial=True)) == len(TABLE_FORMS)
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.randoms(use_true_random=False))
+def test_the_order_of_the_records_changes_no_byte(small_grid, tmp_path_factory, shuffler):
+    shuffled = list(small_grid)
+    shuffler.shuffle(shuffled)
+    before, after = tmp_path_factory.mktemp("a"), tmp_path_factory.mktemp("b")
+    for runs, out in ((small_grid, before), (shuffled, after)):
+        write_tables(runs, out, ["naive"], only=[*RECORD_TABLES, "main"])
+    for path in sorted(before.iterdir()):
+        assert path.read_bytes() == (after / path.name).read_bytes(), path.name
+
+
+def test_times_and_hosts_change_nothing_but_cost_and_runs(make, plan, tmp_path):
+    (run,) = make(plan)
+    before, after = tmp_path / "before", tmp_path / "after"
+    names = [name for name in TABLE_NAMES if name not in ("cost", "runs")]
+    write_tables([run], before, [], only=names)
+    record = read_record(run.path)
+    changed = {
+        "cost": record.cost.model_copy(update={"train_seconds": 9e9, "attempts": 7}),
+        "environment": record.environment.model_copy(update={"host": "elsewhere"}),
+        "started": "2031-01-01T00:00:00+00:00",
+        "finished": "2031-01-02T00:00:00+00:00",
+    }
+    write_record(run.path, record.model_copy(update=changed))
+    write_tables([run], after, [], only=names)
+    for path in sorted(before.iterdir()):
+        assert path.read_bytes() == (after / path.name).read_bytes(), path.name
+
+
+@pytest.mark.parametrize("name", ["main", "macro_f1", "balance"])
+@pytest.mark.parametrize("seed", range(3))
+def test_dropping_a_run_changes_no_other_cell(small_grid, tmp_path, name, seed):
+    dropped = random.Random(seed).choice(small_grid)
+    whole = cell_rows(small_grid, tmp_path / "whole", name)
+    fewer = cell_rows([r for r in small_grid if r is not dropped], tmp_path / "fewer", name)
+    changed = {key for key in whole if whole[key] != fewer.get(key)}
+    assert changed == {(dropped.dataset, dropped.split, dropped.variant)}
+
+
+@pytest.mark.parametrize("name", ["main", "unimodal", "cost"])
+def test_adding_a_seed_changes_no_cell_of_another_method(make, grid, tmp_path, name):
+    runs = make(*grid("ogm_ge", "pmr", "mla", seeds=2))
+    more = make(*[plan for plan in grid("pmr", seeds=3) if plan.seed == 2])
+    before = cell_rows(runs, tmp_path / "before", name)
+    after = cell_rows([*runs, *more], tmp_path / "after", name)
+    assert {key for key in after if before.get(key) != after[key]} == {("digits", "random", "pmr")}
+
+
+def test_the_unimodal_table_pairs_seeds_with_the_modality_trained_alone(make, plan):
+    alone = plan.with_(variant="alone", method="unimodal", modalities=("visual",))
+    joint = plan.with_(modalities=("audio", "visual"))
+    visual_alone, probe = (0.7, 0.8, 0.9), (0.5, 0.5, 0.8)
+    plans = []
+    for seed in range(3):
+        same = dict.fromkeys(("fused", "modality/visual"), visual_alone[seed])
+        plans.append(alone.with_(seed=seed, values=same))
+        plans.append(joint.with_(seed=seed, values={"probe/visual": probe[seed]}))
+    runs = make(*plans)
+    table = unimodal_table(collect(runs, ["alone"]))
+    row = next(r for r in table.rows if r["prediction"] == "probe/visual")
+    assert (row["reference"], row["pairs"]) == ("alone", 3)
+    assert row["difference"] == pytest.approx(-0.2)
+    assert row["difference_low"] == pytest.approx(-0.2 - 4.30265 * 0.1 / 3**0.5, rel=1e-4)
+    assert [entry.text for entry in table.blocks[0].rows[1]][-1].startswith(f"{MINUS}20.0 ± 24.8")
+
+
+def test_the_unimodal_table_lists_every_prediction_of_a_method(make, plan):
+    runs = make(plan.with_(method="amst_full", modalities=("audio", "visual")))
+    found = [row["prediction"] for row in unimodal_table(collect(runs, [])).rows]
+    kinds = ("joint/modality", "modality", "joint/probe", "probe")
+    branches = [f"{kind}/{modality}" for kind in kinds for modality in ("audio", "visual")]
+    assert found == ["fused", "alternating", "joint", *branches]
+
+
+def test_the_balance_table_has_contributions_and_subsets(make, plan):
+    runs = make(plan.with_(modalities=("audio", "visual")))
+    rows = balance_table(collect(runs, [])).rows
+    found = {(row["quantity"], row["modalities"]): row["mean"] for row in rows}
+    # The factory's subsets: 0.5 alone, 0.7 together, 0.1 for none.
+    assert found == pytest.approx(
+        {
+            ("shapley", "audio"): 0.3,
+            ("shapley", "visual"): 0.3,
+            ("accuracy", "audio"): 0.5,
+            ("accuracy", "visual"): 0.5,
+            ("accuracy", "audio+visual"): 0.7,
+        }
+    )
+
+
+def test_cost_is_compared_with_naive_over_common_seeds(make, plan):
+    runs = make(
+        plan.with_(seconds=100),
+        plan.with_(seed=1, seconds=200),
+        plan.with_(variant="amst_joint", method="amst_joint", seconds=50, modalities=("audio",)),
+        plan.with_(variant="amst_joint", method="amst_joint", seed=2, seconds=999),
+    )
+    rows = cost_table(collect(runs, [])).rows
+    ratios = {(r["variant"], r["quantity"]): r["ratio_to_naive"] for r in rows}
+    assert ratios["amst_joint", "hours"] == pytest.approx(0.5)
+    assert ratios["amst_joint", "flops"] == pytest.approx(1 / 3)
+    assert ratios["naive", "hours"] == 1.0
+
+
+def test_hours_on_different_devices_have_no_ratio_but_operations_have(make, plan):
+    runs = make(plan, plan.with_(variant="mla", method="mla", device="NVIDIA H200"))
+    rows = {r["quantity"]: r for r in cost_table(collect(runs, [])).rows if r["variant"] == "mla"}
+    assert rows["hours"]["ratio_to_naive"] is None
+    assert rows["flops"]["ratio_to_naive"] == 1.0
+    assert rows["hours"]["device"] == "NVIDIA H200"
+
+
+def test_the_table_of_runs_traces_every_run(make, plan, tmp_path):
+    runs = make(plan, plan.with_(seed=1, state="failed"))
+    write_tables(runs, tmp_path, [], only=["runs"], partial=True)
+    done, failed = rows_of(tmp_path / "runs.csv")
+    assert done["settings_hash"] == read_record(runs[0].path).settings_hash
+    assert done["record"] == "digits/random/naive/seed0/run.json"
+    assert (done["state"], failed["state"], failed["commit"]) == ("done", "failed", "")
+
+
+def test_an_unknown_table_is_an_error(small_grid, tmp_path):
+    with pytest.raises(KeyError):
+        write_tables(small_grid, tmp_path, [], only=["best"])
+
+
+def test_names_load_no_numbers_library_and_tables_no_torch():
+    code = (
+        "import sys; import amst.results.names; assert not {'numpy', 'scipy'} & set(sys.modules);"
+        "import amst.results.tables, amst.results.figures; assert 'torch' not in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
