@@ -1,0 +1,123 @@
+"""The image that jobs run in: what it sees of the host, and which one it was."""
+
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, MutableMapping
+from contextlib import suppress
+from pathlib import Path
+
+from amst.errors import AmstError
+from amst.files import sha256_of, write_text
+
+DIGEST = "AMST_CONTAINER_DIGEST"
+"""Environment variable with the SHA-256 of the image; a run's record keeps it."""
+
+
+def image_name(checkout: Path) -> str:
+    """Name of the image that the checkout's definition and pinned packages make.
+
+    A change of either is another image.
+    """
+    parts = [
+        (checkout / "containers" / name).read_bytes() for name in ("amst.def", "requirements.txt")
+    ]
+    return f"amst-{hashlib.sha256(bytes([0]).join(parts)).hexdigest()[:12]}.sif"
+
+
+def bindings(checkout: Path, roots: Iterable[Path], given: str = "") -> str:
+    """Value of APPTAINER_BIND: the checkout read-only, and the folders behind all roots.
+
+    The working folder is bound by Apptainer itself. A root that is a link, or a folder of links,
+    is followed one level, to the folders that the links lead to.
+
+    Args:
+        checkout: the folder of the Snakefile.
+        roots: folders of the configuration, there or not.
+        given: what the user has set; it comes first and stays as it is.
+    """
+    inside = Path.cwd().resolve()
+    wanted: dict[Path, str] = {checkout.resolve(): ":ro"}
+    for root in roots:
+        for target in (root.absolute(), *_targets(root)):
+            if target.is_dir() and not target.is_relative_to(inside):
+                wanted.setdefault(target, "")
+    if inside.is_relative_to(checkout.resolve()):
+        wanted[checkout.resolve()] = ""  # results lie in the checkout
+    parts = [f"{path}:{path}{mode}" for path, mode in wanted.items()]
+    return ",".join(filter(None, [given, *parts]))
+
+
+def _targets(root: Path) -> Iterable[Path]:
+    """Real folders behind a root and behind the links in it."""
+    if not root.exists():
+        return
+    yield root.resolve()
+    for entry in sorted(root.iterdir()) if root.is_dir() else ():
+        if entry.is_symlink():
+            target = entry.resolve()
+            yield target if target.is_dir() else target.parent
+
+
+def digest_of(image: str) -> str:
+    """SHA-256 of an image; empty where it is not known.
+
+    A published address says it itself. A file is read once: the digest is kept beside it.
+    """
+    published = re.search(r"@sha256:([0-9a-f]{64})$", image)
+    if published:
+        return published[1]
+    path = Path(image)
+    if not path.is_file():
+        return ""
+    beside = path.with_name(path.name + ".sha256")
+    if beside.is_file() and beside.stat().st_mtime >= path.stat().st_mtime:
+        return beside.read_text("utf-8").split()[0]
+    digest = sha256_of(path)
+    with suppress(OSError):  # an image in a folder of somebody else
+        write_text(beside, f"{digest}  {path.name}\n")
+    return digest
+
+
+def note_digest(image: str, environ: MutableMapping[str, str] = os.environ) -> None:
+    """Note the digest for all processes that begin from here, within the container too."""
+    environ[DIGEST] = digest_of(image)
+
+
+def build(checkout: Path, target: Path, options: str = "") -> None:
+    """Build the image from the checkout's definition; it appears whole or not at all.
+
+    Args:
+        checkout: the folder with containers/amst.def.
+        target: the image file.
+        options: more options for `apptainer build`, as in a shell.
+
+    Raises:
+        AmstError: Apptainer is missing or the build fails.
+    """
+    program = shutil.which("apptainer") or shutil.which("singularity")
+    if not program:
+        raise AmstError("neither apptainer nor singularity is on PATH", "Load its module")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    command = [program, "build", "--fakeroot", "--force"]
+    # zstd is read several times faster than the default; old versions cannot choose
+    known = subprocess.run([program, "build", "--help"], capture_output=True, text=True)
+    if "--mksquashfs-args" in known.stdout:
+        command += ["--mksquashfs-args", "-comp zstd -Xcompression-level 3"]
+    command += [*shlex.split(options), str(part), "containers/amst.def"]
+    # what jobs see of the host is no part of the image; build_args may bind for the build
+    own = {"APPTAINER_BIND", "APPTAINER_BINDPATH", "SINGULARITY_BIND", "SINGULARITY_BINDPATH"}
+    environment = {name: value for name, value in os.environ.items() if name not in own}
+    done = subprocess.run(command, cwd=checkout, env=environment, stdout=sys.stderr, check=False)
+    if done.returncode:
+        part.unlink(missing_ok=True)
+        raise AmstError(
+            f"the image was not built: {shlex.join(command)} left with {done.returncode}",
+            "docs/cluster.md says how to build it elsewhere or to take a published one",
+        )
+    part.replace(target)

@@ -1,0 +1,95 @@
+"""What lies in a working folder and no run of the configuration needs."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from amst import grid
+from amst.training.state import state_of
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something that can go.
+
+    Attributes:
+        kind: 'checkpoints', 'runs', 'features' or 'images'.
+        why: in some words.
+        size: bytes, everything below it.
+    """
+
+    kind: str
+    path: Path
+    why: str
+    size: int
+
+    def remove(self) -> None:
+        """Delete it."""
+        if self.path.is_dir():
+            shutil.rmtree(self.path)
+        else:
+            self.path.unlink()
+
+
+def leftovers(config: grid.Config, results: Path, images: Path, current: str) -> list[Leftover]:
+    """Everything that no run of the configuration needs; what is running is never among it.
+
+    Args:
+        config: the configuration.
+        results: folder that the workflow writes to.
+        images: folder of built images.
+        current: name of the image that the definition asks for.
+    """
+    runs = {cell.run for cell in grid.cells(config)}
+    found = [*_checkpoints(results, runs), *_runs(results, runs), *_features(config, results)]
+    for image in sorted(images.glob("amst-*.sif")):
+        if image.name != current:
+            found.append(_leftover("images", image, "of another definition or other packages"))
+    return found
+
+
+def _leftover(kind: str, path: Path, why: str) -> Leftover:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return Leftover(kind, path, why, sum(file.stat().st_size for file in files))
+
+
+def _names(folder: Path) -> Iterator[str]:
+    """Names of runs below a folder: dataset/split/variant/seed<k>."""
+    for path in sorted(folder.glob("*/*/*/seed*")):
+        if path.is_dir():
+            yield path.relative_to(folder).as_posix()
+
+
+def _checkpoints(results: Path, runs: set[str]) -> Iterator[Leftover]:
+    folder = results / "checkpoints"
+    for name in _names(folder):
+        state = state_of(results, name).name
+        if state == "running" or not any((folder / name).iterdir()):
+            continue
+        if name not in runs:
+            yield _leftover("checkpoints", folder / name, "no run of this configuration")
+        elif state == "done":
+            yield _leftover("checkpoints", folder / name, "the run is done")
+        else:
+            yield from _older(folder / name)
+
+
+def _older(run: Path) -> Iterator[Leftover]:
+    """Checkpoints of earlier settings or code: a run continues only from its newest."""
+    versions = [path for path in run.iterdir() if path.is_dir() and any(path.glob("epoch-*.pt"))]
+    for path in sorted(versions, key=lambda path: path.stat().st_mtime)[:-1]:
+        yield _leftover("checkpoints", path, "of other settings, code or data than the newest")
+
+
+def _runs(results: Path, runs: set[str]) -> Iterator[Leftover]:
+    for name in _names(results / "runs"):
+        if name not in runs:
+            yield _leftover("runs", results / "runs" / name, "no run of this configuration")
+
+
+def _features(config: grid.Config, results: Path) -> Iterator[Leftover]:
+    needed = {grid.features_owner(config, name) for name in config.grid.datasets}
+    for path in sorted((results / "features").glob("*")):
+        if path.is_dir() and path.name not in needed:
+            yield _leftover("features", path, "of no dataset of the grid")

@@ -1,0 +1,103 @@
+"""Examines this node: processors, memory, GPU and driver, packages, container."""
+
+import os
+import pwd
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from amst.cluster.findings import Finding, fault, note, ok
+from amst.provenance import installed_packages, pinned_packages
+
+# CUDA major version -> oldest driver that runs it (CUDA release notes, minor version compatibility)
+_DRIVERS = {11: 450, 12: 525, 13: 580}
+
+
+def examine() -> Iterator[Finding]:
+    """Look at this node."""
+    yield _processors()
+    yield _packages()
+    yield _gpu()
+    yield from _container()
+
+
+def _said(*command: str) -> str | None:
+    """What a command prints; None when it is missing or fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _processors() -> Finding:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    cores = len(os.sched_getaffinity(0))
+    return ok("node", f"{os.uname().nodename}: {cores} cores, {memory / 1e9:.0f} GB of memory")
+
+
+def _packages() -> Finding:
+    pins = pinned_packages()
+    other = [f"{name} {has}" for name, has in installed_packages() if has != pins[name]]
+    if other:
+        shown = ", ".join(other[:5])
+        return note("packages", f"not as pinned: {shown}; `make environment` installs the pins")
+    return ok("packages", "as pinned")
+
+
+def cuda_of_pins() -> int | None:
+    """Major version of CUDA that the pinned torch brings; None for a build without it."""
+    for name, pin in pinned_packages().items():
+        if re.fullmatch(r"nvidia-cuda-runtime(-cu\d+)?", name):
+            return int(pin.split(".")[0])
+    return None
+
+
+def _gpu() -> Finding:
+    listed = _said("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+    if not listed:
+        return note(
+            "GPU", "none here (a login node rarely has one); ask from a job: `srun --gpus=1`"
+        )
+    return judge_driver(listed.splitlines(), cuda_of_pins())
+
+
+def judge_driver(gpus: list[str], cuda: int | None) -> Finding:
+    """Whether the driver can run the pinned torch.
+
+    Args:
+        gpus: lines 'name, driver version', one per GPU.
+        cuda: major version of CUDA that torch brings.
+    """
+    name, _, driver = (part.strip() for part in gpus[0].rpartition(","))
+    text = f"{len(gpus)} x {name}, driver {driver}"
+    needed = _DRIVERS.get(cuda or 0)
+    if needed and int(driver.split(".")[0]) < needed:
+        return fault(
+            "GPU",
+            f"{text}: the pinned torch (CUDA {cuda}) wants driver {needed} or later; build the "
+            "image with another CUDA build: container.build_args in config.yaml, docs/cluster.md",
+        )
+    return ok("GPU", text)
+
+
+def _container() -> Iterator[Finding]:
+    program = shutil.which("apptainer") or shutil.which("singularity")
+    if not program:
+        yield note("container", "no apptainer on PATH: load its module, or use --sdm env-modules")
+        return
+    yield ok("container", _said(program, "--version") or program)
+    spaces = Path("/proc/sys/user/max_user_namespaces")
+    if spaces.is_file() and int(spaces.read_text()) == 0:
+        yield note("image", "no user namespaces: the image cannot be built here, only run")
+        return
+    user = pwd.getpwuid(os.getuid()).pw_name
+    ranges = Path("/etc/subuid")
+    if ranges.is_file() and re.search(rf"^({user}|{os.getuid()}):", ranges.read_text(), re.M):
+        yield ok("image", "can be built here")
+    else:
+        yield note(
+            "image", f"no range for {user} in /etc/subuid: build the image elsewhere if it fails"
+        )

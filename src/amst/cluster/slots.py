@@ -1,0 +1,81 @@
+"""GPU slots: several runs in one allocation, each on a GPU of its own or k runs on one.
+
+Snakemake counts GPUs but does not say which one a local job may use. A slot is a file lock per
+(device, place) on the node; the kernel gives it back whatever ends the process.
+"""
+
+import fcntl
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from amst.errors import AmstError
+
+PER_GPU = "AMST_RUNS_PER_GPU"
+"""Environment variable that switches slots on, set by profiles/node: runs on one GPU."""
+_PAUSE = 0.2  # seconds between two looks for a free slot
+
+
+def devices(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """GPUs that this process may use: what the scheduler says, else what the driver lists."""
+    given = environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [name for name in given.split(",") if name and name != "-1"]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [str(i) for i, _ in enumerate(listed.stdout.splitlines())]
+
+
+def per_gpu(environ: Mapping[str, str] = os.environ) -> int:
+    """How many runs share one GPU; 0 when slots are off.
+
+    Raises:
+        AmstError: the setting is no count.
+    """
+    text = environ.get(PER_GPU) or "0"
+    if not text.isdigit():
+        raise AmstError(f"{PER_GPU} is {text!r}", "Set it to the number of runs on one GPU")
+    return int(text)
+
+
+def folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where the locks of this user and allocation lie on this node."""
+    allocation = environ.get("SLURM_JOB_ID", "local")
+    return Path(tempfile.gettempdir(), f"amst-slots-{os.getuid()}-{allocation}")
+
+
+def take(environ: Mapping[str, str] = os.environ) -> str:
+    """Wait for a free slot and hold it until this process ends.
+
+    Spreads over devices first, so that two runs share a GPU only when all have one.
+
+    Returns:
+        The device, for CUDA_VISIBLE_DEVICES; empty when slots are off or there is no GPU.
+    """
+    names, places = devices(environ) if per_gpu(environ) else [], per_gpu(environ)
+    if not names:
+        return ""
+    at = folder(environ)
+    at.mkdir(mode=0o700, exist_ok=True)
+    while True:
+        for place in range(places):
+            for name in names:
+                if _hold(at / f"{name.replace('/', '_')}.{place}"):
+                    return name
+        time.sleep(_PAUSE)
+
+
+def _hold(path: Path) -> bool:
+    """Lock a file for the life of this process, unless somebody else has it."""
+    handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return False
+    return True
