@@ -1,0 +1,1 @@
+"""Benchmarks: each prints its ratio or its time from one run on this machine."""

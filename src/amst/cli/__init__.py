@@ -1,0 +1,51 @@
+"""The command ``amst``: one sub-command per step, the same that the workflow's rules call."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from amst import __version__
+from amst.cli import bench, check, checkpoints, cluster, data, fetch, grid, plan, results, runs
+from amst.errors import AmstError
+
+app = typer.Typer(
+    help="Experiments on imbalanced multimodal learning, from raw media to paper tables. "
+    "Every step of the workflow is one command here; settings come from config.yaml unless given.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+for commands in (data, check, fetch, runs, checkpoints, results, grid, plan, cluster, bench):
+    commands.register(app)
+
+_debug = False
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"amst {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option(help="show the traceback of an error")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    global _debug
+    _debug = debug
+
+
+def main() -> None:
+    """Run the command line; a user's mistake gives one line on stderr."""
+    try:
+        app()
+    except AmstError as error:
+        if _debug:
+            raise
+        print(f"amst: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,100 @@
+"""Looking at a cluster from its login node: live jobs, what works here, what can go."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from amst.cli.configuration import RESULTS, ConfigFiles, Results, configuration
+from amst.errors import AmstError
+
+KINDS = ("checkpoints", "runs", "features", "images")
+COLOURS = {"ok": "green", "note": "yellow", "fault": "red"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    for command in (doctor, jobs, clean):
+        app.command(rich_help_panel="Cluster")(command)
+
+
+def doctor(
+    folder: Annotated[Path, typer.Option(help="working folder to examine")] = Path(),
+) -> None:
+    """Examine node, GPU, container, file system and scheduler before anything is submitted.
+
+    Leaves with 1 where something will not work.
+    """
+    from rich.console import Console
+
+    from amst.cluster import node, scheduler, storage
+
+    console = Console(highlight=False)
+    faults = 0
+    for heading, findings in (
+        ("This node", node.examine()),
+        ("This folder", storage.examine(folder)),
+        ("SLURM", scheduler.examine(folder)),
+    ):
+        console.print(f"[bold]{heading}[/]")
+        for found in findings:
+            faults += found.verdict == "fault"
+            mark = f"[{COLOURS[found.verdict]}]{found.verdict:<5}[/]"
+            console.print(f"  {mark} {found.about}: {found.text}", soft_wrap=True)
+    if faults:
+        raise AmstError(f"{faults} of these will not work", "Mend them before you submit")
+
+
+def jobs(
+    wait: Annotated[bool, typer.Option("--wait", help="until all have ended")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="end them; runs keep epochs")] = False,
+    folder: Annotated[Path, typer.Option(help="working folder of the call")] = Path(),
+) -> None:
+    """List this folder's live SLURM jobs; wait for them or end them."""
+    from amst.cluster import live
+
+    if wait and cancel:
+        raise AmstError("--wait and --cancel exclude each other", "Choose one")
+    found = live.live_jobs(folder)
+    if not found:
+        typer.echo("no jobs of this folder live")
+    elif wait:
+        live.wait(folder)
+    elif cancel:
+        live.cancel(found, folder)
+        typer.echo(f"cancelled {len(found)} jobs; finished runs stay, others continue")
+    else:
+        for job in found:
+            typer.echo(str(job))
+
+
+def clean(
+    remove: Annotated[bool, typer.Option("--remove", help="delete what is listed")] = False,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(help="runs, features or images too; several times; checkpoints always"),
+    ] = None,
+    results: Results = RESULTS,
+    configfile: ConfigFiles = None,
+) -> None:
+    """List what no run of the configuration needs, with sizes; delete it only with --remove."""
+    from amst.cluster.image import image_name
+    from amst.cluster.leftovers import leftovers
+    from amst.provenance import SOURCE
+
+    kinds = {"checkpoints", *(also or ())}
+    if unknown := kinds - set(KINDS):
+        raise AmstError(f"--also knows no {sorted(unknown)[0]!r}", f"It takes {', '.join(KINDS)}")
+    config = configuration(configfile)
+    found = leftovers(config, results, Path("containers"), image_name(SOURCE.parent))
+    chosen = [leftover for leftover in found if leftover.kind in kinds]
+    for leftover in chosen:
+        typer.echo(f"{leftover.size / 1e6:9.1f} MB  {leftover.path}: {leftover.why}")
+        if remove:
+            leftover.remove()
+    verb = "removed" if remove else "can go"
+    typer.echo(f"{verb}: {sum(leftover.size for leftover in chosen) / 1e6:.1f} MB")
+    for kind in KINDS:
+        size = sum(leftover.size for leftover in found if leftover.kind == kind)
+        if size and kind not in kinds:
+            typer.echo(f"besides: {size / 1e6:.1f} MB of {kind} (--also {kind})")

@@ -1,0 +1,91 @@
+"""Looking at the grid: what is done, what is running or failed, and letting a run try again."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from amst import grid
+from amst.cli.configuration import RESULTS, ConfigFiles, Results, configuration
+from amst.cli.runs import RunName, cell_of
+from amst.errors import AmstError
+from amst.records import read_record
+from amst.training.state import State, StateName, state_of
+
+MARKS: dict[StateName, str] = {
+    "done": "green",
+    "running": "cyan",
+    "failed": "red",
+    "missing": "dim",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    for command in (status, retry):
+        app.command(rich_help_panel="Grid")(command)
+
+
+def status(
+    runs: Annotated[bool, typer.Option("--runs", help="every run on a line of its own")] = False,
+    results: Results = RESULTS,
+    configfile: ConfigFiles = None,
+) -> None:
+    """Show the grid: done, running, failed (with the log) and missing runs."""
+    from rich.console import Console
+    from rich.table import Table
+
+    config = configuration(configfile)
+    cells = grid.cells(config)
+    states = {cell: state_of(results, cell.run) for cell in cells}
+    console = Console()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("dataset", "split", "method", "seeds"):
+        table.add_column(column)
+    for (dataset, split, variant), row in _by_row(states).items():
+        seeds = " ".join(f"[{MARKS[state.name]}]{seed}:{state.name}[/]" for seed, state in row)
+        table.add_row(dataset, split, variant, seeds)
+    if runs or len(cells) <= 400:
+        console.print(table)
+    counts = Counter(state.name for state in states.values())
+    console.print(", ".join(f"{counts[name]} {name}" for name in MARKS) + f" of {len(cells)} runs")
+    for cell, state in states.items():
+        if state.name == "failed":
+            console.print(f"[red]failed[/] {cell.run}: {state.error}", soft_wrap=True)
+            console.print(f"       log: {state.log or 'none'}; again: amst retry {cell.run}")
+    for line in (*_outdated(config, states, results), *grid.left_out(config)):
+        console.print(f"[yellow]note[/] {line}", soft_wrap=True)
+
+
+def _by_row(states: dict[grid.Cell, State]) -> dict[tuple[str, str, str], list[tuple[int, State]]]:
+    rows: dict[tuple[str, str, str], list[tuple[int, State]]] = {}
+    for cell, state in states.items():
+        rows.setdefault((cell.dataset, cell.split, cell.variant), []).append((cell.seed, state))
+    return rows
+
+
+def _outdated(config: grid.Config, states: dict[grid.Cell, State], results: Path) -> list[str]:
+    """One line for each finished run whose settings are not those of the configuration."""
+    resolve = grid.Resolver(config)
+    lines = []
+    for cell, state in states.items():
+        if state.name == "done":
+            try:
+                record = read_record(results / "runs" / cell.run / "run.json")
+            except AmstError as error:
+                lines.append(str(error))
+                continue
+            if record.settings_hash != resolve(cell).hash:
+                lines.append(f"{cell.run} was made with other settings; snakemake runs it again")
+    return lines
+
+
+def retry(run: RunName, results: Results = RESULTS) -> None:
+    """Let a failed run try again, from its last checkpoint if it has one."""
+    name = cell_of(run).run
+    failed = results / "checkpoints" / name / "failed.json"
+    if not failed.is_file():
+        raise AmstError(f"{name} has not failed", "See `amst status`")
+    failed.unlink()
+    typer.echo(f"{name} will be tried again by the next snakemake call")

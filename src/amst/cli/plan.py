@@ -1,0 +1,166 @@
+"""What a call of Snakemake would train and what it would cost; declaring finished runs valid."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from amst import grid
+from amst.cli.configuration import RESULTS, ConfigFiles, Results, configuration
+from amst.cli.runs import cell_of
+from amst.config.run import RunSettings
+from amst.errors import AmstError
+from amst.files import write_json
+from amst.provenance import code_digest, package_digest
+from amst.records import RunRecord, read_record, write_record
+from amst.training.state import adopted_file, read_adopted, state_of
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    for command in (plan, adopt):
+        app.command(rich_help_panel="Grid")(command)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of the grid.
+
+    Attributes:
+        why: why Snakemake would train it; empty when it would not.
+        hours: what training it is expected to take; None when nothing like it was measured.
+    """
+
+    cell: grid.Cell
+    why: str
+    hours: float | None
+
+
+def training_code(method: str) -> str:
+    """Digest of the code that trains a method."""
+    return code_digest("amst.training.run", f"amst.methods.{method}")
+
+
+def plan_of(config: grid.Config, results: Path) -> list[Planned]:
+    """What would be trained, run by run, from the records that are there."""
+    resolve = grid.Resolver(config)
+    records = {cell: _record(results, cell) for cell in grid.cells(config)}
+    measured = _hours_of_epochs(record for record in records.values() if record)
+    adopted = read_adopted(results)
+    planned = []
+    for cell, record in records.items():
+        settings = resolve(cell)
+        why: str = state_of(results, cell.run).name
+        if record is not None:
+            why = _outdated(record, settings, adopted.get(cell.run, {}))
+        hours = measured.get((cell.dataset, settings.method))
+        planned.append(Planned(cell, why, hours and hours * settings.recipe.epochs))
+    return planned
+
+
+def _outdated(record: RunRecord, settings: RunSettings, adopted: Mapping[str, str]) -> str:
+    """Why a finished run would be trained again; empty when it would not."""
+    digest = training_code(settings.method)
+    if record.settings_hash != settings.hash:
+        return "settings changed"
+    if record.environment.package_digest != package_digest():
+        return "packages changed"
+    if digest not in (record.environment.code_digest, adopted.get("to")):
+        return "code changed"
+    return ""
+
+
+def _record(results: Path, cell: grid.Cell) -> RunRecord | None:
+    path = results / "runs" / cell.run / "run.json"
+    return read_record(path) if path.is_file() else None
+
+
+def _hours_of_epochs(records: Iterable[RunRecord]) -> dict[tuple[str, str], float]:
+    """(dataset, method) -> mean hours of one epoch, validation and loading included."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for record in records:
+        cost = record.cost
+        seconds = cost.train_seconds + cost.validate_seconds + cost.load_seconds
+        key = (record.settings.dataset, record.settings.method)
+        found.setdefault(key, []).append(seconds / record.settings.recipe.epochs / 3600)
+    return {key: sum(values) / len(values) for key, values in found.items()}
+
+
+def plan(
+    runs: Annotated[bool, typer.Option("--runs", help="every run on a line of its own")] = False,
+    results: Results = RESULTS,
+    configfile: ConfigFiles = None,
+) -> None:
+    """Show what would be trained, why, and the hours it is expected to take."""
+    from rich.console import Console
+    from rich.table import Table
+
+    config = configuration(configfile)
+    planned = plan_of(config, results)
+    console = Console()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("dataset", "method", "runs", "hours", "why"):
+        table.add_column(column, justify="right" if column in ("runs", "hours") else "left")
+    rows: dict[tuple[str, str], list[Planned]] = {}
+    for one in planned:
+        if one.why:
+            rows.setdefault((one.cell.dataset, one.cell.variant), []).append(one)
+    for (dataset, variant), members in rows.items():
+        why = ", ".join(f"{n} {why}" for why, n in Counter(one.why for one in members).items())
+        table.add_row(dataset, variant, str(len(members)), _hours(members), why)
+    if rows:
+        console.print(table)
+    todo = [one for one in planned if one.why]
+    console.print(f"{len(todo)} of {len(planned)} runs to train: {_hours(todo)} hours in all")
+    for line in grid.left_out(config):
+        console.print(f"[yellow]note[/] {line}", soft_wrap=True)
+    if runs:
+        for one in todo:
+            console.print(f"  {one.cell.run}: {one.why}", soft_wrap=True)
+
+
+def _hours(planned: list[Planned]) -> str:
+    """Expected hours of runs; '?' where none was measured, '+' where some were not."""
+    known = [one.hours for one in planned if one.hours is not None]
+    if planned and not known:
+        return "?"
+    return f"{sum(known):.2f}" + ("+" if len(known) < len(planned) else "")
+
+
+def adopt(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="finished runs")],
+    reason: Annotated[str, typer.Option(help="why the change cannot have changed them")],
+    results: Results = RESULTS,
+    configfile: ConfigFiles = None,
+) -> None:
+    """Declare finished runs valid under changed code; the record and the tables say so."""
+    if not reason.strip():
+        raise AmstError("--reason is empty", "Say why the change cannot have changed the runs")
+    resolve = grid.Resolver(configuration(configfile))
+    adopted = read_adopted(results)
+    changed = {}
+    for run in runs:
+        cell = cell_of(run)
+        record = _record(results, cell)
+        if record is None:
+            raise AmstError(f"{cell.run} has not finished", "Only finished runs can be adopted")
+        settings = resolve(cell)
+        if record.settings_hash != settings.hash:
+            raise AmstError(
+                f"{cell.run} was made with other settings", "Only changed code can be adopted"
+            )
+        digest = training_code(settings.method)
+        if record.environment.code_digest == digest:
+            typer.echo(f"{cell.run}: the code is the one it was made with")
+            continue
+        changed[cell.run] = record.model_copy(
+            update={"adopted": (*record.adopted, f"code {digest}: {reason.strip()}")}
+        )
+        adopted[cell.run] = {"from": record.environment.code_digest, "to": digest}
+    for name, record in changed.items():
+        write_record(results / "runs" / name / "run.json", record)
+        typer.echo(f"{name}: adopted")
+    write_json(adopted_file(results), adopted)

@@ -1,0 +1,221 @@
+"""Steps from run records to tables, figures and the report."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from amst import grid
+from amst.cli.configuration import RESULTS, ConfigFiles, Results, configuration
+from amst.cli.runs import cell_of
+from amst.errors import AmstError
+from amst.results.names import CHECKOUT, FIGURE_NAMES, PUBLISHED, TABLE_NAMES
+
+if TYPE_CHECKING:
+    from amst.results.cells import Run
+
+GridFile = Annotated[
+    Path | None, typer.Option("--grid", help="what runs, as results/grid.json; by config.yaml")
+]
+Partial = Annotated[
+    bool, typer.Option("--partial", help="from what is there; unfinished runs are shown as such")
+]
+Only = Annotated[
+    list[str] | None, typer.Option("--only", help="one of them; may be given several times")
+]
+Published = Annotated[
+    Path, typer.Option(help="published figures that `reproduction` compares with")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    for command in (tables, figures, report, export):
+        app.command(rich_help_panel="Results")(command)
+
+
+def expected_runs(planned: dict[str, Any], results: Path) -> "list[Run]":
+    """The runs of a grid with their present states."""
+    from amst.results.cells import Run
+    from amst.training.state import state_of
+
+    methods = {variant["name"]: variant["method"] for variant in planned["variants"]}
+    found = []
+    for name in planned["runs"]:
+        cell = cell_of(name)
+        found.append(
+            Run(
+                cell.dataset,
+                cell.split,
+                cell.variant,
+                cell.seed,
+                results / "runs" / name / "run.json",
+                state_of(results, name).name,
+                methods[cell.variant],
+            )
+        )
+    return found
+
+
+def planned_grid(file: Path | None, configfile: list[Path] | None) -> dict[str, Any]:
+    """What runs: as the workflow wrote it down, or by the configuration."""
+    if file is not None:
+        try:
+            return dict(json.loads(file.read_text("utf-8")))
+        except (OSError, ValueError) as error:
+            raise AmstError(
+                f"{file} is no grid ({error})",
+                "Make it: snakemake results/grid.json",
+            ) from error
+    return grid.as_dict(configuration(configfile))
+
+
+def lists_of_samples(planned: dict[str, Any], results: Path) -> dict[str, Path]:
+    """Dataset -> its ``samples.jsonl``, where there is one."""
+    paths = {
+        name: results / "features" / owner / "samples.jsonl"
+        for name, owner in planned["features"].items()
+    }
+    return {name: path for name, path in paths.items() if path.is_file()}
+
+
+def tables(
+    planned: GridFile = None,
+    published: Published = PUBLISHED,
+    partial: Partial = False,
+    only: Only = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the tables")] = None,
+    results: Results = RESULTS,
+    configfile: ConfigFiles = None,
+) -> None:
+    """Merge the run records into tables: CSV, Markdown, LaTeX and HTML."""
+    from amst.results.tables import write_tables
+
+    what = planned_grid(planned, configfile)
+    runs = expected_runs(what, results)
+    folder = out or (results / "tables" / "partial" if partial else results / "tables")
+    written = write_tables(
+        runs,
+        folder,
+        [variant["name"] for variant in what["variants"]],
+        partial=partial,
+        only=only or TABLE_NAMES,
+        samples=lists_of_samples(what, results),
+        published=published if published.is_file() else None,
+        metric=what["metric"],
+    )
+    done = sum(run.state == "done" for run in runs)
+    typer.echo(f"{len(written)} files in {folder}, from {done} of {len(runs)} runs")
+
+
+def figures(
+    planned: GridFile = None,
+    partial: Partial = False,
+    only: Only = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the figures")] = None,
+    results: Results = RESULTS,
+    configfile: ConfigFiles = None,
+) -> None:
+    """Draw the figures of every dataset: PDF and PNG."""
+    from amst.results.figures import write_figures
+
+    what = planned_grid(planned, configfile)
+    folder = out or (results / "figures" / "partial" if partial else results / "figures")
+    written = write_figures(
+        expected_runs(what, results),
+        folder,
+        [variant["name"] for variant in what["variants"]],
+        partial=partial,
+        only=only or FIGURE_NAMES,
+    )
+    typer.echo(f"{len(written)} files in {folder}")
+
+
+def report(
+    planned: GridFile = None,
+    published: Published = PUBLISHED,
+    partial: Partial = False,
+    out: Annotated[Path | None, typer.Option(help="the report, one HTML file")] = None,
+    results: Results = RESULTS,
+    configfile: ConfigFiles = None,
+) -> None:
+    """Write the report: tables, figures, data, settings, environment and runs in one HTML file."""
+    from amst.results.report import write_report
+
+    what = planned_grid(planned, configfile)
+    runs = expected_runs(what, results)
+    page = out or results / ("report-partial.html" if partial else "report.html")
+    data = {
+        owner: results / "features" / owner / "report.html"
+        for owner in sorted(set(what["features"].values()))
+    }
+    write_report(
+        runs,
+        page,
+        [variant["name"] for variant in what["variants"]],
+        partial=partial,
+        samples=lists_of_samples(what, results),
+        published=published if published.is_file() else None,
+        metric=what["metric"],
+        left_out=what["left_out"],
+        data_reports={name: path for name, path in data.items() if path.is_file()},
+    )
+    done = sum(run.state == "done" for run in runs)
+    typer.echo(f"{page}, from {done} of {len(runs)} runs")
+
+
+def export(
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="the bundle, a .tar.gz")] = RESULTS
+    / "export.tar.gz",
+    planned: GridFile = None,
+    published: Published = PUBLISHED,
+    partial: Partial = False,
+    weights: Annotated[bool, typer.Option("--weights", help="with the weights of runs")] = False,
+    results: Results = RESULTS,
+    configfile: ConfigFiles = None,
+) -> None:
+    """Bundle records, predictions, tables, figures and settings for an archive, with checksums."""
+    from amst.results.bundle import write_bundle
+
+    if not out.name.endswith(".tar.gz"):
+        raise AmstError(f"{out} is no .tar.gz", "Name a file that ends in .tar.gz")
+    what = planned_grid(planned, configfile)
+    runs = expected_runs(what, results)
+    count = write_bundle(
+        runs,
+        out,
+        [variant["name"] for variant in what["variants"]],
+        partial=partial,
+        weights=weights,
+        samples=lists_of_samples(what, results),
+        published=published if published.is_file() else None,
+        metric=what["metric"],
+        others=files_besides(what, results, configfile),
+    )
+    done = sum(run.state == "done" for run in runs)
+    typer.echo(f"{out}: {count} files of {done} of {len(runs)} runs")
+
+
+def files_besides(
+    planned: dict[str, Any], results: Path, configfile: list[Path] | None
+) -> dict[str, Path]:
+    """What an archive needs besides records and results: path in the bundle -> file.
+
+    Settings as written, how to cite, the pinned packages; of the data the manifest and the splits,
+    which name samples and show none, since many datasets may not be passed on.
+    """
+    files = [Path("config.yaml"), *(configfile or ())]
+    found = {f"settings/{number}-{file.name}": file for number, file in enumerate(files)}
+    found |= {
+        "settings/grid.json": results / "grid.json",
+        "CITATION.cff": CHECKOUT / "CITATION.cff",
+        "LICENSE": CHECKOUT / "LICENSE",
+        "requirements.txt": CHECKOUT / "containers" / "requirements.txt",
+    }
+    for owner in set(planned["features"].values()):
+        folder = results / "features" / owner
+        found[f"data/{owner}/manifest.json"] = folder / "manifest.json"
+        for split in folder.glob("splits/*.json"):
+            found[f"data/{owner}/splits/{split.name}"] = split
+    return {name: path for name, path in found.items() if path.is_file()}

@@ -1,0 +1,125 @@
+"""Training single runs."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from amst import grid
+from amst.cli.configuration import RESULTS, ConfigFiles, Results, configuration, from_json
+from amst.cluster.allocation import deadline
+from amst.cluster.image import DIGEST
+from amst.cluster.slots import take as take_slot
+from amst.config.run import RunSettings
+from amst.errors import AmstError
+from amst.provenance import code_digest, package_digest, pinned_packages
+from amst.training.signals import listening
+
+if TYPE_CHECKING:
+    from amst.training.execution import Execution
+
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="dataset/split/variant/seed<k>, as below results/runs")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command(rich_help_panel="Runs")(train)
+
+
+def train(
+    run: RunName,
+    settings: Annotated[
+        str | None, typer.Option(help="resolved settings as JSON; by config.yaml unless given")
+    ] = None,
+    manifest: Annotated[Path | None, typer.Option(help="manifest of the dataset")] = None,
+    split: Annotated[Path | None, typer.Option(help="the split file")] = None,
+    execution: Annotated[
+        str | None,
+        typer.Option(
+            envvar="AMST_EXECUTION", help="section execution as JSON; by config.yaml unless given"
+        ),
+    ] = None,
+    log: Annotated[str, typer.Option(help="where the output goes, for `amst status`")] = "",
+    results: Results = RESULTS,
+    configfile: ConfigFiles = None,
+) -> None:
+    """Train one run, or continue it where an earlier attempt left off.
+
+    Leaves with 75 when it was asked to stop and has saved its state: the same command continues.
+    """
+    resolved = run_settings(run, settings, configfile)
+    owner = resolved.dataset
+    if manifest is None or split is None:
+        owner = grid.features_owner(configuration(configfile), resolved.dataset)
+    features = results / "features" / owner
+    if execution is None:
+        how = configuration(configfile).execution.model_dump()
+    else:
+        how = from_json(execution, "--execution")
+    how["deadline"] = deadline(how.get("deadline", 0))
+    device = take_slot()
+    if device:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
+    with listening():  # from here on: importing torch takes seconds
+        from amst.training.run import train as train_run
+
+        record = train_run(
+            resolved,
+            manifest or features / "manifest.json",
+            split or features / "splits" / f"{resolved.split}.json",
+            results / "runs" / run,
+            results / "checkpoints" / run,
+            execution_of(resolved, how, log),
+        )
+    shown = record.metrics(record.main)
+    typer.echo(f"{run}: test accuracy {100 * shown.accuracy:.1f} % ({record.main})")
+
+
+def run_settings(
+    run: str, settings: str | None, configfile: list[Path] | None = None
+) -> RunSettings:
+    """Settings of a run: as given, or resolved by the configuration.
+
+    Raises:
+        AmstError: the name is not that of a run, or not of the run that the settings are of.
+    """
+    if settings is not None:
+        given = RunSettings.model_validate(from_json(settings, "--settings"))
+        if given.run_id != run:
+            raise AmstError(f"--settings are those of {given.run_id}, not of {run}")
+        return given
+    return grid.Resolver(configuration(configfile))(cell_of(run))
+
+
+def cell_of(run: str) -> grid.Cell:
+    """The run that a name such as digits/random/naive/seed0 stands for.
+
+    Raises:
+        AmstError: it is no such name.
+    """
+    parts = run.strip("/").removeprefix("results/runs/").split("/")
+    if len(parts) != 4 or not parts[3].removeprefix("seed").isdigit():
+        raise AmstError(
+            f"{run!r} is not the name of a run", "A run is called dataset/split/variant/seed<k>"
+        )
+    dataset, split, variant, seed = parts
+    return grid.Cell(dataset, split, variant, int(seed.removeprefix("seed")))
+
+
+def execution_of(settings: RunSettings, how: dict[str, object], log: str = "") -> "Execution":
+    """How this process executes a run, with the digests that its record keeps."""
+    from amst.training.execution import Execution
+
+    return Execution.model_validate(
+        {
+            **how,
+            "container_digest": os.environ.get(DIGEST, ""),
+            "code_digest": code_digest("amst.training.run", f"amst.methods.{settings.method}"),
+            "package_digest": package_digest(),
+            "packages": tuple(pinned_packages()),
+            "log": log,
+        }
+    )

@@ -1,0 +1,325 @@
+"""`amst evaluate`, `import-checkpoint` and `export-checkpoint` as a user calls them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from amst.cli import app
+from amst.config.run import RunSettings
+from amst.errors import AmstError
+from amst.metrics import metrics_of
+from amst.training.assembly import assemble
+from amst.training.execution import Execution
+from tests.datasets import rawtrees
+from tests.released import models
+
+SOURCE = Path(__file__).parents[2] / "src"
+CLASSES = 6
+SMALL = {"name": "small_cnn", "widths": [4, 8]}
+CONFIG = {
+    "grid": {"datasets": ["CREMAD"], "methods": ["naive", "mla"], "seeds": [0]},
+    "methods": {"naive": {"method": "naive"}, "mla": {"method": "mla"}},
+    "datasets": {
+        "CREMAD": {
+            "raw": "raw",
+            "shards": 2,
+            "recipe": {"epochs": 2, "batch_size": 8},
+            "modalities": {
+                "audio": {"features": {"mel_bins": 16, "frames": 32}},
+                "visual": {"features": {"frames": 2, "size": 32}, "crop": 32},
+            },
+        }
+    },
+}
+SMALL_ENCODERS = {
+    "datasets": {
+        "CREMAD": {
+            "embedding": 8,
+            "modalities": {"audio": {"encoder": SMALL}, "visual": {"encoder": SMALL}},
+        }
+    }
+}
+NAIVE, MLA = "CREMAD/random/naive/seed0", "CREMAD/random/mla/seed0"
+SPLIT = ("--split", "results/features/CREMAD/splits/random.json")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _arithmetic():
+    """Put back what a run changes for its process."""
+    threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    environment = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(environment)
+    torch.set_num_threads(threads)
+    torch.set_deterministic_debug_mode(mode)
+
+
+def amst(*arguments, refused=""):
+    """What a command prints; with ``refused`` it must fail, and that be in its error."""
+    result = CliRunner().invoke(app, [str(each) for each in arguments])
+    if refused:
+        assert isinstance(result.exception, AmstError), result.output
+        assert refused in str(result.exception)
+    elif result.exception is not None:
+        raise result.exception
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A folder with miniature CREMA-D through all steps, and two finished runs."""
+    folder = tmp_path_factory.mktemp("suite")
+    rawtrees.build("CREMAD", folder / "raw", per_class=5)
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    (folder / "small.yaml").write_text(yaml.safe_dump(SMALL_ENCODERS))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        amst("samples", "CREMAD")
+        for shard in range(2):
+            amst("extract", "CREMAD", shard)
+        amst("manifest", "CREMAD")
+        amst("split", "CREMAD", "random")
+        amst("train", NAIVE)
+        amst("train", MLA, "--configfile", "small.yaml")
+    return folder
+
+
+@pytest.fixture
+def here(prepared, monkeypatch):
+    """That folder, entered; what tests add to it has names of its own."""
+    monkeypatch.chdir(prepared)
+    return prepared
+
+
+def record_of(run):
+    return json.loads(Path(f"results/runs/{run}/run.json").read_text())
+
+
+# Imported checkpoints
+
+
+def loaded_test_part(settings):
+    """Inputs and labels of the test part, by released letter."""
+    features = Path("results/features/CREMAD")
+    assembly = assemble(
+        RunSettings.model_validate(settings),
+        features / "manifest.json",
+        features / "splits/random.json",
+        Execution(device="cpu"),
+    )
+    (batch,) = assembly.loader.in_order(assembly.part("test"))
+    return {name[0]: batch.inputs[name] for name in sorted(batch.inputs)}, batch.labels.numpy()
+
+
+@pytest.mark.parametrize("method", ["naive", "amst_full"])
+def test_an_imported_checkpoint_predicts_what_the_released_model_does(here, method):
+    model = models.model_of(method, "av", CLASSES)
+    models.save(here / f"{method}.pth", model, method)
+    amst("import-checkpoint", f"{method}.pth", "--dataset", "CREMAD", "--method", method,
+         "--out", f"taken/{method}")  # fmt: skip
+    found = json.loads(
+        amst("evaluate", f"taken/{method}", *SPLIT, "--out", f"{method}.npz", "--json")
+    )
+    told = json.loads((here / f"taken/{method}/import.json").read_text())
+    inputs, labels = loaded_test_part(told["settings"])
+    with torch.no_grad():
+        expected = model(inputs).numpy()
+    with np.load(f"{method}.npz") as arrays:
+        assert np.array_equal(arrays["test/labels"], labels)
+        np.testing.assert_allclose(arrays["test/logits/fused"], expected, rtol=1e-4, atol=1e-4)
+        assert np.array_equal(arrays["test/subset/audio+visual"], arrays["test/logits/fused"]), (
+            "all modalities are the whole"
+        )
+    assert found["samples"] == len(labels)
+    metrics = metrics_of(expected, labels, told["classes"]).model_dump()
+    assert found["metrics"]["fused"]["accuracy"] == metrics["accuracy"]
+    assert found["metrics"]["fused"]["cross_entropy"] == pytest.approx(metrics["cross_entropy"])
+    assert found["subset_accuracy"].keys() == {"audio", "visual", "audio+visual"}
+    assert found["shapley"].keys() == {"audio", "visual"}
+    assert {"modality/audio", "probe/visual"} <= found["metrics"].keys()
+
+
+@pytest.fixture(scope="module")
+def naive(prepared):
+    """A released checkpoint of naive training."""
+    model = models.model_of("naive", "av", CLASSES)
+    return models.save(prepared / "naive_lsum.pth", model, "naive")
+
+
+def test_weights_of_an_import_can_be_given_by_option(here, naive):
+    said = amst("import-checkpoint", naive)
+    folder = "results/imported/CREMAD/amst/naive/seed0"
+    assert f"{folder}: naive on CREMAD, epoch 83" in said
+    assert "val 72.0 %, test 71.1 %" in said
+    by_name = amst("evaluate", folder, *SPLIT, "--json")
+    by_option = amst("evaluate", "--weights", folder, *SPLIT, "--json")
+    assert by_name == by_option
+
+
+def test_a_single_modality_is_evaluated_alone(here):
+    models.save_alone(here / "audio.pth", models.alone("audio", CLASSES), "audio")
+    amst("import-checkpoint", "audio.pth", "--method", "unimodal", "--out", "taken/audio")
+    shown = amst("evaluate", "taken/audio", *SPLIT)
+    assert "modality/audio" in shown
+    assert "visual" not in shown
+
+
+def test_refusals_leave_nothing(here, naive):
+    out = ("--out", "taken/refused")
+    amst("import-checkpoint", naive, "--dataset", "AVE", *out, refused="of dataset CREMAD")
+    amst("import-checkpoint", naive, "--method", "pmr", *out, refused="of method naive")
+    amst("import-checkpoint", "none.pth", *out, refused="there is no file none.pth")
+    assert not (here / "taken/refused").exists()
+
+
+# Runs
+
+
+def test_a_run_is_evaluated_to_the_figures_of_its_record(here):
+    found = json.loads(amst("evaluate", NAIVE, "--json", "--device", "cpu"))
+    record = record_of(NAIVE)
+    assert found["subset_accuracy"] == record["subset_accuracy"]
+    assert found["shapley"] == record["shapley"]
+    noted = {
+        row["prediction"]: row["metrics"] for row in record["results"] if row["part"] == "test"
+    }
+    assert found["metrics"] == noted
+    assert "differences" not in found
+
+
+def test_the_text_names_every_prediction_subset_and_contribution(here):
+    shown = amst("evaluate", NAIVE, "--part", "val")
+    for words in (
+        f"{NAIVE}, val, ", "fused ", "modality/visual", "probe/audio", "macro-F1", "mAP",
+        "calibration error", "confidence", "from audio+visual: accuracy", "contribution of audio:",
+    ):  # fmt: skip
+        assert words in shown
+
+
+def test_a_run_goes_out_as_a_released_checkpoint_and_comes_back(here):
+    amst("export-checkpoint", NAIVE, "run.pth")
+    content = torch.load("run.pth", weights_only=False)
+    model = models.model_of("naive", "av", CLASSES)
+    model.load_state_dict(content["model"])
+    assert (content["args"].prefix, content["args"].fusion_method) == ("Naive", "lsum")
+    main = {row["part"]: row for row in record_of(NAIVE)["results"] if row["prediction"] == "fused"}
+    assert content["epoch"] == main["test"]["best_epoch"]
+    assert content["best_val_acc"] == main["val"]["metrics"]["accuracy"]
+    assert content["best_test_acc"] == main["test"]["metrics"]["accuracy"]
+    amst("import-checkpoint", "run.pth", "--out", "taken/run")
+    before = json.loads(amst("evaluate", NAIVE, "--json"))
+    after = json.loads(amst("evaluate", "taken/run", *SPLIT, "--json"))
+    assert {**before, "name": ""} == {**after, "name": ""}
+
+
+def test_what_the_released_code_does_not_know_is_not_exported(here):
+    amst("export-checkpoint", MLA, "mla.pth", refused="no checkpoints of method 'mla'")
+    amst("export-checkpoint", "CREMAD/random/pmr/seed0", "x.pth", refused="neither finished")
+    assert not Path("mla.pth").exists()
+
+
+def test_weights_are_evaluated_before_their_run_has_finished(here):
+    weights = f"results/runs/{NAIVE}/weights.safetensors"
+    found = json.loads(
+        amst("evaluate", "CREMAD/random/naive/seed5", "--weights", weights, "--json")
+    )
+    assert found["subset_accuracy"] == record_of(NAIVE)["subset_accuracy"]
+
+
+def test_other_weights_must_fit_the_run(here):
+    weights = f"results/runs/{NAIVE}/weights.safetensors"
+    amst("evaluate", MLA, "--weights", weights, refused="do not fit the method")
+    amst("evaluate", "--weights", weights, refused="does not say which run it is of")
+    amst("evaluate", "CREMAD/random/pmr/seed0", refused="has not finished")
+    amst("evaluate", refused="nothing to evaluate")
+
+
+# Stored predictions
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_stored_predictions_give_the_record_again(here, part):
+    found = json.loads(amst("evaluate", MLA, "--from-predictions", "--part", part, "--json"))
+    record = record_of(MLA)
+    assert found["differences"] == []
+    for row in record["results"]:
+        if row["part"] == part and row["selected_by"] == record["main"]:
+            assert found["metrics"][row["prediction"]] == row["metrics"]
+        elif row["part"] == part and row["selected_by"] == row["prediction"]:
+            assert found["metrics"][f"{row['prediction']} (its own epoch)"] == row["metrics"]
+    if part == "test":
+        assert found["subset_accuracy"] == record["subset_accuracy"]
+        assert found["shapley"] == pytest.approx(record["shapley"])
+    assert "equal to run.json" in amst("evaluate", MLA, "--from-predictions", "--part", part)
+
+
+@pytest.fixture
+def changed(here):
+    """A copy of a run's folder and a way to change its record."""
+    copy = Path("results/runs/CREMAD/random/naive/seed7")
+    shutil.copytree(f"results/runs/{NAIVE}", copy)
+
+    def change(edit):
+        record = json.loads((copy / "run.json").read_text())
+        edit(record)
+        (copy / "run.json").write_text(json.dumps(record))
+        return "CREMAD/random/naive/seed7"
+
+    yield change
+    shutil.rmtree(copy)
+
+
+def test_differences_from_the_record_are_told(changed):
+    def edit(record):
+        row = next(row for row in record["results"] if row["part"] == "test")
+        row["metrics"]["macro_f1"] += 1e-6
+        record["subset_accuracy"]["audio"] += 0.125
+        record["shapley"]["visual"] -= 0.5
+
+    shown = CliRunner().invoke(app, ["evaluate", changed(edit), "--from-predictions"])
+    assert isinstance(shown.exception, AmstError)
+    assert "values of CREMAD/random/naive/seed7 are not those" in str(shown.exception)
+    assert "macro_f1" in shown.stdout
+    assert "accuracy from audio" in shown.stdout
+    assert "contribution of visual" in shown.stdout
+
+
+def test_predictions_of_another_run_are_told(changed, here):
+    run = changed(lambda record: None)
+    other = Path(f"results/runs/{MLA}/predictions.npz")
+    shutil.copy(other, f"results/runs/{run}/predictions.npz")
+    amst("evaluate", run, "--from-predictions", refused="does not belong to its record")
+    Path(f"results/runs/{run}/predictions.npz").write_bytes(b"PK torn")
+    amst("evaluate", run, "--from-predictions", refused="cannot be read")
+
+
+def test_options_that_need_the_model_do_not_go_with_stored_predictions(here):
+    for option in (("--part", "train"), ("--out", "x.npz"), ("--weights", "w.safetensors")):
+        amst("evaluate", MLA, "--from-predictions", *option, refused="reads the stored")
+    amst("evaluate", "--from-predictions", refused="has not finished")
+
+
+def test_recomputing_needs_no_torch(here):
+    program = (
+        "import sys; sys.modules['torch'] = None; from amst.cli import main; "
+        f"sys.argv = ['amst', 'evaluate', '{MLA}', '--from-predictions']; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "equal to run.json" in done.stdout

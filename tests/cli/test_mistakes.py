@@ -1,0 +1,38 @@
+"""A user's mistake gives one line on stderr, with what is wrong and what to do."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("samples NOPE", "unknown name 'NOPE'. Valid names: AVE, CREMAD"),
+        ("samples CREMAD", "the raw folder data/CREMAD of CREMAD is missing. See docs/datasets"),
+        ("extract digits 99", "digits has no shard 99. Its shards are 0 to 3"),
+        ("train digits/random/naive/seed0", "Prepare the dataset: snakemake results/features"),
+        ("train digits/random/nope/seed0", "method: unknown name 'nope'. Valid names:"),
+        ("generate CREMAD", "CREMAD is not made by the suite"),
+        ("retry digits/random/naive/seed0", "has not failed. See `amst status`"),
+        ("tables --grid nope.json", "nope.json is no grid"),
+        ("tables", "33 of 33 runs are not done"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(command: str, said: str, tmp_path: Path):
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "amst", *command.split()],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
