@@ -1,0 +1,44 @@
+"""AMST suite: raw media -> features -> one training job per run -> tables.
+
+snakemake                                    everything of config.yaml, on this machine
+snakemake results/tables/main.csv            one target
+snakemake --profile profiles/slurm           the same graph as SLURM jobs
+snakemake --configfile workflow/configs/paper.yaml -n      the paper's grid, planned
+"""
+
+import sys
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.10")
+
+sys.path.insert(0, str(Path(workflow.basedir, "src")))
+
+
+configfile: Path(workflow.basedir, "config.yaml")
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/grid.smk"
+include: "workflow/controller.smk"
+include: "workflow/rules/container.smk"
+include: "workflow/rules/prepare.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/results.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        "results/grid.json",
+        FEATURES,
+        RUNS,
+        [path.replace("run.json", file) for path in RUNS for file in RUN_FILES],
+        TABLES,
+        FIGURES,
+    localrule: True
+    message:
+        "Everything is there: results/tables/main.md, results/figures, results/features/*/report.html"

@@ -1,0 +1,24 @@
+"""A finished small grid, made once, and copies of it to be changed."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.suite import Suite
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    """The small grid, run to its end; not to be changed."""
+    suite = Suite.new(tmp_path_factory.mktemp("finished"))
+    suite.snakemake()
+    return suite
+
+
+@pytest.fixture
+def suite(finished: Suite, tmp_path: Path) -> Iterator[Suite]:
+    """A copy of the finished grid that a test may change."""
+    yield finished.copy(tmp_path / "copy")
+    shutil.rmtree(tmp_path)

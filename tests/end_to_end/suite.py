@@ -1,0 +1,136 @@
+"""The suite as a user calls it: a copy of the checkout, a working folder, real Snakemake."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+SNAKEMAKE = Path(sys.executable).with_name("snakemake")
+
+SMALL: dict[str, Any] = {
+    "grid": {"methods": ["naive", "amst_alternating"], "seeds": [0]},
+    "datasets": {
+        "digits": {
+            "generate": {"samples": 160, "pools": 12},
+            "shards": 2,
+            "recipe": {"epochs": 2, "decay_every": 2},
+        }
+    },
+}
+"""A grid of two runs that takes seconds."""
+
+
+class Suite:
+    """A checkout and a working folder of its own.
+
+    Attributes:
+        checkout: copy of what a clone holds.
+        work: where Snakemake is called.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.checkout = folder / "checkout"
+        self.work = folder / "work"
+        self.config = self.work / "small.yaml"
+
+    @classmethod
+    def new(cls, folder: Path, values: dict[str, Any] = SMALL) -> "Suite":
+        """A fresh checkout and an empty working folder."""
+        suite = cls(folder)
+        suite.checkout.mkdir(parents=True)
+        suite.work.mkdir()
+        for name in ("Snakefile", "config.yaml", "workflow", "profiles", "containers", "src"):
+            source = ROOT / name
+            if source.is_dir():
+                ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.sif")
+                shutil.copytree(source, suite.checkout / name, ignore=ignore)
+            else:
+                shutil.copy2(source, suite.checkout / name)
+        suite.configure(values)
+        return suite
+
+    def copy(self, folder: Path) -> "Suite":
+        """The same state in another folder; times of files stay."""
+        shutil.copytree(self.checkout.parent, folder, symlinks=True, dirs_exist_ok=True)
+        return Suite(folder)
+
+    def configure(self, values: dict[str, Any]) -> None:
+        """Write what is merged over config.yaml."""
+        self.config.write_text(yaml.safe_dump(values))
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line of a Snakemake call."""
+        snakefile = str(self.checkout / "Snakefile")
+        return [
+            str(SNAKEMAKE),
+            *arguments,
+            "--snakefile",
+            snakefile,
+            "--configfile",
+            str(self.config),
+        ]
+
+    def environment(self) -> dict[str, str]:
+        """The environment of a call: nothing of the test's own paths."""
+        own = {"PYTHONPATH", "PYTEST_CURRENT_TEST", "PYTEST_XDIST_WORKER", "SLURM_JOB_ID"}
+        return {key: value for key, value in os.environ.items() if key not in own}
+
+    def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Call Snakemake and wait."""
+        done = subprocess.run(
+            self.command(*arguments),
+            cwd=self.work,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=500,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+        return done
+
+    def jobs(self, *arguments: str) -> Counter[str]:
+        """Call Snakemake; rule -> number of jobs that it ran, `all` left out."""
+        done = self.snakemake(*arguments)
+        ran = Counter(re.findall(r"Finished jobid: \d+ \(Rule: (\w+)\)", done.stdout + done.stderr))
+        del ran["all"]
+        return ran
+
+    def amst(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Call the command line of the package in the checkout."""
+        done = subprocess.run(
+            [sys.executable, "-m", "amst", *arguments],
+            cwd=self.work,
+            env={**self.environment(), "PYTHONPATH": str(self.checkout / "src")},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+        return done
+
+    def file(self, path: str) -> Path:
+        """A file of the working folder."""
+        return self.work / path
+
+    def table(self, name: str = "main") -> str:
+        """Content of a table."""
+        return self.file(f"results/tables/{name}.csv").read_text()
+
+    def bytes_of_runs(self) -> dict[str, bytes]:
+        """What must not depend on how often a run was interrupted: file -> content."""
+        names = ("history.csv", "predictions.npz", "weights.safetensors")
+        folder = self.file("results/runs")
+        return {
+            str(path.relative_to(folder)): path.read_bytes()
+            for name in names
+            for path in sorted(folder.rglob(name))
+        }

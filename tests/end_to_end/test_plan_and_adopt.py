@@ -1,0 +1,70 @@
+"""`amst plan` and `amst adopt`: what would be trained, why, and declaring runs valid."""
+
+import copy
+
+import pytest
+
+from tests.end_to_end.suite import SMALL, Suite
+
+NAIVE = "digits/random/naive/seed0"
+
+
+@pytest.fixture
+def here(suite: Suite) -> Suite:
+    """The finished grid, called from a folder that holds its config.yaml."""
+    (suite.work / "config.yaml").write_text((suite.checkout / "config.yaml").read_text())
+    return suite
+
+
+def plan(suite: Suite) -> str:
+    """What `amst plan --runs` prints."""
+    return suite.amst("plan", "--runs", "--configfile", str(suite.config)).stdout
+
+
+def change_code(suite: Suite) -> None:
+    """A change in the naive method's file."""
+    path = suite.checkout / "src/amst/methods/naive.py"
+    path.write_text(path.read_text() + "\nADDED_BY_A_TEST = 1\n")
+
+
+def test_nothing_is_planned_when_everything_is_done(here: Suite):
+    assert "0 of 2 runs to train: 0.00 hours" in plan(here)
+
+
+def test_a_changed_setting_is_planned_with_its_reason_and_measured_hours(here: Suite):
+    values = copy.deepcopy(SMALL)
+    values["datasets"]["digits"]["recipe"]["epochs"] = 3
+    here.configure(values)
+    text = plan(here)
+    assert "2 of 2 runs to train" in text
+    assert f"{NAIVE}: settings changed" in text
+    assert "?" not in text.splitlines()[-3], "hours come from the finished runs"
+
+
+def test_a_run_that_never_ran_has_no_estimate(here: Suite):
+    values = copy.deepcopy(SMALL)
+    values["grid"]["methods"].append("pmr")
+    here.configure(values)
+    assert "1 of 3 runs to train: ? hours" in plan(here)
+
+
+def test_an_adopted_run_is_not_trained_again_and_says_so(here: Suite):
+    change_code(here)
+    assert f"{NAIVE}: code changed" in plan(here)
+    here.amst("adopt", NAIVE, "--reason", "a constant was added", "--configfile", str(here.config))
+    assert "0 of 2 runs to train" in plan(here)
+    assert here.jobs() == {"tables": 1, "figures": 1}, "the record has changed, the run has not"
+    assert "a constant was added" in here.file("results/tables/runs.csv").read_text()
+    change_code(here)
+    assert f"{NAIVE}: code changed" in plan(here), "an adoption is for one state of the code"
+
+
+def test_only_finished_runs_with_these_settings_can_be_adopted(here: Suite):
+    arguments = ("--reason", "none", "--configfile", str(here.config))
+    done = here.amst("adopt", "digits/random/pmr/seed0", *arguments, check=False)
+    assert done.returncode == 1
+    assert "has not finished" in done.stderr
+    values = copy.deepcopy(SMALL)
+    values["datasets"]["digits"]["recipe"]["epochs"] = 3
+    here.configure(values)
+    assert "other settings" in here.amst("adopt", NAIVE, *arguments, check=False).stderr

@@ -1,0 +1,123 @@
+"""What can be seen before anything runs: dry runs, the paper's grid, missing data, the linter."""
+
+import re
+import subprocess
+from collections import Counter
+
+import pytest
+
+from tests.end_to_end.suite import ROOT, Suite
+
+METHODS = 11
+PAPER_RUNS = 310  # six datasets x eleven methods x five seeds, less four single modalities
+
+
+def planned(text: str) -> Counter[str]:
+    """Rule -> number of jobs in the first table of a dry run."""
+    lines = text.partition("Job stats:")[2].splitlines()[3:]
+    counts: Counter[str] = Counter()
+    for line in lines:
+        if not line.strip():
+            break
+        rule, count = line.split()
+        counts[rule] = int(count)
+    return counts
+
+
+@pytest.fixture
+def fresh(tmp_path) -> Suite:
+    """A checkout in which nothing ran, with the configuration as it is shipped."""
+    return Suite.new(tmp_path, {})
+
+
+def test_the_default_grid_is_planned_without_data(fresh: Suite):
+    done = fresh.snakemake("-n")
+    counts = planned(done.stdout)
+    assert counts["train"] == METHODS * 3
+    assert counts["generate"] == counts["samples"] == counts["split"] == counts["manifest"] == 1
+
+
+def test_the_papers_grid_is_planned_without_data(fresh: Suite):
+    fresh.config = fresh.checkout / "workflow/configs/paper.yaml"
+    counts = planned(fresh.snakemake("-n").stdout)
+    assert counts["train"] == PAPER_RUNS
+    assert counts["samples"] == counts["manifest"] == 5, "IEMOCAP uses what IEMOCAP3 has"
+    assert counts["extract"] == 5 * 16
+
+
+def test_missing_raw_data_stop_a_call_before_the_first_job(fresh: Suite):
+    fresh.config = fresh.checkout / "workflow/configs/paper.yaml"
+    done = fresh.snakemake("--cores", "2", check=False)
+    assert done.returncode != 0
+    text = done.stdout + done.stderr
+    for name in ("CREMAD", "AVE", "MVSA", "IEMOCAP3", "URFUNNY"):
+        assert f"datasets.{name}.raw" in text, "names the setting"
+        assert f"docs/datasets/{name.rstrip('3')}.md" in text, "names the page"
+    assert "Finished jobid" not in text
+    assert not fresh.file("results").exists()
+
+
+def test_the_slurm_profile_is_planned_without_slurm_and_apptainer(fresh: Suite):
+    profile = str(fresh.checkout / "profiles/slurm")
+    assert planned(fresh.snakemake("-n", "--profile", profile).stdout)["train"] == METHODS * 3
+
+
+def test_a_wrong_key_stops_with_one_line_before_the_graph_is_built(fresh: Suite):
+    fresh.configure({"recipe": {"epoch": 3}})
+    done = fresh.snakemake("-n", check=False)
+    assert done.returncode != 0
+    assert "recipe.epoch: unknown key. Did you mean 'epochs'?" in done.stderr + done.stdout
+    assert "Building DAG" not in done.stderr + done.stdout
+
+
+def test_the_linter_finds_nothing(fresh: Suite):
+    done = fresh.snakemake("--lint", check=False)
+    assert "Congratulations" in done.stdout + done.stderr, done.stdout + done.stderr
+
+
+def test_every_rule_says_what_it_does_needs_and_logs():
+    rules = re.compile(r"^(?:rule|checkpoint) (\w+):\n((?:(?: .*)?\n)+)", re.MULTILINE)
+    found = {}
+    for path in sorted((ROOT / "workflow").rglob("*.smk")):
+        found |= dict(rules.findall(path.read_text()))
+    assert len(found) >= 10
+    for name, body in found.items():
+        for directive in ("output", "log", "benchmark", "resources", "message"):
+            assert f"\n    {directive}:" in f"\n{body}", f"{name} has no {directive}"
+
+
+def test_no_torch_is_loaded_to_plan_or_to_look(fresh: Suite):
+    (fresh.checkout / "src/torch.py").write_text("raise ImportError('torch was imported')\n")
+    (fresh.checkout / "src/pandas.py").write_text("raise ImportError('pandas was imported')\n")
+    (fresh.work / "config.yaml").write_text((fresh.checkout / "config.yaml").read_text())
+    for command in (["--help"], ["status"], ["train", "--help"]):
+        assert fresh.amst(*command).returncode == 0
+
+
+def test_status_shows_what_is_there(finished: Suite):
+    (finished.work / "config.yaml").write_text((finished.checkout / "config.yaml").read_text())
+    text = finished.amst("status", "--configfile", str(finished.config)).stdout
+    assert "2 done, 0 running, 0 failed, 0 missing of 2 runs" in text
+
+
+def test_the_command_line_tells_a_mistake_in_one_line(finished: Suite):
+    done = finished.amst("train", "digits/random/naive", check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("amst: 'digits/random/naive' is not the name of a run")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_snakemakes_report_holds_tables_and_figures(finished: Suite):
+    done = subprocess.run(
+        finished.command("--report", "report.html"),
+        cwd=finished.work,
+        env=finished.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    page = finished.file("report.html").read_text()
+    for wanted in ("main.html", "unimodal.html", "curves-digits.png", "report.html"):
+        assert wanted in page
+    assert "1 dataset(s)\\n(digits), 2 method entries\\n(naive, amst_alternating)" in page

@@ -1,0 +1,135 @@
+"""A change reruns exactly what it affects."""
+
+import copy
+from collections import Counter
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.end_to_end.suite import SMALL, Suite
+
+FEATURES = "results/features/digits"
+RUN = "results/runs/digits/random/naive/seed0"
+RESULTS = {"tables": 1, "figures": 1}
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """The small configuration with another value at the dotted path."""
+    values = copy.deepcopy(SMALL)
+    *folders, last = path.split(".")
+    inner = values
+    for folder in folders:
+        inner = inner.setdefault(folder, {})
+    inner[last] = value
+    return values
+
+
+def test_nothing_runs_when_nothing_changed(suite: Suite):
+    done = suite.snakemake()
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("results/raw/digits/digits.json", {"generate": 1, "samples": 1}),
+        (f"{FEATURES}/samples.jsonl", {"samples": 1}),
+        (f"{FEATURES}/rejected.jsonl", {"samples": 1}),
+        (f"{FEATURES}/shards/000.h5", {"extract": 1, "manifest": 1}),
+        (f"{FEATURES}/shards/001.rejected.jsonl", {"extract": 1, "manifest": 1}),
+        (f"{FEATURES}/manifest.json", {"manifest": 1}),
+        (f"{FEATURES}/splits/random.json", {"split": 1}),
+        (f"{FEATURES}/report.html", {"data_report": 1}),
+        (f"{RUN}/run.json", {"train": 1, **RESULTS}),
+        (f"{RUN}/weights.safetensors", {"train": 1, **RESULTS}),
+        ("results/grid.json", {"grid": 1}),
+        ("results/tables/main.csv", {"tables": 1}),
+        ("results/figures/curves-digits.pdf", {"figures": 1}),
+    ],
+)
+def test_a_lost_file_is_made_again_and_nothing_else(suite: Suite, file: str, expected: dict):
+    before = suite.table(), suite.bytes_of_runs()
+    suite.file(file).unlink()
+    assert suite.jobs() == Counter(expected)
+    assert (suite.table(), suite.bytes_of_runs()) == before
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("methods.amst_alternating.skip", {"audio": 2}, {"train": 1, **RESULTS}),
+        ("datasets.digits.method_defaults.skip", {"text": 1}, {"train": 1, **RESULTS}),
+        ("datasets.digits.recipe.epochs", 3, {"train": 2, **RESULTS}),
+        ("arithmetic.threads", 2, {"train": 2, **RESULTS}),
+        ("execution.deadline", 3600, {}),
+        ("datasets.digits.resources", {"mem_mb": 3000}, {}),
+        ("datasets.digits.max_lost", 0.5, {"manifest": 1}),
+        ("grid.seeds", [0, 1], {"grid": 1, "train": 2, **RESULTS}),
+        ("grid.methods", ["naive"], {"grid": 1, **RESULTS}),
+        (
+            "datasets.digits.modalities",
+            {"audio": {"features": {"mel_bins": 24}}},
+            {"extract": 2, "manifest": 1, "data_report": 1, "train": 2, **RESULTS},
+        ),
+        ("datasets.digits.split_seed", 1, {"split": 1, "data_report": 1, "train": 2, **RESULTS}),
+    ],
+)
+def test_a_changed_setting_reruns_what_depends_on_it(
+    suite: Suite, path: str, value: Any, expected: dict
+):
+    suite.configure(changed(path, value))
+    assert suite.jobs() == Counter(expected)
+
+
+def test_a_comment_in_the_configuration_reruns_nothing(suite: Suite):
+    suite.config.write_text("# a comment\n" + yaml.safe_dump(SMALL, default_flow_style=True))
+    config = suite.checkout / "config.yaml"
+    config.write_text(config.read_text() + "\n# another\n")
+    assert suite.jobs() == Counter()
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [
+        ("methods/naive.py", {"train": 1, **RESULTS}),
+        ("training/loop.py", {"train": 2, **RESULTS}),
+        ("features/frames.py", {"extract": 2, "manifest": 1, "data_report": 1}),
+        ("results/figures/style.py", {"figures": 1}),
+        ("datasets/cremad.py", {}),
+        ("methods/pmr.py", {}),
+        ("cli/grid.py", {}),
+    ],
+)
+def test_changed_code_reruns_the_steps_that_use_it(suite: Suite, module: str, expected: dict):
+    path = suite.checkout / "src/amst" / module
+    path.write_text(path.read_text() + "\n# only a comment\n")
+    assert suite.jobs() == Counter(), "a comment changes nothing"
+    path.write_text(path.read_text() + "\nADDED_BY_A_TEST = 1\n")
+    assert suite.jobs() == Counter(expected)
+
+
+def test_a_new_dataset_or_method_reruns_nothing(suite: Suite):
+    methods = suite.checkout / "src/amst/methods"
+    (methods / "mine.py").write_text((methods / "naive.py").read_text())
+    suite.configure(changed("methods.mine", {"method": "mine"}))
+    assert suite.jobs() == Counter()
+
+
+def test_another_checkout_and_another_call_rerun_nothing(suite: Suite, tmp_path):
+    (suite.checkout).rename(tmp_path / "elsewhere")
+    suite.checkout = tmp_path / "elsewhere"
+    assert suite.jobs("--profile", str(suite.checkout / "profiles/local")) == Counter()
+    assert suite.jobs("--cores", "1", "results/tables/main.csv") == Counter()
+
+
+def test_equal_seeds_give_equal_runs_and_others_differ(suite: Suite, finished: Suite):
+    folder = suite.file(RUN)
+    for file in folder.glob("*.*"):
+        file.unlink()
+    suite.configure(changed("grid.seeds", [0, 1]))
+    suite.snakemake()
+    history = "digits/random/naive/seed0/history.csv"
+    assert suite.bytes_of_runs()[history] == finished.bytes_of_runs()[history]
+    other = suite.bytes_of_runs()[history.replace("seed0", "seed1")]
+    assert other != finished.bytes_of_runs()[history]

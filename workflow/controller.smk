@@ -1,0 +1,48 @@
+"""The process that runs Snakemake: how it starts after one that was killed."""
+
+from dataclasses import asdict
+
+from amst.cluster import allocation, live
+from amst.training.kept import set_aside
+from amst.training.lock import Writer
+
+CONTROLLER = Path(".snakemake/amst-controller.json")
+
+
+def clear_the_locks_of_a_dead_controller():
+    """Remove Snakemake's locks of this folder if the process that took them is gone.
+
+    Snakemake's locks do not say whose they are, so whoever starts here first notes who it is.
+    """
+    me = Writer.this()
+    try:
+        before = Writer(**json.loads(CONTROLLER.read_text("utf-8")))
+        if not before.surely_dead(me):
+            return
+    except (OSError, ValueError, TypeError):
+        pass
+    for lock in Path(".snakemake/locks").glob("*.lock"):
+        lock.unlink(missing_ok=True)
+    write_text(CONTROLLER, json.dumps(asdict(me)))
+
+
+def settle_jobs_of_an_earlier_controller():
+    """Submit nothing while jobs of an earlier call live in this folder (docs/cluster.md)."""
+    try:
+        live.settle(Path(), os.environ.get("AMST_LIVE_JOBS", "refuse"))
+    except AmstError as error:
+        raise WorkflowError(str(error)) from None
+
+
+if workflow.is_main_process and not workflow.output_settings.dryrun:
+    clear_the_locks_of_a_dead_controller()
+    # Locks that are left belong to a living controller; Snakemake says so in a moment.
+    if not any(Path(".snakemake/locks").glob("*.lock")):
+        # a local call after one through SLURM must not meet its jobs either
+        if workflow.resource_settings.nodes is not None or os.path.isdir("logs/slurm"):
+            settle_jobs_of_an_earlier_controller()
+        for run in set_aside(Path()):
+            print(f"{run} ended without a controller; it is kept", file=sys.stderr)
+
+# Here, outside the container, SLURM can say when this job ends; its run saves before that.
+allocation.note_end()

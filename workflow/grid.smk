@@ -1,0 +1,202 @@
+"""The grid: which datasets, variants and seeds run, and what every rule needs to know of them."""
+
+import json
+import os
+from functools import lru_cache
+
+from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import DeploymentMethod
+
+from amst import grid
+from amst.config.run import settings_hash
+from amst.datasets import registry
+from amst.datasets.lists import LISTS
+from amst.errors import AmstError
+from amst.features.samples import read_samples, samples_of_shards
+from amst.files import sha256_of, write_text
+from amst.pretrained import LOCK, STAGED, model_folder
+from amst.provenance import code_digest, package_digest
+from amst.training.state import read_adopted
+from amst.results.names import (
+    FIGURE_FORMS,
+    FIGURE_NAMES,
+    PUBLISHED,
+    TABLE_FORMS,
+    TABLE_NAMES,
+)
+
+try:
+    CONFIG = grid.check_config(config)
+except AmstError as error:
+    raise WorkflowError(f"config.yaml: {error}") from None
+
+RESOLVE = grid.Resolver(CONFIG)
+CELLS = grid.cells(CONFIG)
+# Datasets whose shards the grid needs: IEMOCAP, for one, reads those of IEMOCAP3.
+OWNERS = sorted({grid.features_owner(CONFIG, name) for name in CONFIG.grid.datasets})
+GENERATED = sorted(
+    name for name, d in CONFIG.datasets.items() if d.generate is not None
+)
+IN_CONTAINER = (
+    DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
+)
+
+
+wildcard_constraints:
+    dataset="|".join(CONFIG.datasets),
+    generated="|".join(GENERATED) or "none",
+    split=r"[a-z0-9-]+",
+    variant=r"[A-Za-z0-9._+-]+",
+    seed=r"\d+",
+    shard=r"\d{3}",
+
+
+# A local run without --cores uses every core it may. A cluster run always has --jobs, and must
+# not be capped; the jobs of either get --cores from their controller.
+if (
+    workflow.resource_settings.cores is None
+    and workflow.resource_settings.nodes is None
+):
+    workflow.resource_settings.cores = len(os.sched_getaffinity(0))
+    workflow.global_resources["_cores"] = workflow.resource_settings.cores
+
+# How runs are executed reaches them by the environment: no parameter, so no change trains anew.
+os.environ.update(AMST_EXECUTION=CONFIG.execution.model_dump_json())
+
+# The package runs from the checkout, in any working directory. Outside the container, rules use
+# the Python that runs Snakemake.
+_path = "" if IN_CONTAINER else f"PATH={os.path.dirname(sys.executable)}:$PATH "
+shell.prefix(
+    f"set -euo pipefail; export {_path}PYTHONPATH={workflow.basedir}/src PYTHONNOUSERSITE=1; "
+)
+
+
+@lru_cache(maxsize=None)
+def made_by(*modules):
+    """Digest of the code of a step and of the installed packages: a change reruns the step."""
+    return f"{code_digest(*modules)}-{package_digest()}"
+
+
+def as_json(value):
+    """A value as a rule's parameter and a command's argument, the same text every time."""
+    return json.dumps(value, sort_keys=True)
+
+
+def growing(amount):
+    """A resource that doubles with every attempt, three times at most."""
+    return lambda wildcards, attempt: amount * 2 ** min(attempt - 1, 3)
+
+
+def in_report(path, caption, category, **labels):
+    """Whether and how an output stands in the report."""
+    return report(
+        path, caption=f"../report/{caption}.rst", category=category, labels=labels
+    )
+
+
+def raw_root(dataset):
+    """Raw folder of a dataset as the configuration gives it."""
+    return str(grid.raw_root(CONFIG, dataset))
+
+
+def missing_roots(datasets):
+    """One line for every dataset whose raw folder is not there."""
+    return [
+        f"  {name}: there is no folder {raw_root(name)}; set datasets.{name}.raw "
+        f"({registry.load(name).page} says how to get the data)"
+        for name in sorted(datasets)
+        if name not in GENERATED and not os.path.isdir(raw_root(name))
+    ]
+
+
+def owner(dataset):
+    """The dataset whose shards and splits a dataset uses."""
+    return grid.features_owner(CONFIG, dataset)
+
+
+def shards_of(dataset):
+    """Numbers of a dataset's shards as they stand in file names."""
+    return [f"{shard:03d}" for shard in range(CONFIG.datasets[dataset].shards)]
+
+
+def splits_on(dataset):
+    """Splits of the grid that are cut from a dataset's samples."""
+    users = [name for name in CONFIG.grid.datasets if owner(name) == dataset]
+    return sorted({split for name in users for split in CONFIG.datasets[name].splits})
+
+
+def feature_settings(dataset):
+    """Settings of all modalities' stored features, as JSON."""
+    features = grid.features_of(CONFIG, dataset)
+    return as_json(
+        {name: settings.model_dump(mode="json") for name, settings in features.items()}
+    )
+
+
+@lru_cache(maxsize=None)
+def _rows(path, modified, dataset, shards):
+    return samples_of_shards(read_samples(Path(path)), registry.load(dataset), shards)
+
+
+def rows_digest(path, dataset, shard):
+    """Digest of the rows of one shard in the list of samples."""
+    rows = _rows(
+        path, os.stat(path).st_mtime_ns, dataset, CONFIG.datasets[dataset].shards
+    )
+    return settings_hash([row.model_dump() for row in rows[shard]])
+
+
+def pretrained(dataset, use):
+    """Fetched models that a dataset's extraction (tokenizers) or training (weights) reads."""
+    names = grid.pretrained_of(CONFIG, dataset)[use]
+    return [ancient(str(model_folder(name) / LOCK)) for name in names]
+
+
+def lists_of(dataset, split):
+    """The published lists that a split is read from: fetched, unless a local folder is given."""
+    if split != "amst" or CONFIG.datasets[dataset].lists:
+        return []
+    return [f"{STAGED}/lists/{file.path}" for file in LISTS.get(dataset, ())]
+
+
+RUN_FILES = (
+    "history.csv",
+    "cost.csv",
+    "predictions.npz",
+    "weights.safetensors",
+    "tensorboard",
+)
+RUNS = [f"results/runs/{cell.run}/run.json" for cell in CELLS]
+
+
+# Outputs of checkpoints above the runs (see prepare.smk).
+CHECKPOINTS = [
+    f"results/features/{name}/{file}"
+    for name in OWNERS
+    for file in (
+        "samples.jsonl",
+        "manifest.json",
+        *(f"splits/{split}.json" for split in splits_on(name)),
+    )
+]
+
+
+def run_settings(wildcards):
+    """Resolved settings of a run as JSON: all that its numbers depend on."""
+    cell = grid.Cell(
+        wildcards.dataset, wildcards.split, wildcards.variant, int(wildcards.seed)
+    )
+    return as_json(RESOLVE(cell).model_dump(mode="json"))
+
+
+# Finished runs that a user declared valid under changed code (`amst adopt`).
+ADOPTED = read_adopted(Path("results"))
+
+
+def training_code(wildcards):
+    """Digest of the code that trains a run: the loop and the file of its method."""
+    method = RESOLVE.variants[wildcards.variant].method
+    digest = code_digest("amst.training.run", f"amst.methods.{method}")
+    run = f"{wildcards.dataset}/{wildcards.split}/{wildcards.variant}/seed{wildcards.seed}"
+    adopted = ADOPTED.get(run, {})
+    return f"{adopted['from'] if adopted.get('to') == digest else digest}-{package_digest()}"

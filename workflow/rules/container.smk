@@ -1,0 +1,55 @@
+"""The image that all computing rules share, used with --sdm apptainer."""
+
+from amst.cluster.image import bindings, build, image_name, note_digest
+
+# A published image by its address, or the one built here. Nothing has the image as input, which
+# would make a run inside the container and one outside differ in their inputs.
+IMAGE = CONFIG.container.image or f"containers/{image_name(Path(workflow.basedir))}"
+
+
+container: IMAGE
+
+
+def bind_roots():
+    """Let the container see the checkout and every configured folder that lies elsewhere."""
+    given = os.environ.get("APPTAINER_BIND", "")
+    roots = [raw_root(name) for name in CONFIG.datasets]
+    roots += [entry.lists for entry in CONFIG.datasets.values() if entry.lists]
+    bound = bindings(Path(workflow.basedir), [Path(root) for root in roots], given)
+    os.environ.update(APPTAINER_BIND=bound)
+
+
+if IN_CONTAINER:
+    bind_roots()
+    note_digest(IMAGE)
+
+
+def missing_image():
+    """The local image that jobs need and that is not there yet, or None."""
+    local = IN_CONTAINER and not CONFIG.container.image
+    return IMAGE if local and not os.path.exists(IMAGE) else None
+
+
+onstart:
+    # Once per call, before the first job: whatever would make every job fail.
+    to_run = {
+        (job.rule.name, job.wildcards_dict.get("dataset"))
+        for job in workflow.dag.needrun_jobs()
+    }
+    absent = missing_roots(
+        {name for rule, name in to_run if rule in ("samples", "extract")}
+    )
+    if absent:
+        raise WorkflowError("\n".join(["Raw data are missing:", *absent]))
+    if missing_image():
+        # by its full name: Snakemake may run in another folder than the checkout
+        built = os.path.realpath(IMAGE)
+        print(
+            f"Building {IMAGE}, once for this definition and these packages",
+            file=sys.stderr,
+        )
+        try:
+            build(Path(workflow.basedir), Path(built), CONFIG.container.build_args)
+        except AmstError as error:
+            raise WorkflowError(str(error)) from None
+        note_digest(IMAGE)

@@ -1,0 +1,103 @@
+"""Run records -> tables and figures."""
+
+TABLES = [
+    f"results/tables/{name}.{form}" for name in TABLE_NAMES for form in TABLE_FORMS
+]
+FIGURES = [
+    f"results/figures/{name}-{dataset}.{form}"
+    for dataset in CONFIG.grid.datasets
+    for name in FIGURE_NAMES
+    for form in FIGURE_FORMS
+]
+
+
+# A checkpoint, as those of prepare.smk: written again with the same content, it moves nothing.
+checkpoint grid:
+    output:
+        "results/grid.json",
+    log:
+        "logs/grid.log",
+    benchmark:
+        "benchmarks/grid.tsv"
+    localrule: True
+    resources:
+        mem_mb=500,
+        runtime=5,
+    params:
+        grid=as_json(grid.as_dict(CONFIG)),
+    message:
+        "Writing down the grid"
+    run:
+        write_text(output[0], params.grid)
+
+
+rule tables:
+    input:
+        grid="results/grid.json",
+        runs=RUNS,
+        above=[ancient(path) for path in CHECKPOINTS],
+    output:
+        [
+            (
+                in_report(path, Path(path).stem, "Tables", table=Path(path).stem)
+                if path.endswith(".html")
+                else path
+            )
+            for path in TABLES
+        ],
+    log:
+        "logs/tables.log",
+    benchmark:
+        "benchmarks/tables.tsv"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(30),
+    params:
+        published=sha256_of(PUBLISHED),
+        made_by=made_by("amst.results.tables"),
+    message:
+        "Merging the run records into tables"
+    shell:
+        "python -m amst tables --grid {input.grid} &> {log}"
+
+
+rule figures:
+    input:
+        grid="results/grid.json",
+        runs=RUNS,
+        above=[ancient(path) for path in CHECKPOINTS],
+    output:
+        [
+            (
+                in_report(
+                    path,
+                    Path(path).stem.split("-")[0],
+                    "Figures",
+                    figure=Path(path).stem,
+                )
+                if path.endswith(".png")
+                else path
+            )
+            for path in FIGURES
+        ],
+    log:
+        "logs/figures.log",
+    benchmark:
+        "benchmarks/figures.tsv"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(30),
+    params:
+        made_by=made_by("amst.results.figures"),
+    message:
+        "Drawing the figures"
+    shell:
+        "python -m amst figures --grid {input.grid} &> {log}"
+
+
+# Whatever ended the call: what is there can be looked at.
+onerror:
+    if os.path.exists("results/grid.json"):
+        shell(
+            "python -m amst tables --grid results/grid.json --partial 1>&2 || true"
+        )

@@ -1,0 +1,41 @@
+"""One training job per run of the grid."""
+
+
+rule train:
+    input:
+        manifest=lambda w: f"results/features/{owner(w.dataset)}/manifest.json",
+        split=lambda w: f"results/features/{owner(w.dataset)}/splits/{w.split}.json",
+        # see prepare.smk: so that this is looked at anew when the list was made again
+        above=lambda w: ancient(f"results/features/{owner(w.dataset)}/samples.jsonl"),
+        pretrained=lambda w: pretrained(w.dataset, "weights"),
+    output:
+        record="results/runs/{dataset}/{split}/{variant}/seed{seed}/run.json",
+        history="results/runs/{dataset}/{split}/{variant}/seed{seed}/history.csv",
+        cost="results/runs/{dataset}/{split}/{variant}/seed{seed}/cost.csv",
+        predictions="results/runs/{dataset}/{split}/{variant}/seed{seed}/predictions.npz",
+        weights="results/runs/{dataset}/{split}/{variant}/seed{seed}/weights.safetensors",
+        events=directory(
+            "results/runs/{dataset}/{split}/{variant}/seed{seed}/tensorboard"
+        ),
+    log:
+        "logs/train/{dataset}/{split}/{variant}/seed{seed}.log",
+    benchmark:
+        "benchmarks/train/{dataset}/{split}/{variant}/seed{seed}.tsv"
+    threads: lambda w: CONFIG.datasets[w.dataset].resources.threads
+    resources:
+        gpu=lambda w: CONFIG.datasets[w.dataset].resources.gpu,
+        # attempts also come from time limits: three times the memory is for those that need it
+        mem_mb=lambda w, attempt: (
+            CONFIG.datasets[w.dataset].resources.mem_mb * min(attempt, 3)
+        ),
+        runtime=lambda w: CONFIG.datasets[w.dataset].resources.runtime,
+    params:
+        settings=lambda w: run_settings(w),
+        made_by=lambda w: training_code(w),
+    message:
+        "Training {wildcards.variant} on {wildcards.dataset} ({wildcards.split}), seed {wildcards.seed}"
+    # The log is appended to: an attempt that was pre-empted stays readable.
+    shell:
+        "python -m amst train {wildcards.dataset}/{wildcards.split}/{wildcards.variant}/seed{wildcards.seed} "
+        "--settings {params.settings:q} --manifest {input.manifest} --split {input.split} "
+        "--log {log} &>> {log}"
