@@ -1,0 +1,87 @@
+"""Clusters and finished grids that the tests of this folder share."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import images
+from tests.cluster.machines import ClusterSuite, Slurm, local_grid, missing
+
+DIGITS: dict[str, Any] = {
+    "generate": {"samples": 200},
+    "shards": 2,
+    "recipe": {"epochs": 3, "decay_every": 2},
+    # a GPU for each run, although none is there: so that GPUs are asked for and handed out
+    "resources": {"gpu": 1, "threads": 1, "mem_mb": 1500, "runtime": 5},
+}
+GRID: dict[str, Any] = {
+    "grid": {"methods": ["naive", "unimodal_audio"], "seeds": [0]},
+    "datasets": {"digits": DIGITS},
+}
+
+
+@pytest.fixture(scope="session")
+def start_slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Slurm]]:
+    """Start a cluster; every one is ended with the session, whatever happens."""
+    if reason := missing("slurmctld", "SLURM"):
+        pytest.skip(reason)
+    started: list[Slurm] = []
+
+    def start(**size: Any) -> Slurm:
+        folder = tmp_path_factory.mktemp("slurm")
+        started.append(Slurm(folder / "c", **size))
+        return started[-1]
+
+    yield start
+    for slurm in started:
+        slurm.down()
+
+
+@pytest.fixture(scope="session")
+def slurm(start_slurm: Callable[..., Slurm]) -> Slurm:
+    """Four nodes with two made-up GPUs each."""
+    return start_slurm(nodes=4, gpus=2)
+
+
+@pytest.fixture(scope="session")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> ClusterSuite:
+    """The CI grid, two variants and one seed, run to its end on this machine."""
+    return local_grid(tmp_path_factory.mktemp("local"), GRID)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder for a copy of the suite; it goes with the test."""
+    yield tmp_path / "suite"
+    shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def image_builder(tmp_path_factory: pytest.TempPathFactory) -> ClusterSuite:
+    """A checkout whose definition builds without a network."""
+    if reason := missing("apptainer", "Apptainer") or missing("patchelf", "patchelf"):
+        pytest.skip(reason)
+    if not images.UV.is_dir():
+        pytest.skip("uv is not set up (`make environment` does it)")
+    suite = ClusterSuite.new(tmp_path_factory.mktemp("image"), GRID)
+    folder = suite.checkout.parent
+    images.base(folder / "base")
+    requirement = images.wheel(folder / "wheels")
+    (suite.checkout / "containers" / "requirements.txt").write_text(requirement)
+    options = images.build_arguments(folder)
+    suite.configure({**GRID, "container": {"build_args": options}})
+    suite.extra = {"APPTAINER_BIND": images.BINDINGS}
+    suite.snakemake(
+        "results/raw/digits/digits.json", "--cores", "1", "--sdm", "apptainer", "--printshellcmds"
+    )
+    return suite
+
+
+@pytest.fixture(scope="session")
+def image(image_builder: ClusterSuite) -> Path:
+    """The image that the call has built."""
+    (built,) = image_builder.file("containers").glob("amst-*.sif")
+    return built

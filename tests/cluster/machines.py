@@ -1,0 +1,182 @@
+"""A throwaway SLURM and a real Apptainer on this machine, and the suite called on them."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.end_to_end.suite import ROOT, Suite
+
+HERE = Path(__file__).parent
+SITE = {"first_status_check": 2}
+
+
+def missing(program: str, what: str) -> str:
+    """Why tests that need a program are skipped; empty when it is there."""
+    if shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin"):
+        return ""
+    able = os.geteuid() == 0 and shutil.which("apt-get")
+    return f"{what} is not installed (.ci/install-cluster does it)" + (
+        "" if able else " and cannot be installed here: not root on Debian"
+    )
+
+
+def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """Wait for a condition; its value."""
+    end = time.monotonic() + seconds
+    while True:
+        if value := condition():
+            return value
+        assert time.monotonic() < end, f"waited {seconds} s in vain for {what}"
+        time.sleep(0.2)
+
+
+class Slurm:
+    """A running cluster: nodes n1..nN, partitions cpu, gpu and scav (which the others pre-empt)."""
+
+    def __init__(
+        self, folder: Path, nodes: int = 4, gpus: int = 2, preempt: str = "REQUEUE"
+    ) -> None:
+        self.folder = folder
+        values = {"NODES": str(nodes), "GPUS": str(gpus), "PREEMPT": preempt}
+        self._script("slurm-up.sh", values)
+        self.environment = {
+            "SLURM_CONF": str(folder / "etc" / "slurm.conf"),
+            "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+        }
+
+    def _script(self, name: str, values: dict[str, str] | None = None) -> None:
+        subprocess.run(
+            [HERE / name, self.folder],
+            env={**os.environ, **(values or {})},
+            check=True,
+            timeout=120,
+        )
+
+    def down(self) -> None:
+        """End all jobs and daemons."""
+        self._script("slurm-down.sh")
+
+    def __call__(self, *command: str, check: bool = True) -> str:
+        """Call one of SLURM's commands; what it prints."""
+        done = subprocess.run(
+            command,
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def jobs(self, states: str = "all") -> list[dict[str, str]]:
+        """Jobs in the order of their numbers; `about` is rule and wildcards."""
+        names = ("id", "state", "about", "node", "gpus", "restarts", "mem", "partition", "name")
+        asked = self("squeue", "-h", f"--states={states}", "-o", "%i|%T|%k|%N|%b|%r|%m|%P|%j")
+        rows = [dict(zip(names, line.split("|"), strict=True)) for line in asked.splitlines()]
+        return sorted(rows, key=lambda row: int(row["id"]))
+
+    def field(self, job: str, name: str) -> str:
+        """A field of `scontrol show job`."""
+        found = re.search(rf"\b{name}=(\S*)", self("scontrol", "show", "job", job))
+        assert found, f"job {job} has no {name}"
+        return found[1]
+
+    def restart_controller(self, down_for: float) -> None:
+        """Kill slurmctld, and start it again from its saved state."""
+        pidfile = self.folder / "pid" / "slurmctld"
+        os.kill(int(pidfile.read_text()), signal.SIGKILL)
+        time.sleep(down_for)
+        subprocess.run(["/usr/sbin/slurmctld"], env={**os.environ, **self.environment}, check=True)
+        until(lambda: "is UP" in self("scontrol", "ping", check=False), 30, "slurmctld")
+
+
+class ClusterSuite(Suite):
+    """The suite on a cluster: profiles/slurm or profiles/node, with a site's file."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.slurm: Slurm | None = None
+        self.extra: dict[str, str] = {}
+        self.site: dict[str, Any] = SITE
+
+    @classmethod
+    def on(cls, finished: Suite, folder: Path, slurm: Slurm | None = None) -> "ClusterSuite":
+        """Raw files and shards of a finished local grid, and none of its runs and tables."""
+        finished.copy(folder)
+        suite = cls(folder)
+        suite.slurm = slurm
+        for name in ("runs", "tables", "figures", "checkpoints"):
+            shutil.rmtree(suite.file(f"results/{name}"), ignore_errors=True)
+        return suite
+
+    def environment(self) -> dict[str, str]:
+        """The cluster's commands first on the path."""
+        (self.work / "site.yaml").write_text(yaml.safe_dump(self.site))
+        return {
+            **super().environment(),
+            **(self.slurm.environment if self.slurm else {}),
+            "AMST_SITE": str(self.work / "site.yaml"),
+            "OMP_NUM_THREADS": "1",
+            **self.extra,
+        }
+
+    def on_slurm(self, *arguments: str) -> tuple[str, ...]:
+        """Arguments for a call through profiles/slurm, without a container unless asked for."""
+        sdm = () if "--sdm" in arguments else ("--sdm", "env-modules")
+        profile = ("--profile", str(self.checkout / "profiles" / "slurm"))
+        return (*arguments, *profile, *sdm, "--latency-wait", "20")
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start Snakemake and return at once; it writes to calls.log."""
+        with (self.work / "calls.log").open("a") as log:
+            return subprocess.Popen(
+                self.command(*arguments),
+                cwd=self.work,
+                env=self.environment(),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def run(self, *command: str) -> int:
+        """Run a command in the suite's environment and wait; its exit status."""
+        done = subprocess.run(
+            command, cwd=self.work, env=self.environment(), timeout=400, check=False
+        )
+        return done.returncode
+
+    def log(self) -> str:
+        """What started calls have said."""
+        return (self.work / "calls.log").read_text()
+
+    def tables(self) -> dict[str, str]:
+        """All tables in all forms but those that tell times, hosts and commits."""
+        return {
+            path.name: path.read_text()
+            for path in sorted(self.file("results/tables").iterdir())
+            if path.stem not in ("cost", "runs") and path.suffix != ".html"
+        }
+
+    def record(self, run: str) -> dict[str, Any]:
+        """A run's record."""
+        return yaml.safe_load(self.file(f"results/runs/{run}/run.json").read_text())
+
+
+def local_grid(folder: Path, values: dict[str, Any]) -> ClusterSuite:
+    """A grid, run to its end on this machine."""
+    suite = ClusterSuite.new(folder, values)
+    suite.snakemake("results/tables/main.csv", "--cores", "2")
+    assert isinstance(suite, ClusterSuite)
+    return suite
+
+
+__all__ = ["ROOT", "ClusterSuite", "Slurm", "local_grid", "missing", "until"]

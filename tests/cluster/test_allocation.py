@@ -1,0 +1,40 @@
+"""Runs leave before their allocation ends."""
+
+import time
+
+from amst.cluster.allocation import ENDS, deadline, note_end
+
+
+def ending_in(seconds: float) -> dict[str, str]:
+    return {"SLURM_JOB_ID": "7", ENDS: f"7:{int(time.time() + seconds)}"}
+
+
+def test_a_tenth_of_the_time_is_left_within_half_a_minute_and_five():
+    assert abs(deadline(0, ending_in(100)) - 70) <= 1
+    assert abs(deadline(0, ending_in(1000)) - 900) <= 1
+    assert abs(deadline(0, ending_in(36000)) - 35700) <= 1
+
+
+def test_the_sooner_of_configuration_and_allocation_holds():
+    assert deadline(50, ending_in(1000)) == 50
+    assert abs(deadline(5000, ending_in(1000)) - 900) <= 1
+    assert deadline(50, {}) == 50
+    assert deadline(0, {}) == 0
+
+
+def test_too_little_time_means_at_once_and_not_never():
+    assert deadline(0, ending_in(5)) == 1
+
+
+def test_the_end_of_another_job_does_not_count():
+    """A controller that is a job itself hands its environment on."""
+    inherited = {**ending_in(1000), "SLURM_JOB_ID": "8"}
+    assert deadline(0, inherited) == 0
+    note_end(inherited)
+    assert not inherited.get(ENDS, "").startswith("7:")
+
+
+def test_the_end_that_slurm_gives_is_taken():
+    environ = {"SLURM_JOB_ID": "9", "SLURM_JOB_END_TIME": "1700000000"}
+    note_end(environ)
+    assert environ[ENDS] == "9:1700000000"

@@ -1,0 +1,80 @@
+"""`amst clean` shows what no current run needs and removes it only when told."""
+
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from amst.cli import app
+from tests.cluster.machines import ROOT
+
+CURRENT = "digits/random/naive/seed0"
+OTHER = "digits/random/naive/seed77"
+
+
+def make(path: Path, size: int = 1000) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * size)
+    return path
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch) -> Path:
+    """A working folder with something of every kind."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text())
+    results = tmp_path / "results"
+    make(results / "checkpoints" / CURRENT / "new" / "epoch-3.pt")
+    make(results / "checkpoints" / OTHER / "new" / "epoch-3.pt")
+    make(results / "checkpoints" / "digits/random/naive/seed88/new/epoch-1.pt")
+    make(results / "checkpoints" / "digits/random/naive/seed88/lock")
+    make(results / "runs" / CURRENT / "run.json")
+    make(results / "runs" / OTHER / "run.json")
+    make(results / "features/CREMAD/shards/000.h5")
+    make(results / "features/digits/shards/000.h5")
+    make(tmp_path / "containers/amst-000000000000.sif")
+    return tmp_path
+
+
+def clean(*arguments: str) -> str:
+    done = CliRunner().invoke(app, ["clean", *arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_it_lists_and_keeps_everything(work: Path):
+    before = sorted(work.rglob("*"))
+    said = clean()
+    assert f"results/checkpoints/{OTHER}: no run of this configuration" in said
+    assert f"results/checkpoints/{CURRENT}: the run is done" in said
+    assert "seed88" not in said, "a running run is left alone, in the grid or not"
+    assert "MB of runs (--also runs)" in said
+    assert sorted(work.rglob("*")) == before
+
+
+def test_it_removes_what_it_listed(work: Path):
+    clean("--remove")
+    assert not (work / "results/checkpoints" / OTHER).exists()
+    assert (work / "results/checkpoints/digits/random/naive/seed88/new/epoch-1.pt").exists()
+    assert (work / "results/runs" / OTHER).exists(), "runs go only with --also runs"
+    clean("--remove", "--also", "runs", "--also", "features", "--also", "images")
+    left = {str(path.relative_to(work)) for path in work.rglob("*") if path.is_file()}
+    assert left == {
+        "config.yaml",
+        "results/checkpoints/digits/random/naive/seed88/lock",
+        "results/checkpoints/digits/random/naive/seed88/new/epoch-1.pt",
+        f"results/runs/{CURRENT}/run.json",
+        "results/features/digits/shards/000.h5",
+    }
+
+
+def test_only_the_newest_checkpoints_of_an_unfinished_run_stay(work: Path):
+    (work / "results/runs" / CURRENT / "run.json").unlink()
+    folder = work / "results/checkpoints" / CURRENT
+    make(folder / "old" / "epoch-9.pt")
+    os.utime(folder / "old", (1, 1))
+    said = clean("--remove")
+    assert "seed0/old: of other settings, code or data than the newest" in said
+    assert (folder / "new" / "epoch-3.pt").exists()
+    assert not (folder / "old").exists()

@@ -1,0 +1,250 @@
+"""What happens to jobs on a cluster: every run ends once, with the bytes of a local run.
+
+One call of Snakemake trains five runs on pre-emptable nodes; each run meets a fault of its own
+when it has saved its first epoch, and slurmctld is restarted meanwhile.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from amst.cluster.live import prefix_of
+from tests.cluster.conftest import DIGITS
+from tests.cluster.machines import SITE, ClusterSuite, Slurm, local_grid, until
+
+EPOCHS = 90  # long enough to be met by a fault on a quiet machine
+LONG: dict[str, Any] = {
+    "grid": {"methods": ["naive"], "seeds": [0, 1, 2, 3, 4]},
+    "datasets": {"digits": {**DIGITS, "recipe": {"epochs": EPOCHS, "decay_every": 20}}},
+}
+SCAVENGING = {**SITE, "resources": {"train": {"slurm_partition": "scav"}}}
+
+
+def run_name(seed: int) -> str:
+    return f"digits/random/naive/seed{seed}"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> ClusterSuite:
+    """The same runs on this machine, one after the other."""
+    return local_grid(tmp_path_factory.mktemp("undisturbed"), LONG)
+
+
+def is_training(suite: ClusterSuite, seed: int) -> bool:
+    """Whether a run has saved an epoch and is not done."""
+    return any(suite.file(f"results/checkpoints/{run_name(seed)}").glob("*/epoch-*.pt"))
+
+
+def job_of(slurm: Slurm, seed: int) -> dict[str, str] | None:
+    """The running job of a run."""
+    about = f"rule_train_wildcards_digits_random_naive_{seed}"
+    running = [job for job in slurm.jobs("RUNNING") if job["about"] == about]
+    return running[-1] if running else None
+
+
+def requeue(slurm: Slurm, job: dict[str, str]) -> None:
+    slurm("scontrol", "requeue", job["id"])
+
+
+def cancel(slurm: Slurm, job: dict[str, str]) -> None:
+    slurm("scancel", job["id"])
+
+
+def take_node_down(slurm: Slurm, job: dict[str, str]) -> None:
+    slurm("scontrol", "update", f"nodename={job['node']}", "state=down", "reason=test")
+
+
+def preempt(slurm: Slurm, job: dict[str, str]) -> None:
+    """Want the whole node in a partition of higher priority, for a moment."""
+    slurm("sbatch", "-p", "gpu", "-w", job["node"], "--gpus-per-node=1", "-o", "/dev/null",
+          "--wrap", "sleep 1")  # fmt: skip
+
+
+FAULTS: dict[int, Callable[[Slurm, dict[str, str]], None]] = {
+    0: requeue,
+    1: cancel,
+    2: take_node_down,
+    3: preempt,
+}  # and seed 4 meets none
+
+
+@pytest.fixture(scope="module")
+def storm(
+    start_slurm: Callable[..., Slurm],
+    undisturbed: ClusterSuite,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> ClusterSuite:
+    """The runs through profiles/slurm, disturbed, after the call has ended."""
+    slurm = start_slurm(nodes=6, gpus=1)
+    suite = ClusterSuite.on(undisturbed, tmp_path_factory.mktemp("storm"), slurm)
+    suite.site = SCAVENGING
+    call = suite.start(*suite.on_slurm("results/tables/main.csv"))
+    waiting = dict(FAULTS)
+    restarted = False
+
+    def disturb() -> bool:
+        for seed in list(waiting):
+            job = job_of(slurm, seed) if is_training(suite, seed) else None
+            if job:
+                waiting.pop(seed)(slurm, job)
+                if seed == 2:
+                    # refused where the node has come back by itself (ReturnToService)
+                    back = ("scontrol", "update", f"nodename={job['node']}", "state=resume")
+                    slurm(*back, check=False)
+        nonlocal restarted
+        if len(waiting) <= 2 and not restarted:
+            slurm.restart_controller(down_for=3)
+            restarted = True
+        return not waiting or call.poll() is not None
+
+    until(disturb, 120, "a moment for every fault")
+    call.wait(400)
+    assert not waiting, f"no fault for seeds {list(waiting)}: {suite.log()[-4000:]}"
+    assert restarted
+    assert call.returncode == 0, suite.log()[-6000:]
+    return suite
+
+
+def test_tables_and_runs_are_those_of_an_undisturbed_call(
+    storm: ClusterSuite, undisturbed: ClusterSuite
+):
+    assert storm.tables() == undisturbed.tables()
+    assert storm.bytes_of_runs() == undisturbed.bytes_of_runs()
+
+
+@pytest.mark.parametrize("seed", FAULTS, ids=lambda seed: FAULTS[seed].__name__)
+def test_a_disturbed_run_continues_where_it_was(storm: ClusterSuite, seed: int):
+    record = storm.record(run_name(seed))
+    assert record["cost"]["attempts"] >= 2
+    log = storm.file(f"logs/train/{run_name(seed)}.log").read_text()
+    assert "continuing in epoch" in log
+
+
+def test_a_run_that_was_left_alone_was_trained_once(storm: ClusterSuite):
+    assert storm.record(run_name(4))["cost"]["attempts"] == 1
+
+
+def test_nothing_of_a_fault_is_left(storm: ClusterSuite):
+    left = [path for path in storm.file("results/checkpoints").rglob("*") if path.is_file()]
+    assert left == [], "checkpoints, locks and counts go when a run is done"
+
+
+TWO_RUNS = [f"results/runs/{run_name(seed)}/run.json" for seed in (0, 1)]
+
+
+@pytest.fixture
+def abandoned(slurm: Slurm, undisturbed: ClusterSuite, folder: Path) -> ClusterSuite:
+    """Two runs in SLURM's hands whose controller was killed."""
+    suite = ClusterSuite.on(undisturbed, folder, slurm)
+    suite.configure({**LONG, "grid": {"methods": ["naive"], "seeds": [0, 1]}})
+    call = suite.start(*suite.on_slurm(*TWO_RUNS))
+    until(lambda: is_training(suite, 0) and is_training(suite, 1), 120, "two runs in training")
+    call.send_signal(signal.SIGKILL)
+    call.wait()
+    return suite
+
+
+def test_jobs_of_a_killed_controller_are_found_and_never_doubled(
+    abandoned: ClusterSuite, undisturbed: ClusterSuite, slurm: Slurm
+):
+    arguments = abandoned.on_slurm(*TWO_RUNS)
+    before = {job["id"] for job in slurm.jobs()}
+    refused = abandoned.snakemake(*arguments, check=False)
+    said = refused.stdout + refused.stderr
+    assert refused.returncode == 1
+    assert "2 jobs of an earlier call live in this folder" in said
+    assert "rule_train_wildcards_digits_random_naive_0" in said
+    assert "AMST_LIVE_JOBS=wait" in said
+    assert "AMST_LIVE_JOBS=cancel" in said
+    assert {job["id"] for job in slurm.jobs()} == before, "nothing is submitted"
+    local = abandoned.snakemake(*TWO_RUNS, "--cores", "2", check=False)
+    assert local.returncode == 1, "nor does a local call touch what the jobs write"
+
+    abandoned.extra = {"AMST_LIVE_JOBS": "wait"}
+    abandoned.snakemake(*arguments)
+    same_bytes(abandoned, undisturbed)
+    assert len(abandoned.bytes_of_runs()) == 6
+    for seed in (0, 1):
+        assert abandoned.record(run_name(seed))["cost"]["attempts"] == 1, "trained once"
+    assert "nothing to be done" in abandoned.snakemake(*arguments).stderr.lower()
+
+
+def test_jobs_of_a_killed_controller_can_be_cancelled(
+    abandoned: ClusterSuite, undisturbed: ClusterSuite, slurm: Slurm
+):
+    done = abandoned.amst("jobs", "--cancel")
+    assert "cancelled 2 jobs" in done.stdout
+    assert abandoned.amst("jobs").stdout.startswith("no jobs")
+    abandoned.snakemake(*TWO_RUNS, "--cores", "2")
+    same_bytes(abandoned, undisturbed)
+    attempts = [abandoned.record(run_name(seed))["cost"]["attempts"] for seed in (0, 1)]
+    assert attempts == [2, 2]
+
+
+def one_run(suite: ClusterSuite, **resources: int) -> None:
+    """Seed 0 only, asking for these resources."""
+    digits = LONG["datasets"]["digits"]
+    digits = {**digits, "resources": {**digits["resources"], **resources}}
+    suite.configure({"grid": {"methods": ["naive"], "seeds": [0]}, "datasets": {"digits": digits}})
+
+
+def states(suite: ClusterSuite, slurm: Slurm) -> list[str]:
+    """How the jobs of this folder ended."""
+    own = prefix_of(suite.work) + "_"
+    return [job["state"] for job in slurm.jobs() if job["name"].startswith(own)]
+
+
+def same_bytes(suite: ClusterSuite, undisturbed: ClusterSuite) -> None:
+    runs, whole = suite.bytes_of_runs(), undisturbed.bytes_of_runs()
+    assert runs
+    assert runs == {name: content for name, content in whole.items() if name in runs}
+
+
+def test_a_job_killed_for_memory_gets_more(slurm: Slurm, undisturbed: ClusterSuite, folder: Path):
+    suite = ClusterSuite.on(undisturbed, folder, slurm)
+    one_run(suite, mem_mb=700)
+    suite.snakemake(*suite.on_slurm(f"results/runs/{run_name(0)}/run.json"))
+    assert states(suite, slurm) == ["FAILED", "COMPLETED"]
+    same_bytes(suite, undisturbed)
+
+
+def training_process(suite: ClusterSuite) -> int | None:
+    """The process that trains in this folder."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().split(b"\0")
+            if command[1:4] == [b"-m", b"amst", b"train"] and (
+                (process / "cwd").resolve() == suite.work.resolve()
+            ):
+                return int(process.name)
+        except OSError:
+            continue
+    return None
+
+
+def test_a_run_saves_and_leaves_ahead_of_its_time_limit(
+    slurm: Slurm, undisturbed: ClusterSuite, folder: Path
+):
+    """A minute in all; the run is held until it must leave, and another job continues it."""
+    suite = ClusterSuite.on(undisturbed, folder, slurm)
+    one_run(suite, runtime=1)
+    call = suite.start(*suite.on_slurm(f"results/runs/{run_name(0)}/run.json"))
+    until(lambda: is_training(suite, 0), 90, "the first epoch")
+    process = training_process(suite)
+    assert process
+    job = until(lambda: job_of(slurm, 0), 5, "its job")
+    os.kill(process, signal.SIGSTOP)
+    began = time.mktime(time.strptime(slurm.field(job["id"], "StartTime"), "%Y-%m-%dT%H:%M:%S"))
+    time.sleep(max(0.0, began + 33 - time.time()))  # the limit less the margin of 30 s
+    os.kill(process, signal.SIGCONT)
+    assert call.wait(300) == 0, suite.log()[-5000:]
+    log = suite.file(f"logs/train/{run_name(0)}.log").read_text()
+    assert "(deadline)" in suite.log(), "shown with the failed attempt"
+    assert "continuing in epoch" in log
+    assert states(suite, slurm) == ["FAILED", "COMPLETED"], "not one is killed at its limit"
+    same_bytes(suite, undisturbed)

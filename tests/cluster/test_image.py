@@ -1,0 +1,85 @@
+"""The image from the definition's own sections, and the CI grid inside it."""
+
+import re
+from pathlib import Path
+
+from amst.files import sha256_of
+from tests.cluster.conftest import GRID
+from tests.cluster.images import apptainer
+from tests.cluster.machines import ClusterSuite, Slurm
+
+IN_IMAGE = ("--sdm", "apptainer")
+
+
+def test_first_call_builds_the_image_in_the_working_folder(
+    image_builder: ClusterSuite, image: Path
+):
+    """The working folder is not the checkout, and the first job runs in the new image."""
+    assert image_builder.file("results/raw/digits/digits.json").is_file()
+    assert re.fullmatch(r"amst-[0-9a-f]{12}\.sif", image.name)
+    assert image.with_name(image.name + ".sha256").read_text().split() == [
+        sha256_of(image),
+        image.name,
+    ]
+    assert sorted(path.suffix for path in image.parent.iterdir()) == [".sha256", ".sif"]
+
+
+def test_every_section_of_the_definition_has_been_used(image: Path):
+    installed = apptainer("exec", image, "ls", "/usr/local/lib/python3.11/site-packages")
+    assert "numpy" in installed.stdout, "the prepared packages are bound over the image's"
+    bare = apptainer("exec", "--env", "A=1", image, "ls", "/opt/amst")
+    assert bare.stdout.split() == ["requirements.txt"]
+    assert "packages import; torch" in apptainer("test", image).stdout
+    labels = apptainer("inspect", image).stdout
+    assert "org.opencontainers.image.title: amst" in labels
+    assert "--sdm apptainer" in apptainer("run-help", image).stdout
+    asked = "import os; print(os.environ['HDF5_USE_FILE_LOCKING'])"
+    assert apptainer("run", image, "-c", asked).stdout.split() == ["FALSE"]
+
+
+def test_a_failing_package_fails_the_images_own_test(image: Path, tmp_path: Path):
+    (tmp_path / "torch.py").write_text("raise ImportError('broken')\n")
+    tested = apptainer("test", "--env", f"PYTHONPATH={tmp_path}", "--bind", tmp_path, image,
+                       check=False)  # fmt: skip
+    assert tested.returncode != 0
+
+
+def in_image(grid: ClusterSuite, folder: Path, image_builder: ClusterSuite, image: Path):
+    """The grid's features and none of its runs, to be trained in the image."""
+    suite = ClusterSuite.on(grid, folder)
+    suite.configure({**GRID, "container": {"image": str(image)}})
+    suite.extra = image_builder.extra
+    return suite
+
+
+def check(suite: ClusterSuite, grid: ClusterSuite, image: Path) -> None:
+    """Same results as outside, same packages, and the record names the image."""
+    assert suite.tables() == grid.tables()
+    assert suite.bytes_of_runs() == grid.bytes_of_runs()
+    for method in ("naive", "unimodal_audio"):
+        run = f"digits/random/{method}/seed0"
+        inside, outside = suite.record(run)["environment"], grid.record(run)["environment"]
+        assert inside["container_digest"] == sha256_of(image)
+        assert outside["container_digest"] == ""
+        assert inside["package_digest"] == outside["package_digest"]
+
+
+def test_the_grid_in_the_image_on_this_machine(
+    grid: ClusterSuite, folder: Path, image_builder: ClusterSuite, image: Path
+):
+    suite = in_image(grid, folder, image_builder, image)
+    suite.snakemake("results/tables/main.csv", "--cores", "2", *IN_IMAGE)
+    check(suite, grid, image)
+    again = suite.snakemake("results/tables/main.csv", "--cores", "2", "-n")
+    assert "nothing to be done" in (again.stdout + again.stderr).lower(), (
+        "a call outside repeats nothing"
+    )
+
+
+def test_the_grid_in_the_image_under_slurm(
+    grid: ClusterSuite, folder: Path, image_builder: ClusterSuite, image: Path, slurm: Slurm
+):
+    suite = in_image(grid, folder, image_builder, image)
+    suite.slurm = slurm
+    suite.snakemake(*suite.on_slurm("results/tables/main.csv", *IN_IMAGE))
+    check(suite, grid, image)

@@ -1,0 +1,78 @@
+"""GPU slots: runs of one allocation spread over its GPUs, k on each, and never more."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from amst.cluster import slots
+from amst.errors import AmstError
+
+HOLD = """
+import sys
+from amst.cluster.slots import take
+print(take(), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def environment(tmp_path) -> dict[str, str]:
+    return {**os.environ, "TMPDIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": "0,GPU-ab/c",
+            "AMST_RUNS_PER_GPU": "2", "SLURM_JOB_ID": "7"}  # fmt: skip
+
+
+def holder(environment: dict[str, str]) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLD], env=environment, stdin=pipe, stdout=pipe, text=True
+    )
+
+
+def device_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout
+    return process.stdout.readline().strip()
+
+
+def test_slots_spread_over_devices_before_they_share_one(environment):
+    first = holder(environment)
+    one = device_of(first)
+    second = holder(environment)
+    assert {one, device_of(second)} == {"0", "GPU-ab/c"}
+    later = [holder(environment) for _ in range(2)]
+    assert Counter(map(device_of, later)) == {"0": 1, "GPU-ab/c": 1}
+    for process in (first, second, *later):
+        process.kill()
+        process.wait()
+
+
+def test_a_killed_run_gives_its_slot_back(environment):
+    environment = {**environment, "AMST_RUNS_PER_GPU": "1", "CUDA_VISIBLE_DEVICES": "3"}
+    first, second = holder(environment), None
+    try:
+        assert device_of(first) == "3"
+        second = holder(environment)
+        with pytest.raises(subprocess.TimeoutExpired):
+            second.wait(1.5)
+        first.kill()
+        assert device_of(second) == "3"
+    finally:
+        for process in filter(None, (first, second)):
+            process.kill()
+            process.wait()
+
+
+def test_allocations_do_not_share_slots():
+    assert slots.folder({"SLURM_JOB_ID": "7"}) != slots.folder({"SLURM_JOB_ID": "8"})
+
+
+def test_slots_are_off_without_the_setting_and_without_a_gpu():
+    assert slots.take({"CUDA_VISIBLE_DEVICES": "0"}) == ""
+    assert slots.take({"CUDA_VISIBLE_DEVICES": "", "AMST_RUNS_PER_GPU": "2"}) == ""
+
+
+def test_a_wrong_number_of_runs_is_named():
+    with pytest.raises(AmstError, match="AMST_RUNS_PER_GPU is 'two'"):
+        slots.per_gpu({"AMST_RUNS_PER_GPU": "two"})
