@@ -90,6 +90,14 @@ class Slurm:
         assert found, f"job {job} has no {name}"
         return found[1]
 
+    def ends(self) -> dict[str, list[str]]:
+        """Job -> the states in which it ended, one for every time that it was started."""
+        found: dict[str, list[str]] = {}
+        for line in (self.folder / "log" / "jobcomp.txt").read_text().splitlines():
+            values = dict(word.split("=", 1) for word in line.split() if "=" in word)
+            found.setdefault(values["JobId"], []).append(values["JobState"])
+        return found
+
     def restart_controller(self, down_for: float) -> None:
         """Kill slurmctld, and start it again from its saved state."""
         pidfile = self.folder / "pid" / "slurmctld"
@@ -165,6 +173,11 @@ class ClusterSuite(Suite):
             for path in sorted(self.file("results/tables").iterdir())
             if path.stem not in ("cost", "runs") and path.suffix != ".html"
         }
+
+    def jobs_of(self, rule_and_wildcards: str) -> list[str]:
+        """Numbers of the SLURM jobs that were submitted for one job of Snakemake."""
+        logs = self.file(f"logs/slurm/{rule_and_wildcards}").glob("*.log")
+        return sorted((path.stem for path in logs), key=int)
 
     def record(self, run: str) -> dict[str, Any]:
         """A run's record."""

@@ -1,13 +1,15 @@
 """What happens to jobs on a cluster: every run ends once, with the bytes of a local run.
 
-One call of Snakemake trains five runs on pre-emptable nodes; each run meets a fault of its own
-when it has saved its first epoch, and slurmctld is restarted meanwhile.
+One call of Snakemake trains five runs on pre-emptable nodes. Four are stopped (SIGSTOP) when they
+have saved their first epoch, so that none is done before its fault comes; then slurmctld is killed
+and started again, and each of the four meets a fault of its own. SLURM sends SIGCONT ahead of the
+SIGTERM with which it takes a job away.
 """
 
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from amst.cluster.live import prefix_of
 from tests.cluster.conftest import DIGITS
 from tests.cluster.machines import SITE, ClusterSuite, Slurm, local_grid, until
 
-EPOCHS = 90  # long enough to be met by a fault on a quiet machine
+EPOCHS = 40  # long enough to be stopped after the first one on a quiet machine
 LONG: dict[str, Any] = {
     "grid": {"methods": ["naive"], "seeds": [0, 1, 2, 3, 4]},
     "datasets": {"digits": {**DIGITS, "recipe": {"epochs": EPOCHS, "decay_every": 20}}},
@@ -45,6 +47,34 @@ def job_of(slurm: Slurm, seed: int) -> dict[str, str] | None:
     about = f"rule_train_wildcards_digits_random_naive_{seed}"
     running = [job for job in slurm.jobs("RUNNING") if job["about"] == about]
     return running[-1] if running else None
+
+
+def training_process(suite: ClusterSuite, seed: int) -> int | None:
+    """The process that trains a run of this folder."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().decode().split("\0")
+            if command[1:5] == ["-m", "amst", "train", run_name(seed)] and (
+                (process / "cwd").resolve() == suite.work.resolve()
+            ):
+                return int(process.name)
+        except OSError:
+            continue
+    return None
+
+
+def hold(suite: ClusterSuite, seed: int) -> int | None:
+    """Stop the process that trains a run, as it is; which one it is."""
+    process = training_process(suite, seed)
+    if process:
+        os.kill(process, signal.SIGSTOP)
+    return process
+
+
+def all_held(suite: ClusterSuite, seeds: Iterable[int]) -> bool:
+    """Stop what trains by now; whether all these runs are stopped."""
+    running = [seed for seed in seeds if is_training(suite, seed)]
+    return [seed for seed in running if hold(suite, seed)] == list(seeds)
 
 
 def requeue(slurm: Slurm, job: dict[str, str]) -> None:
@@ -84,28 +114,16 @@ def storm(
     suite = ClusterSuite.on(undisturbed, tmp_path_factory.mktemp("storm"), slurm)
     suite.site = SCAVENGING
     call = suite.start(*suite.on_slurm("results/tables/main.csv"))
-    waiting = dict(FAULTS)
-    restarted = False
-
-    def disturb() -> bool:
-        for seed in list(waiting):
-            job = job_of(slurm, seed) if is_training(suite, seed) else None
-            if job:
-                waiting.pop(seed)(slurm, job)
-                if seed == 2:
-                    # refused where the node has come back by itself (ReturnToService)
-                    back = ("scontrol", "update", f"nodename={job['node']}", "state=resume")
-                    slurm(*back, check=False)
-        nonlocal restarted
-        if len(waiting) <= 2 and not restarted:
-            slurm.restart_controller(down_for=3)
-            restarted = True
-        return not waiting or call.poll() is not None
-
-    until(disturb, 120, "a moment for every fault")
+    until(lambda: all_held(suite, FAULTS), 240, "an epoch of every run")
+    jobs = {seed: until(lambda seed=seed: job_of(slurm, seed), 20, "its job") for seed in FAULTS}
+    # Before the faults: what slurmctld has not written down yet when it is killed, it forgets.
+    slurm.restart_controller(down_for=3)
+    for seed, fault in FAULTS.items():
+        fault(slurm, jobs[seed])
+    # refused where the node has come back by itself (ReturnToService)
+    back = ("scontrol", "update", f"nodename={jobs[2]['node']}", "state=resume")
+    slurm(*back, check=False)
     call.wait(400)
-    assert not waiting, f"no fault for seeds {list(waiting)}: {suite.log()[-4000:]}"
-    assert restarted
     assert call.returncode == 0, suite.log()[-6000:]
     return suite
 
@@ -123,6 +141,16 @@ def test_a_disturbed_run_continues_where_it_was(storm: ClusterSuite, seed: int):
     assert record["cost"]["attempts"] >= 2
     log = storm.file(f"logs/train/{run_name(seed)}.log").read_text()
     assert "continuing in epoch" in log
+
+
+def test_slurm_itself_queues_again_what_it_has_taken_away(storm: ClusterSuite):
+    """A job that ends by itself after SIGTERM is FAILED there, and only Snakemake repeats it."""
+    assert storm.slurm
+    ends = storm.slurm.ends()
+    for seed, state in {0: "PENDING", 3: "PREEMPTED"}.items():
+        jobs = storm.jobs_of(f"rule_train/digits_random_naive_{seed}")
+        assert len(jobs) == 1, "one submission"
+        assert ends[jobs[0]] == [state, "COMPLETED"]
 
 
 def test_a_run_that_was_left_alone_was_trained_once(storm: ClusterSuite):
@@ -143,7 +171,7 @@ def abandoned(slurm: Slurm, undisturbed: ClusterSuite, folder: Path) -> ClusterS
     suite = ClusterSuite.on(undisturbed, folder, slurm)
     suite.configure({**LONG, "grid": {"methods": ["naive"], "seeds": [0, 1]}})
     call = suite.start(*suite.on_slurm(*TWO_RUNS))
-    until(lambda: is_training(suite, 0) and is_training(suite, 1), 120, "two runs in training")
+    until(lambda: all_held(suite, (0, 1)), 120, "two runs in training")
     call.send_signal(signal.SIGKILL)
     call.wait()
     return suite
@@ -165,6 +193,10 @@ def test_jobs_of_a_killed_controller_are_found_and_never_doubled(
     local = abandoned.snakemake(*TWO_RUNS, "--cores", "2", check=False)
     assert local.returncode == 1, "nor does a local call touch what the jobs write"
 
+    for seed in (0, 1):
+        process = training_process(abandoned, seed)
+        assert process
+        os.kill(process, signal.SIGCONT)
     abandoned.extra = {"AMST_LIVE_JOBS": "wait"}
     abandoned.snakemake(*arguments)
     same_bytes(abandoned, undisturbed)
@@ -213,20 +245,6 @@ def test_a_job_killed_for_memory_gets_more(slurm: Slurm, undisturbed: ClusterSui
     same_bytes(suite, undisturbed)
 
 
-def training_process(suite: ClusterSuite) -> int | None:
-    """The process that trains in this folder."""
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes().split(b"\0")
-            if command[1:4] == [b"-m", b"amst", b"train"] and (
-                (process / "cwd").resolve() == suite.work.resolve()
-            ):
-                return int(process.name)
-        except OSError:
-            continue
-    return None
-
-
 def test_a_run_saves_and_leaves_ahead_of_its_time_limit(
     slurm: Slurm, undisturbed: ClusterSuite, folder: Path
 ):
@@ -234,11 +252,8 @@ def test_a_run_saves_and_leaves_ahead_of_its_time_limit(
     suite = ClusterSuite.on(undisturbed, folder, slurm)
     one_run(suite, runtime=1)
     call = suite.start(*suite.on_slurm(f"results/runs/{run_name(0)}/run.json"))
-    until(lambda: is_training(suite, 0), 90, "the first epoch")
-    process = training_process(suite)
-    assert process
-    job = until(lambda: job_of(slurm, 0), 5, "its job")
-    os.kill(process, signal.SIGSTOP)
+    process = until(lambda: is_training(suite, 0) and hold(suite, 0), 90, "an epoch")
+    job = until(lambda: job_of(slurm, 0), 20, "its job")
     began = time.mktime(time.strptime(slurm.field(job["id"], "StartTime"), "%Y-%m-%dT%H:%M:%S"))
     time.sleep(max(0.0, began + 33 - time.time()))  # the limit less the margin of 30 s
     os.kill(process, signal.SIGCONT)

@@ -1,5 +1,6 @@
 """The CI grid through profiles/slurm ends with the same tables as on this machine."""
 
+from amst.cluster.live import prefix_of
 from tests.cluster.conftest import GRID
 from tests.cluster.machines import ClusterSuite, Slurm
 
@@ -11,7 +12,9 @@ def test_whole_chain_gives_the_same_tables(slurm: Slurm, grid: ClusterSuite, fol
     assert suite.tables() == grid.tables()
     assert suite.bytes_of_runs() == grid.bytes_of_runs()
 
-    jobs = [job for job in slurm.jobs() if job["state"] == "COMPLETED"]
+    # other tests use this cluster, too
+    own = [job for job in slurm.jobs() if job["name"].startswith(prefix_of(suite.work) + "_")]
+    jobs = [job for job in own if job["state"] == "COMPLETED"]
     trained = [job for job in jobs if job["about"].startswith("rule_train")]
     assert len(trained) == 2, "each run is one job"
     assert {job["partition"] for job in trained} == {"gpu"}
