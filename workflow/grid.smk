@@ -8,6 +8,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
 from amst import grid
+from amst.cluster import slots
 from amst.config.run import settings_hash
 from amst.datasets import registry
 from amst.datasets.lists import LISTS
@@ -51,6 +52,11 @@ wildcard_constraints:
     shard=r"\d{3}",
 
 
+def as_json(value):
+    """A value as a rule's parameter and a command's argument, the same text every time."""
+    return json.dumps(value, sort_keys=True)
+
+
 # A local run without --cores uses every core it may. A cluster run always has --jobs, and must
 # not be capped; the jobs of either get --cores from their controller.
 if (
@@ -61,7 +67,17 @@ if (
     workflow.global_resources["_cores"] = workflow.resource_settings.cores
 
 # How runs are executed reaches them by the environment: no parameter, so no change trains anew.
-os.environ.update(AMST_EXECUTION=CONFIG.execution.model_dump_json())
+# A SLURM job has its node's share for itself; the call inside it runs one job.
+_local = workflow.is_main_process and workflow.resource_settings.cores
+_together = slots.on_node(
+    [CONFIG.datasets[name].resources for name in CONFIG.grid.datasets],
+    workflow.resource_settings.cores if _local else 1,
+    workflow.global_resources.get("gpu"),
+)
+if not workflow.subprocess_exec:
+    execution = CONFIG.execution.model_dump()
+    execution |= {"runs_on_node": _together, "runs_on_gpu": slots.per_gpu()}
+    os.environ.update(AMST_EXECUTION=as_json(execution))
 
 # The package runs from the checkout, in any working directory. Outside the container, rules use
 # the Python that runs Snakemake.
@@ -75,11 +91,6 @@ shell.prefix(
 def made_by(*modules):
     """Digest of the code of a step and of the installed packages: a change reruns the step."""
     return f"{code_digest(*modules)}-{package_digest()}"
-
-
-def as_json(value):
-    """A value as a rule's parameter and a command's argument, the same text every time."""
-    return json.dumps(value, sort_keys=True)
 
 
 def growing(amount):

@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from amst.cluster import slots
+from amst.config.settings import Resources
 from amst.errors import AmstError
 
 HOLD = """
@@ -62,6 +63,15 @@ def test_a_killed_run_gives_its_slot_back(environment):
         for process in filter(None, (first, second)):
             process.kill()
             process.wait()
+
+
+def test_how_many_runs_share_a_node_goes_by_cores_and_places_on_gpus():
+    one, four = Resources(gpu=1, threads=1), Resources(gpu=1, threads=4)
+    assert slots.on_node([one, four], cores=8, gpus=None) == 8
+    assert slots.on_node([four], cores=8, gpus=None) == 2
+    assert slots.on_node([one, four], cores=8, gpus=3) == 3
+    assert slots.on_node([Resources(gpu=0, threads=1)], cores=8, gpus=3) == 8
+    assert slots.on_node([four], cores=1, gpus=0) == 1, "a run always runs"
 
 
 def test_allocations_do_not_share_slots():

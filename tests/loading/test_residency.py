@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from amst.errors import AmstError
-from amst.loading.residency import available_memory, choose_residency
+from amst.loading.memory import available_memory
+from amst.loading.residency import choose_residency
 
 CPU = torch.device("cpu")
 
@@ -13,6 +14,24 @@ def test_what_fits_into_memory_is_kept_there():
 
 def test_what_does_not_fit_stays_on_disk():
     assert choose_residency("auto", available_memory(), CPU) == "stream"
+
+
+def test_runs_that_start_together_share_the_memory_that_all_see_free():
+    size = available_memory() // 5
+    assert choose_residency("auto", size, CPU) == "host"
+    assert choose_residency("auto", size, CPU, on_node=4) == "stream"
+
+
+def test_packed_runs_read_one_copy_in_the_page_cache():
+    assert choose_residency("auto", 1000, CPU, on_node=2, on_gpu=1) == "stream"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_device_takes_packed_runs_only_if_all_of_them_fit():
+    device = torch.device("cuda")
+    size = torch.cuda.mem_get_info(device)[0] // 5
+    assert choose_residency("auto", size, device, on_gpu=1) == "device"
+    assert choose_residency("auto", size, device, on_gpu=4) == "stream"
 
 
 def test_a_residency_can_be_forced():

@@ -9,9 +9,10 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from amst.config.settings import Resources
 from amst.errors import AmstError
 
 PER_GPU = "AMST_RUNS_PER_GPU"
@@ -41,6 +42,22 @@ def per_gpu(environ: Mapping[str, str] = os.environ) -> int:
     if not text.isdigit():
         raise AmstError(f"{PER_GPU} is {text!r}", "Set it to the number of runs on one GPU")
     return int(text)
+
+
+def on_node(needs: Iterable[Resources], cores: int, gpus: int | None) -> int:
+    """How many training jobs one call of Snakemake may run on its node at a time.
+
+    Args:
+        needs: what training jobs of the grid ask for.
+        cores: CPU cores of the call.
+        gpus: places on GPUs that the call may hand out; None where it does not count them.
+    """
+
+    def jobs(need: Resources) -> int:
+        by_cores = cores // min(need.threads, cores)
+        return by_cores if gpus is None or not need.gpu else min(by_cores, gpus // need.gpu)
+
+    return max([1, *map(jobs, needs)])
 
 
 def folder(environ: Mapping[str, str] = os.environ) -> Path:

@@ -100,7 +100,9 @@ def assemble(settings: RunSettings, manifest: Path, split: Path, execution: Exec
         modalities,
         method,
         Loader(modalities, settings.seed, settings.recipe.batch_size, device),
-        choose_residency(execution.residency, size, device),
+        choose_residency(
+            execution.residency, size, device, execution.runs_on_node, execution.runs_on_gpu
+        ),
     )
 
 

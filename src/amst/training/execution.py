@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from amst.config.run import Settings
 
@@ -14,6 +14,8 @@ class Execution(Settings):
         device: 'auto' takes the GPU if there is one.
         residency: where features are kept; 'auto' decides by size.
         deadline: seconds after which the run saves and leaves with code 75; 0 for none.
+        runs_on_node: runs that this run shares the node's memory with, itself included.
+        runs_on_gpu: runs that share each GPU where runs are packed (profiles/node); else 0.
         lock_wait: seconds to wait for another writer of the run's folder.
         stale_after: seconds without a heartbeat after which a writer counts as dead.
         code_digest: digest of the code that the run's numbers come from.
@@ -26,6 +28,8 @@ class Execution(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     residency: Literal["auto", "device", "host", "stream"] = "auto"
     deadline: NonNegativeInt = 0
+    runs_on_node: PositiveInt = 1
+    runs_on_gpu: NonNegativeInt = 0
     lock_wait: NonNegativeFloat = 180
     stale_after: PositiveFloat = Field(120, description="heartbeats come twelve times as often")
     code_digest: str = ""

@@ -1,0 +1,93 @@
+"""How much memory this process can still take: the machine's, its control groups', its job's."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+_FILES = {"cgroup2": ("memory.max", "memory.current"),
+          "cgroup": ("memory.limit_in_bytes", "memory.usage_in_bytes")}  # fmt: skip
+"""File system of a version of control groups -> its files with the limit and with the use."""
+# What the kernel gives back when memory gets scarce is no use: shards read through the page cache.
+_CACHE = {
+    "cgroup2": ("inactive_file", "active_file"),
+    "cgroup": ("total_inactive_file", "total_active_file"),
+}
+
+
+def available_memory(proc: Path = Path("/proc"), environ: Mapping[str, str] = os.environ) -> int:
+    """Bytes that this process can still take.
+
+    The least of: what the machine has left; what each control group around this process (a SLURM
+    job's, say) has left below its limit; what SLURM has given the job.
+
+    Args:
+        proc: the kernel's folder of processes.
+        environ: with SLURM's variables.
+    """
+    lines = (proc / "meminfo").read_text(encoding="ascii").splitlines()
+    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    return max(0, min([free, *_left_in_groups(proc), *_of_job(environ)]))
+
+
+def _of_job(environ: Mapping[str, str]) -> Iterator[int]:
+    """Bytes of the SLURM job on this node; none where it may take all (SLURM then says 0)."""
+    node = environ.get("SLURM_MEM_PER_NODE", "")
+    core, cores = environ.get("SLURM_MEM_PER_CPU", ""), environ.get("SLURM_CPUS_ON_NODE", "")
+    if node.isdecimal() and int(node):
+        yield int(node) << 20
+    elif core.isdecimal() and cores.isdecimal() and int(core):
+        yield int(core) * int(cores) << 20
+
+
+def _left_in_groups(proc: Path) -> Iterator[int]:
+    """Bytes left in every control group above this process that has a limit."""
+    for version, mount, group in _memory_groups(proc):
+        limit_file, use_file = _FILES[version]
+        for folder in (group, *group.parents):
+            if not folder.is_relative_to(mount):
+                break
+            limit, used = _number(folder / limit_file), _number(folder / use_file)
+            if limit is not None and used is not None:
+                yield limit - max(0, used - _cached(folder, _CACHE[version]))
+
+
+def _memory_groups(proc: Path) -> Iterator[tuple[str, Path, Path]]:
+    """(version, folder of the hierarchy, folder of this process's group in it)."""
+    own = _own_groups(proc)
+    for line in _lines(proc / "self" / "mountinfo"):
+        before, _, after = line.partition(" - ")
+        root, mount = before.split()[3:5]
+        version, _, options = after.split(maxsplit=2)
+        key = {"cgroup2": "", "cgroup": "memory"}.get(version)
+        if key in own and (version == "cgroup2" or "memory" in options.split(",")):
+            # In a container the mount may show only the part of the tree below ``root``.
+            path = Path(own[key])
+            inside = path.relative_to(root) if path.is_relative_to(root) else path.relative_to("/")
+            folder = Path(mount, inside)
+            yield version, Path(mount), folder if folder.is_dir() else Path(mount)
+
+
+def _own_groups(proc: Path) -> dict[str, str]:
+    """Controller -> path of this process's group; '' for version 2."""
+    own = {}
+    for line in _lines(proc / "self" / "cgroup"):
+        _, controllers, path = line.split(":", 2)
+        own.update(dict.fromkeys(controllers.split(","), path))
+    return own
+
+
+def _cached(folder: Path, names: tuple[str, ...]) -> int:
+    found = (line.split() for line in _lines(folder / "memory.stat"))
+    return sum(int(value) for name, value in found if name in names)
+
+
+def _number(path: Path) -> int | None:
+    text = "".join(_lines(path)).strip()
+    return int(text) if text.isdecimal() else None  # 'max' is no limit
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
