@@ -33,6 +33,7 @@ def test_the_shipped_configurations_are_valid():
     ("path", "value", "message"),
     [
         ("grid.sedes", [0], "grid.sedes: unknown key. Did you mean 'seeds'?"),
+        ("container.image", "docker://example/amst:1", "container.image: a published image needs"),
         ("recipes", {}, "recipes: unknown key. Did you mean 'recipe'?"),
         ("recipe.epoch", 3, "recipe.epoch: unknown key. Did you mean 'epochs'?"),
         ("recipe.epochs", 0, "recipe.epochs: input should be greater than 0, got 0"),

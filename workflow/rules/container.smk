@@ -15,6 +15,13 @@ def bind_roots():
     given = os.environ.get("APPTAINER_BIND", "")
     roots = [raw_root(name) for name in CONFIG.datasets]
     roots += [entry.lists for entry in CONFIG.datasets.values() if entry.lists]
+    for name in CONFIG.grid.datasets:
+        for modality in grid.modalities_of(CONFIG, name).values():
+            models = (
+                getattr(modality.features, "tokenizer", ""),
+                getattr(modality.encoder, "weights", ""),
+            )
+            roots += [model for model in models if os.path.isdir(model)]
     bound = bindings(Path(workflow.basedir), [Path(root) for root in roots], given)
     os.environ.update(APPTAINER_BIND=bound)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 
+from amst.cluster.links import DEPTH, WORKING_FOLDERS, targets
 from amst.errors import AmstError
 from amst.files import sha256_of, write_text
 
@@ -32,8 +33,8 @@ def image_name(checkout: Path) -> str:
 def bindings(checkout: Path, roots: Iterable[Path], given: str = "") -> str:
     """Value of APPTAINER_BIND: the checkout read-only, and the folders behind all roots.
 
-    The working folder is bound by Apptainer itself. A root that is a link, or a folder of links,
-    is followed one level, to the folders that the links lead to.
+    The working folder is bound by Apptainer itself; what its links and those in the roots lead to
+    is not, so these are followed (`amst.cluster.links` says how far).
 
     Args:
         checkout: the folder of the Snakefile.
@@ -42,25 +43,14 @@ def bindings(checkout: Path, roots: Iterable[Path], given: str = "") -> str:
     """
     inside = Path.cwd().resolve()
     wanted: dict[Path, str] = {checkout.resolve(): ":ro"}
-    for root in roots:
-        for target in (root.absolute(), *_targets(root)):
+    for root, depth in (*WORKING_FOLDERS.items(), *((root, DEPTH) for root in roots)):
+        for target in (root.absolute(), *targets(root, depth)):
             if target.is_dir() and not target.is_relative_to(inside):
                 wanted.setdefault(target, "")
     if inside.is_relative_to(checkout.resolve()):
         wanted[checkout.resolve()] = ""  # results lie in the checkout
     parts = [f"{path}:{path}{mode}" for path, mode in wanted.items()]
     return ",".join(filter(None, [given, *parts]))
-
-
-def _targets(root: Path) -> Iterable[Path]:
-    """Real folders behind a root and behind the links in it."""
-    if not root.exists():
-        return
-    yield root.resolve()
-    for entry in sorted(root.iterdir()) if root.is_dir() else ():
-        if entry.is_symlink():
-            target = entry.resolve()
-            yield target if target.is_dir() else target.parent
 
 
 def digest_of(image: str) -> str:
@@ -74,13 +64,22 @@ def digest_of(image: str) -> str:
     path = Path(image)
     if not path.is_file():
         return ""
-    beside = path.with_name(path.name + ".sha256")
-    if beside.is_file() and beside.stat().st_mtime >= path.stat().st_mtime:
-        return beside.read_text("utf-8").split()[0]
+    beside, found = noted_at(path), path.stat()
+    # Not by which of the two is newer: an image that is copied or unpacked keeps its old time.
+    of = f"# of the file with {found.st_size} bytes, mtime {found.st_mtime_ns} ns\n"
+    with suppress(OSError):
+        digest, _, rest = beside.read_text("utf-8").partition("  ")
+        if rest == f"{path.name}\n{of}":
+            return digest
     digest = sha256_of(path)
     with suppress(OSError):  # an image in a folder of somebody else
-        write_text(beside, f"{digest}  {path.name}\n")
+        write_text(beside, f"{digest}  {path.name}\n{of}")
     return digest
+
+
+def noted_at(image: Path) -> Path:
+    """Where an image's digest is kept, as `sha256sum --check` reads it."""
+    return image.with_name(image.name + ".sha256")
 
 
 def note_digest(image: str, environ: MutableMapping[str, str] = os.environ) -> None:

@@ -4,9 +4,11 @@ Two layers: what exists (maps of definitions: ``datasets``, ``methods``) and wha
 ``grid``). Resolving one run's settings from them is ``amst.config.resolve``.
 """
 
+import re
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic_core import PydanticCustomError
 
 from amst.config.run import Arithmetic, Augmentation, Encoder, Recipe, Settings
 
@@ -100,8 +102,22 @@ class TableSettings(Settings):
 class ContainerSettings(Settings):
     """The image that jobs run in with ``--sdm apptainer``."""
 
-    image: str = Field("", description="address of a published image; empty: built here")
+    image: str = Field(
+        "",
+        description="a file, or a published image as `<address>@sha256:<digest>`; empty: built here",
+    )
     build_args: str = Field("", description="options for 'apptainer build'")
+
+    @field_validator("image")
+    @classmethod
+    def _has_digest(cls, image: str) -> str:
+        # What a tag means changes: two runs of one grid could be made in two images.
+        published = re.match(r"(docker|oras|library|shub|https?)://", image)
+        if published and not re.search(r"@sha256:[0-9a-f]{64}$", image):
+            raise PydanticCustomError(
+                "digest", "a published image needs its digest: <address>@sha256:<64 digits>"
+            )
+        return image
 
 
 class Config(Settings):
