@@ -7,6 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from amst.cli import app
+from amst.grid import Cell, Resolver, read_config
+from amst.provenance import code_digest, package_digest
+from amst.training.digest import working_digest
 from tests.cluster.machines import ROOT
 
 CURRENT = "digits/random/naive/seed0"
@@ -34,6 +37,7 @@ def work(tmp_path, monkeypatch) -> Path:
     make(results / "features/CREMAD/shards/000.h5")
     make(results / "features/digits/shards/000.h5")
     make(tmp_path / "containers/amst-000000000000.sif")
+    make(tmp_path / "containers/amst-000000000000.sif.sha256")
     return tmp_path
 
 
@@ -69,12 +73,33 @@ def test_it_removes_what_it_listed(work: Path):
     }
 
 
-def test_only_the_newest_checkpoints_of_an_unfinished_run_stay(work: Path):
+def test_the_checkpoints_that_the_run_would_continue_from_stay_however_old(work: Path):
+    """Settings that went from A to B and back to A: those of B are newer, and of no use."""
+    (work / "results/runs" / CURRENT / "run.json").unlink()
+    config = read_config(work / "config.yaml")
+    settings = Resolver(config)(Cell("digits", "random", "naive", 0))
+    features = work / "results/features/digits"
+    digest = working_digest(
+        settings,
+        make(features / "manifest.json"),
+        make(features / "splits/random.json"),
+        code_digest("amst.training.run", "amst.methods.naive"),
+        package_digest(),
+    )
+    folder = work / "results/checkpoints" / CURRENT
+    make(folder / digest / "epoch-0003-batch-000000.pt")
+    os.utime(folder / digest, (1, 1))
+    assert "seed0/new: of other settings, code or data" in clean("--remove")
+    assert (folder / digest / "epoch-0003-batch-000000.pt").exists()
+    assert not (folder / "new").exists()
+
+
+def test_without_them_the_newest_checkpoints_stay(work: Path):
     (work / "results/runs" / CURRENT / "run.json").unlink()
     folder = work / "results/checkpoints" / CURRENT
     make(folder / "old" / "epoch-9.pt")
     os.utime(folder / "old", (1, 1))
     said = clean("--remove")
-    assert "seed0/old: of other settings, code or data than the newest" in said
+    assert "seed0/old: of other settings, code or data" in said
     assert (folder / "new" / "epoch-3.pt").exists()
     assert not (folder / "old").exists()

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amst import grid
+from amst.cluster.image import noted_at
+from amst.config.run import RunSettings
+from amst.provenance import code_digest, package_digest
+from amst.training.digest import working_digest
 from amst.training.state import state_of
 
 
@@ -30,6 +34,8 @@ class Leftover:
             shutil.rmtree(self.path)
         else:
             self.path.unlink()
+        if self.kind == "images":
+            noted_at(self.path).unlink(missing_ok=True)
 
 
 def leftovers(config: grid.Config, results: Path, images: Path, current: str) -> list[Leftover]:
@@ -42,7 +48,7 @@ def leftovers(config: grid.Config, results: Path, images: Path, current: str) ->
         current: name of the image that the definition asks for.
     """
     runs = {cell.run for cell in grid.cells(config)}
-    found = [*_checkpoints(results, runs), *_runs(results, runs), *_features(config, results)]
+    found = [*_checkpoints(config, results), *_runs(results, runs), *_features(config, results)]
     for image in sorted(images.glob("amst-*.sif")):
         if image.name != current:
             found.append(_leftover("images", image, "of another definition or other packages"))
@@ -61,7 +67,9 @@ def _names(folder: Path) -> Iterator[str]:
             yield path.relative_to(folder).as_posix()
 
 
-def _checkpoints(results: Path, runs: set[str]) -> Iterator[Leftover]:
+def _checkpoints(config: grid.Config, results: Path) -> Iterator[Leftover]:
+    runs = {cell.run: cell for cell in grid.cells(config)}
+    resolve = grid.Resolver(config)
     folder = results / "checkpoints"
     for name in _names(folder):
         state = state_of(results, name).name
@@ -72,14 +80,30 @@ def _checkpoints(results: Path, runs: set[str]) -> Iterator[Leftover]:
         elif state == "done":
             yield _leftover("checkpoints", folder / name, "the run is done")
         else:
-            yield from _older(folder / name)
+            owner = results / "features" / grid.features_owner(config, runs[name].dataset)
+            yield from _others(folder / name, resolve(runs[name]), owner)
 
 
-def _older(run: Path) -> Iterator[Leftover]:
-    """Checkpoints of earlier settings or code: a run continues only from its newest."""
+def _others(run: Path, settings: RunSettings, features: Path) -> Iterator[Leftover]:
+    """Checkpoints of other settings, code or data: a run continues only from its own.
+
+    Where its own are not there, the newest stay: settings or code may yet go back to them.
+    """
     versions = [path for path in run.iterdir() if path.is_dir() and any(path.glob("epoch-*.pt"))]
-    for path in sorted(versions, key=lambda path: path.stat().st_mtime)[:-1]:
-        yield _leftover("checkpoints", path, "of other settings, code or data than the newest")
+    if len(versions) < 2:
+        return
+    digest = working_digest(
+        settings,
+        features / "manifest.json",
+        features / "splits" / f"{settings.split}.json",
+        code_digest("amst.training.run", f"amst.methods.{settings.method}"),
+        package_digest(),
+    )
+    newest = max(versions, key=lambda path: path.stat().st_mtime)
+    own = run / digest
+    for path in sorted(versions):
+        if path != (own if own in versions else newest):
+            yield _leftover("checkpoints", path, "of other settings, code or data")
 
 
 def _runs(results: Path, runs: set[str]) -> Iterator[Leftover]:

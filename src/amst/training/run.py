@@ -1,16 +1,15 @@
 """One run from its settings to its folder: train, select, evaluate, write ``run.json`` last."""
 
-import hashlib
 import sys
 from contextlib import closing
 from pathlib import Path
 
 from amst.config.run import RunSettings
 from amst.errors import AmstError
-from amst.files import sha256_of
 from amst.records import RunRecord, read_record
 from amst.training.assembly import assemble
 from amst.training.attempts import Attempt, drop_unfinished
+from amst.training.digest import working_digest
 from amst.training.execution import Execution
 from amst.training.finish import FILES, finish
 from amst.training.kept import take_back
@@ -48,7 +47,9 @@ def train(
     """
     with listening() as stop:
         stop.set_deadline(execution.deadline)
-        digest = working_digest(settings, manifest, split, execution)
+        digest = working_digest(
+            settings, manifest, split, execution.code_digest, execution.package_digest
+        )
         attempt = Attempt(checkpoints, settings.run_id, digest, execution.log)
         done = _finished(out, digest)
         if done and not attempt.has_traces():
@@ -75,13 +76,6 @@ def train(
                     lock.check()  # an error may come from another writer that took over
                     attempt.fail(error)
                 raise
-
-
-def working_digest(settings: RunSettings, manifest: Path, split: Path, execution: Execution) -> str:
-    """Digest of all that a run's numbers depend on: a changed run never continues an old one."""
-    parts = [settings.hash, execution.code_digest, execution.package_digest]
-    parts += [sha256_of(path) if path.is_file() else "" for path in (manifest, split)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def _finished(out: Path, digest: str) -> RunRecord | None:
