@@ -31,6 +31,17 @@ def test_nothing_is_planned_when_everything_is_done(here: Suite):
     assert "0 of 2 runs to train: 0.00 hours" in plan(here)
 
 
+def test_the_disk_that_a_finished_grid_takes_is_measured(here: Suite):
+    lines = {line.split("  ")[0]: line for line in plan(here).splitlines()}
+    for what, folder in (("features digits", "features/digits"), ("runs digits", "runs")):
+        files = [path for path in here.file(f"results/{folder}").rglob("*") if path.is_file()]
+        size = sum(path.stat().st_size for path in files)
+        shown, unit = lines[what].split()[2:4]
+        assert float(shown) * {"kB": 1e3, "MB": 1e6}[unit] == pytest.approx(size, rel=0.01)
+        assert lines[what].split()[4] == str(len(files))
+    assert "0 runs at once" in lines["working checkpoints"]
+
+
 def test_a_changed_setting_is_planned_with_its_reason_and_measured_hours(here: Suite):
     values = copy.deepcopy(SMALL)
     values["datasets"]["digits"]["recipe"]["epochs"] = 3
@@ -38,7 +49,8 @@ def test_a_changed_setting_is_planned_with_its_reason_and_measured_hours(here: S
     text = plan(here)
     assert "2 of 2 runs to train" in text
     assert f"{NAIVE}: settings changed" in text
-    assert "?" not in text.splitlines()[-3], "hours come from the finished runs"
+    (total,) = (line for line in text.splitlines() if "runs to train" in line)
+    assert "?" not in total, "hours come from the finished runs"
 
 
 def test_a_run_that_never_ran_has_no_estimate(here: Suite):

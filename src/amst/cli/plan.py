@@ -1,7 +1,8 @@
 """What a call of Snakemake would train and what it would cost; declaring finished runs valid."""
 
+import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,10 @@ import typer
 
 from amst import grid
 from amst.cli.configuration import RESULTS, ConfigFiles, Results, configuration
+from amst.cli.forecast import encoders, scaled_hours
 from amst.cli.runs import cell_of
+from amst.cli.space import samples_by_dataset, space_of
+from amst.cli.space import table as table_of_space
 from amst.config.run import RunSettings
 from amst.errors import AmstError
 from amst.files import write_json
@@ -32,11 +36,15 @@ class Planned:
     Attributes:
         why: why Snakemake would train it; empty when it would not.
         hours: what training it is expected to take; None when nothing like it was measured.
+        scaled: whether the hours are those of the same method on another dataset, by samples.
+        like: what a run must have in common with it to tell its hours: method and encoders.
     """
 
     cell: grid.Cell
     why: str
     hours: float | None
+    scaled: bool = False
+    like: tuple[str, tuple[str, ...]] = ("", ())
 
 
 def training_code(method: str) -> str:
@@ -49,6 +57,8 @@ def plan_of(config: grid.Config, results: Path) -> list[Planned]:
     resolve = grid.Resolver(config)
     records = {cell: _record(results, cell) for cell in grid.cells(config)}
     measured = _hours_of_epochs(record for record in records.values() if record)
+    samples = samples_by_dataset(config, results)
+    elsewhere = scaled_hours((record for record in records.values() if record), samples)
     adopted = read_adopted(results)
     planned = []
     for cell, record in records.items():
@@ -57,7 +67,11 @@ def plan_of(config: grid.Config, results: Path) -> list[Planned]:
         if record is not None:
             why = _outdated(record, settings, adopted.get(cell.run, {}))
         hours = measured.get((cell.dataset, settings.method))
-        planned.append(Planned(cell, why, hours and hours * settings.recipe.epochs))
+        like = (settings.method, encoders(settings))
+        scaled = hours is None and like in elsewhere and cell.dataset in samples
+        if scaled:
+            hours = elsewhere[like] * samples[cell.dataset]
+        planned.append(Planned(cell, why, hours and hours * settings.recipe.epochs, scaled, like))
     return planned
 
 
@@ -91,10 +105,11 @@ def _hours_of_epochs(records: Iterable[RunRecord]) -> dict[tuple[str, str], floa
 
 def plan(
     runs: Annotated[bool, typer.Option("--runs", help="every run on a line of its own")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="runs that train at a time")] = 200,
     results: Results = RESULTS,
     configfile: ConfigFiles = None,
 ) -> None:
-    """Show what would be trained, why, and the hours it is expected to take."""
+    """Show what would be trained, why, the hours it should take, and the disk the grid takes."""
     from rich.console import Console
     from rich.table import Table
 
@@ -115,19 +130,46 @@ def plan(
         console.print(table)
     todo = [one for one in planned if one.why]
     console.print(f"{len(todo)} of {len(planned)} runs to train: {_hours(todo)} hours in all")
+    for line in _about_hours(todo):
+        console.print(line, soft_wrap=True)
     for line in grid.left_out(config):
         console.print(f"[yellow]note[/] {line}", soft_wrap=True)
+    console.print()
+    for line in table_of_space(space_of(config, results, jobs)):
+        console.print(line, soft_wrap=True, highlight=False)
+    free = shutil.disk_usage(results if results.is_dir() else Path()).free
+    console.print(f"{free / 1e9:.0f} GB are free here", soft_wrap=True, highlight=False)
     if runs:
         for one in todo:
             console.print(f"  {one.cell.run}: {one.why}", soft_wrap=True)
 
 
 def _hours(planned: list[Planned]) -> str:
-    """Expected hours of runs; '?' where none was measured, '+' where some were not."""
+    """Expected hours of runs.
+
+    '?' where none was measured, '+' where some were not, '~' where some are scaled.
+    """
     known = [one.hours for one in planned if one.hours is not None]
     if planned and not known:
         return "?"
-    return f"{sum(known):.2f}" + ("+" if len(known) < len(planned) else "")
+    about = "~" if any(one.scaled for one in planned) else ""
+    return f"{about}{sum(known):.2f}" + ("+" if len(known) < len(planned) else "")
+
+
+def _about_hours(todo: list[Planned]) -> Iterator[str]:
+    """What '~' means, and how to get hours where there are none."""
+    if any(one.scaled for one in todo):
+        yield "~ by the same method and encoders on another dataset, samples x epochs"
+    first: dict[tuple[str, tuple[str, ...]], str] = {}
+    for one in todo:
+        if one.hours is None:
+            first.setdefault(one.like, one.cell.run)
+    if first:
+        names = " ".join(f"results/runs/{run}/run.json" for run in list(first.values())[:3])
+        yield (
+            f"? no run with this method and these encoders is done: train {len(first)} first, one "
+            f"of each kind, and plan again; for example snakemake {names}"
+        )
 
 
 def adopt(

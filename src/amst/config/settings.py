@@ -104,7 +104,7 @@ class ContainerSettings(Settings):
 
     image: str = Field(
         "",
-        description="a file, or a published image as `<address>@sha256:<digest>`; empty: built here",
+        description="a file or a published image, `<address>@sha256:<digest>`; empty: built here",
     )
     build_args: str = Field("", description="options for 'apptainer build'")
 

@@ -1,0 +1,132 @@
+"""`amst plan` says what disk a grid takes and, from the little that ran, for how long."""
+
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from amst.cli.forecast import scaled_hours
+from amst.cli.plan import plan_of
+from amst.cli.space import parameters, row_bytes, samples_of, space_of, table
+from amst.config.run import Roberta
+from amst.features.shards import columns
+from amst.grid import Config, Resolver, cells, features_of, modalities_of, read_config
+from amst.models.encoders import build_encoder
+from amst.records import Cost, Environment, RunRecord, write_record
+
+ROOT = Path(__file__).parents[2]
+PAPER = (ROOT / "config.yaml", ROOT / "workflow/configs/paper.yaml")
+
+
+@pytest.fixture
+def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    monkeypatch.chdir(tmp_path)
+    return read_config(*PAPER)
+
+
+def finished(config: Config, results: Path, dataset: str, method: str, seconds: float) -> Path:
+    """Write the folder of a finished run; its bytes are 5000 and its record's."""
+    cell = next(c for c in cells(config) if (c.dataset, c.variant) == (dataset, method))
+    settings = Resolver(config)(cell)
+    cost = Cost(
+        train_seconds=seconds, validate_seconds=0, load_seconds=0, peak_host_bytes=1,
+        peak_device_bytes=1, attempts=1, forward_flops={}, backward_flops={},
+    )  # fmt: skip
+    environment = Environment(
+        suite_version="1", commit="", code_digest="", package_digest="", container_digest="",
+        python="3", packages={}, host="", device="",
+    )  # fmt: skip
+    record = RunRecord(
+        run=cell.run, settings=settings, settings_hash=settings.hash, digest="", classes=("a", "b"),
+        main="fused", results=(), subset_accuracy={}, shapley={}, parameters=1, cost=cost,
+        environment=environment, started="", finished="",
+    )  # fmt: skip
+    folder = results / "runs" / cell.run
+    write_record(folder / "run.json", record)
+    (folder / "weights.safetensors").write_bytes(bytes(5000))
+    return folder
+
+
+def test_a_row_takes_what_a_shard_stores_for_it(paper: Config):
+    for dataset in ("IEMOCAP3", "MVSA", "digits"):
+        for features in features_of(paper, dataset).values():
+            stored = sum(
+                kind.itemsize * math.prod(shape) for kind, shape in columns(features).values()
+            )
+            assert row_bytes(features) == pytest.approx(stored, abs=32)
+
+
+@pytest.mark.parametrize("dataset", ["digits", "CREMAD"])
+def test_parameters_of_encoders_are_those_of_the_models(paper: Config, dataset: str):
+    from amst.training.assembly import input_shape
+
+    for name, modality in modalities_of(paper, dataset).items():
+        if isinstance(modality.encoder, Roberta):
+            continue
+        for embedding in (64, 512):
+            model = build_encoder(
+                name, modality, input_shape(modality), embedding, vocabulary=64, seed=0
+            )
+            true = sum(weights.numel() for weights in model.parameters())
+            assert parameters(modality, embedding)[0] == pytest.approx(true, rel=0.1)
+
+
+def test_without_data_it_goes_by_the_registry(paper: Config, tmp_path: Path):
+    spaces = {space.what: space for space in space_of(paper, tmp_path, jobs=10)}
+    features = spaces["features CREMAD"]
+    assert features.size == pytest.approx(7442 * (1024 * 128 * 2 + 3 * 256 * 256 * 3), rel=0.01)
+    assert not features.measured
+    assert "features IEMOCAP" not in spaces, "it has those of IEMOCAP3"
+    assert spaces["runs CREMAD"].size == pytest.approx((45 * 2 + 5 * 2) * 4 * 11.18e6, rel=0.15)
+    assert spaces["working checkpoints"].files == 60
+    assert "in all" in table(list(spaces.values()))[-1]
+
+
+def test_what_is_there_is_measured(paper: Config, tmp_path: Path):
+    before = {space.what: space for space in space_of(paper, tmp_path, jobs=400)}
+    folder = finished(paper, tmp_path, "CREMAD", "naive", 1.0)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    after = {space.what: space for space in space_of(paper, tmp_path, jobs=400)}
+    five_like_it = before["runs CREMAD"].size - after["runs CREMAD"].size
+    assert five_like_it == pytest.approx(5 * 2 * 4 * 11.18e6 - 5 * size, rel=0.01)
+    assert "50 runs: 1 done, 4 like them, 45 by weights" in after["runs CREMAD"].how
+    assert after["working checkpoints"].size < before["working checkpoints"].size
+    (tmp_path / "features/CREMAD").mkdir(parents=True)
+    (tmp_path / "features/CREMAD/samples.json").write_text(
+        '{"dataset": "CREMAD", "samples": 100, "rejected": 0, "expected": 7442}'
+    )
+    assert samples_of(paper, "CREMAD", tmp_path) == (100, "listed")
+
+
+def test_hours_come_from_the_same_method_and_encoders_on_another_dataset(
+    paper: Config, tmp_path: Path
+):
+    finished(paper, tmp_path, "CREMAD", "naive", 3600.0)
+    planned = {(one.cell.dataset, one.cell.variant): one for one in plan_of(paper, tmp_path)}
+    ave = planned["AVE", "naive"]
+    assert ave.scaled
+    assert ave.hours == pytest.approx(4143 / 7442)
+    assert planned["CREMAD", "naive"].hours == pytest.approx(1)
+    assert not planned["CREMAD", "naive"].scaled
+    assert planned["MVSA", "naive"].hours is None, "another encoder"
+    assert planned["AVE", "pmr"].hours is None, "another method"
+    assert scaled_hours([], {}) == {}
+
+
+def test_the_command_says_how_to_get_hours_and_imports_no_torch(tmp_path: Path):
+    shutil.copy(PAPER[0], tmp_path / "config.yaml")
+    code = (
+        "import sys; from amst.cli import app; sys.argv = ['amst', 'plan', '--configfile', "
+        f"{str(PAPER[1])!r}]; app(standalone_mode=False); "
+        "print('loaded', sorted({'torch', 'pandas', 'h5py'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "310 of 310 runs to train: ? hours in all" in done.stdout
+    assert "snakemake results/runs/CREMAD/amst/unimodal_audio/seed0/run.json" in done.stdout
+    assert "features CREMAD      ~6.34 GB" in done.stdout
+    assert done.stdout.splitlines()[-1] == "loaded []"
