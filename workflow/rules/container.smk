@@ -15,6 +15,7 @@ def bind_roots():
     given = os.environ.get("APPTAINER_BIND", "")
     roots = [raw_root(name) for name in CONFIG.datasets]
     roots += [entry.lists for entry in CONFIG.datasets.values() if entry.lists]
+    roots += filter(None, [os.path.expandvars(CONFIG.execution.stage)])
     for name in CONFIG.grid.datasets:
         for modality in grid.modalities_of(CONFIG, name).values():
             models = (

@@ -88,6 +88,9 @@ class ExecutionSettings(Settings):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     residency: Literal["auto", "device", "host", "stream"] = "auto"
+    stage: str = Field(
+        "", description="folder on a node's own disk to copy shards to, such as $TMPDIR"
+    )
     deadline: NonNegativeInt = Field(
         0, description="seconds after which a training job saves and leaves; 0 for none"
     )

@@ -18,6 +18,7 @@ from amst.errors import AmstError
 from amst.features.manifest import Manifest, ShardEntry, read_manifest
 from amst.features.shards import Shard
 from amst.files import sha256_of
+from amst.loading.staged import staged
 
 Residency = Literal["device", "host", "stream"]
 """Where a part's stored features lie: on the device, in host memory, or on disk, mapped."""
@@ -127,17 +128,22 @@ class FeatureStore:
 
     Args:
         manifest: its path.
+        stage: folder on the node's own disk to copy the shards to and read them from.
 
     Raises:
         AmstError: a shard is missing, is not the one the manifest names (by SHA-256), or has
             another format version; names the file.
     """
 
-    def __init__(self, manifest: Path | str) -> None:
+    def __init__(self, manifest: Path | str, stage: Path | None = None) -> None:
         self.manifest: Manifest = read_manifest(manifest)
-        paths = self.manifest.paths(manifest)
+        entries, originals = self.manifest.shards, self.manifest.paths(manifest)
+        paths = staged(originals, entries, stage) if stage else originals
         with ThreadPoolExecutor(_HASHING_THREADS) as pool:
-            list(pool.map(_check_file, paths, self.manifest.shards))
+            here = zip(paths, originals, entries, strict=True)
+            own = [(path, entry) for path, original, entry in here if path == original]
+            for checked in [pool.submit(_check_file, path, entry) for path, entry in own]:
+                checked.result()  # raises; copies have been checked when they were made
         self._shards = [_open(path, self.manifest) for path in paths]
         self._labels = [shard.labels for shard in self._shards]
         self._places = {

@@ -20,6 +20,7 @@ from amst.errors import AmstError
 from amst.loading.dataset import FeatureStore, PartData, Residency
 from amst.loading.loader import Loader
 from amst.loading.residency import choose_residency
+from amst.loading.staged import stage_folder
 from amst.methods import load
 from amst.methods.base import Method
 from amst.models.problem import Problem
@@ -85,7 +86,7 @@ def assemble(settings: RunSettings, manifest: Path, split: Path, execution: Exec
     """
     device = choose_device(execution)
     set_arithmetic(settings.arithmetic, settings.seed)
-    store = FeatureStore(manifest)
+    store = FeatureStore(manifest, stage_folder(execution.stage))
     cut = read_split(split)
     method = build_method(settings, len(store.manifest.classes), store.manifest.vocabulary)
     method.to(device)

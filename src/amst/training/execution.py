@@ -14,6 +14,7 @@ class Execution(Settings):
         device: 'auto' takes the GPU if there is one.
         residency: where features are kept; 'auto' decides by size.
         deadline: seconds after which the run saves and leaves with code 75; 0 for none.
+        stage: folder on the node's own disk for copies of shards, with environment variables.
         runs_on_node: runs that this run shares the node's memory with, itself included.
         runs_on_gpu: runs that share each GPU where runs are packed (profiles/node); else 0.
         lock_wait: seconds to wait for another writer of the run's folder.
@@ -28,6 +29,7 @@ class Execution(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     residency: Literal["auto", "device", "host", "stream"] = "auto"
     deadline: NonNegativeInt = 0
+    stage: str = ""
     runs_on_node: PositiveInt = 1
     runs_on_gpu: NonNegativeInt = 0
     lock_wait: NonNegativeFloat = 180
