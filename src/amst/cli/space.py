@@ -32,7 +32,7 @@ from amst.provenance import SOURCE
 _ROW_EXTRAS = 250  # bytes of a sample besides its features: id, group, checksums, paths
 _EVALUATED = 0.3  # share of the samples in validation and test part
 _RUN_EXTRAS = 100_000  # bytes of a run besides weights and predictions: record, history, events
-_RUN_FILES = 6  # run.json, history, cost, predictions, weights, one file of TensorBoard
+_RUN_FILES = 7  # record, history, cost, predictions, weights, events, Snakemake's mark beside them
 _STATES = 3  # two are kept, and a third is there while it is written
 _BEST = 3  # weights of best epochs that these refer to
 _BLOCK = 4096  # bytes that the smallest file takes
@@ -175,18 +175,19 @@ def _runs(
     for dataset in config.grid.datasets:
         own = [cell for cell in cells if cell.dataset == dataset]
         samples = samples_of(config, grid.features_owner(config, dataset), results)[0] or 0
-        sizes, done = 0, 0
+        sizes, files, done = 0, 0, 0
         for cell in own:
             key = (dataset, cell.variant)
             if key not in expected:
                 expected[key] = _expected(resolve(cell), samples, found)
             done += cell.run in found.files
             sizes += expected[key].size
+            files += found.files.get(cell.run, _RUN_FILES)
             if cell.run not in found.files:
                 working.append(expected[key].checkpoints)
         like = sum(expected[dataset, cell.variant].measured for cell in own)
         how = f"{len(own)} runs: {done} done, {like - done} like them, {len(own) - like} by weights"
-        spaces.append(Space(f"runs {dataset}", sizes, _RUN_FILES * len(own), how, done == len(own)))
+        spaces.append(Space(f"runs {dataset}", sizes, files, how, done == len(own)))
     peak = sorted(working, reverse=True)[:jobs]
     how = f"{len(peak)} runs at once (--jobs), the largest; they go when a run is done"
     return spaces, Space("working checkpoints", sum(peak), (_STATES + _BEST) * len(peak), how)
