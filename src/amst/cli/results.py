@@ -8,8 +8,8 @@ import typer
 
 from amst import grid
 from amst.cli.configuration import RESULTS, ConfigFiles, Results, configuration
-from amst.cli.runs import cell_of
 from amst.errors import AmstError
+from amst.grid.runs import FORMAT
 from amst.results.names import CHECKOUT, FIGURE_NAMES, PUBLISHED, TABLE_NAMES
 
 if TYPE_CHECKING:
@@ -35,39 +35,29 @@ def register(app: typer.Typer) -> None:
         app.command(rich_help_panel="Results")(command)
 
 
-def expected_runs(planned: dict[str, Any], results: Path) -> "list[Run]":
-    """The runs of a grid with their present states."""
-    from amst.results.cells import Run
-    from amst.training.state import state_of
+def runs_of(planned: dict[str, Any], results: Path, partial: bool) -> "list[Run]":
+    """The runs of a grid with their present states; damaged ones are told."""
+    from amst.results.expected import expected_runs
 
     methods = {variant["name"]: variant["method"] for variant in planned["variants"]}
-    found = []
-    for name in planned["runs"]:
-        cell = cell_of(name)
-        found.append(
-            Run(
-                cell.dataset,
-                cell.split,
-                cell.variant,
-                cell.seed,
-                results / "runs" / name / "run.json",
-                state_of(results, name).name,
-                methods[cell.variant],
-            )
-        )
-    return found
+    runs = expected_runs(planned["runs"], methods, results, partial)
+    for run in runs:
+        if run.state == "damaged":
+            typer.echo(f"left out: {run.why}", err=True)
+    return runs
 
 
 def planned_grid(file: Path | None, configfile: list[Path] | None) -> dict[str, Any]:
     """What runs: as the workflow wrote it down, or by the configuration."""
     if file is not None:
+        remedy = "Make it: snakemake results/grid.json"
         try:
-            return dict(json.loads(file.read_text("utf-8")))
+            found = dict(json.loads(file.read_text("utf-8")))
         except (OSError, ValueError) as error:
-            raise AmstError(
-                f"{file} is no grid ({error})",
-                "Make it: snakemake results/grid.json",
-            ) from error
+            raise AmstError(f"{file} is no grid ({error})", remedy) from error
+        if found.get("format") != FORMAT:
+            raise AmstError(f"{file} is a grid of another version of the suite", remedy)
+        return found
     return grid.as_dict(configuration(configfile))
 
 
@@ -93,7 +83,7 @@ def tables(
     from amst.results.tables import write_tables
 
     what = planned_grid(planned, configfile)
-    runs = expected_runs(what, results)
+    runs = runs_of(what, results, partial)
     folder = out or (results / "tables" / "partial" if partial else results / "tables")
     written = write_tables(
         runs,
@@ -123,7 +113,7 @@ def figures(
     what = planned_grid(planned, configfile)
     folder = out or (results / "figures" / "partial" if partial else results / "figures")
     written = write_figures(
-        expected_runs(what, results),
+        runs_of(what, results, partial),
         folder,
         [variant["name"] for variant in what["variants"]],
         partial=partial,
@@ -144,7 +134,7 @@ def report(
     from amst.results.report import write_report
 
     what = planned_grid(planned, configfile)
-    runs = expected_runs(what, results)
+    runs = runs_of(what, results, partial)
     page = out or results / ("report-partial.html" if partial else "report.html")
     data = {
         owner: results / "features" / owner / "report.html"
@@ -181,7 +171,7 @@ def export(
     if not out.name.endswith(".tar.gz"):
         raise AmstError(f"{out} is no .tar.gz", "Name a file that ends in .tar.gz")
     what = planned_grid(planned, configfile)
-    runs = expected_runs(what, results)
+    runs = runs_of(what, results, partial)
     count = write_bundle(
         runs,
         out,

@@ -1,7 +1,6 @@
 """Paired comparisons of variants from the stored predictions of their runs."""
 
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 
 from amst.errors import AmstError
 from amst.randomness import stream_seed
-from amst.results.cells import Cell, Collection, Run
+from amst.results.cells import Cell, Collection
+from amst.results.predictions import FILE, correctness
 from amst.results.statistics import (
     RESAMPLES,
     Floats,
@@ -161,11 +161,11 @@ class _Block:
             for run in cell.runs:
                 if run.seed not in cell.records:
                     continue
-                found, correct = _correctness(run, cell.records[run.seed].main)
+                found, correct = correctness(run.path, cell.records[run.seed].main)
                 if ids and found != ids:
                     raise AmstError(
-                        f"{_predictions(run)} is of other test samples than the other runs of "
-                        f"{'/'.join(self.where)}",
+                        f"{run.path.with_name(FILE)} is of other test samples than the other runs "
+                        f"of {'/'.join(self.where)}",
                         "Run again what was made with an older split",
                     )
                 ids = found
@@ -202,30 +202,6 @@ class _Block:
 
     def _columns(self, cell: Cell, seeds: Sequence[int]) -> list[int]:
         return [self.column[cell.variant, seed] for seed in seeds]
-
-
-def _correctness(run: Run, main: str) -> tuple[list[str], NDArray[np.bool_]]:
-    """Test sample ids, sorted, and whether the main prediction of each is correct."""
-    path = _predictions(run)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            ids = [_text(value) for value in file["test/ids"]]
-            labels, logits = file["test/labels"], file[f"test/logits/{main}"]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise AmstError(
-            f"{path} cannot be read as predictions ({error})",
-            "Delete the run's folder and run it again",
-        ) from error
-    order = sorted(range(len(ids)), key=ids.__getitem__)
-    return [ids[i] for i in order], np.asarray(logits.argmax(axis=1) == labels)[order]
-
-
-def _predictions(run: Run) -> Path:
-    return run.path.parent / "predictions.npz"
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _effective_groups(ids: Sequence[str], groups: Mapping[str, str]) -> list[str]:

@@ -18,7 +18,7 @@ FROM_ENVIRONMENT = (
 COLUMNS = (
     *("dataset", "split", "variant", "seed", "state", "method", "settings_hash"),
     *FROM_ENVIRONMENT,
-    *("started", "finished", "attempts", "adopted", "record"),
+    *("started", "finished", "attempts", "adopted", "record", "why"),
 )
 
 
@@ -55,6 +55,7 @@ def _tidy(collection: Collection) -> list[dict[str, Value]]:
                 "variant": run.variant,
                 "seed": run.seed,
                 "state": run.state,
+                "why": run.why or None,
             }
             record = cell.records.get(run.seed)
             if record is not None:
