@@ -64,6 +64,7 @@ class Table:
         blocks: the readers' form.
         notes: what a reader must know besides.
         origins: run id -> where it comes from, for all runs that entries name.
+        beside: what the files beside this one have; not in LaTeX, whose reader has no such files.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Table:
     blocks: tuple[Block, ...]
     notes: tuple[str, ...]
     origins: Mapping[str, Origin]
+    beside: tuple[str, ...] = ()
 
 
 def write_files(table: Table, out: Path) -> list[Path]:
@@ -110,7 +112,7 @@ def to_markdown(table: Table) -> str:
         lines += [_markdown_row([Entry(head) for head in table.heads]), rule]
         lines += [_markdown_row(row) for row in block.rows]
         lines.append("")
-    for note in table.notes:
+    for note in (*table.notes, *table.beside):
         lines += [_markdown(note), ""]
     return "\n".join(lines[:-1]) + "\n"
 
@@ -188,7 +190,7 @@ def to_html(table: Table) -> str:
 def html_part(table: Table) -> str:
     """The readers' form for a page that gives each cell's runs the anchor of ``anchor_of``."""
     tables = "\n".join(_html_block(table, block) for block in table.blocks)
-    notes = "\n".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
+    notes = "\n".join(f"<p>{html.escape(note)}</p>" for note in (*table.notes, *table.beside))
     return f"<p>{html.escape(table.caption)}</p>\n{tables}\n{notes}\n"
 
 

@@ -34,14 +34,17 @@ def runs_table(collection: Collection) -> Table:
         blocks.append(Block(collection.title(dataset, split), tuple(rows)))
     return Table(
         name="runs",
-        caption="Every run of the grid and its state; the CSV of this table has its settings hash, "
-        "commit, code and image digests, host and times.",
+        caption="Every run of the grid and its state.",
         columns=COLUMNS,
         rows=tuple(_tidy(collection)),
         heads=("", "seed", "state"),
         blocks=tuple(blocks),
         notes=(),
         origins=origins(collection.cells),
+        beside=(
+            "runs.csv has settings hash, commit, code and image digests, host and times of each, "
+            "and why a damaged one is damaged.",
+        ),
     )
 
 
