@@ -231,6 +231,13 @@ def test_cost_is_compared_with_naive_over_common_seeds(make, plan):
     assert ratios["naive", "hours"] == 1.0
 
 
+def test_a_cpu_has_no_device_memory_of_its_own(make, plan):
+    table = cost_table(collect(make(plan), []))
+    shown = dict(zip(table.heads, table.blocks[0].rows[0], strict=True))
+    assert shown["device GiB"].text == DASH
+    assert "peak_device" not in {row["quantity"] for row in table.rows}
+
+
 def test_hours_on_different_devices_have_no_ratio_but_operations_have(make, plan):
     runs = make(plan, plan.with_(variant="mla", method="mla", device="NVIDIA H200"))
     rows = {r["quantity"]: r for r in cost_table(collect(runs, [])).rows if r["variant"] == "mla"}
