@@ -1,6 +1,7 @@
 """Steps from run records to tables, figures and the report."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -97,6 +98,8 @@ def tables(
     )
     done = sum(run.state == "done" for run in runs)
     typer.echo(f"{len(written)} files in {folder}, from {done} of {len(runs)} runs")
+    if not (partial or only or out):
+        clear(folder / "partial")
 
 
 def figures(
@@ -120,6 +123,8 @@ def figures(
         only=only or FIGURE_NAMES,
     )
     typer.echo(f"{len(written)} files in {folder}")
+    if not (partial or only or out):
+        clear(folder / "partial")
 
 
 def report(
@@ -153,6 +158,8 @@ def report(
     )
     done = sum(run.state == "done" for run in runs)
     typer.echo(f"{page}, from {done} of {len(runs)} runs")
+    if not (partial or out):
+        clear(results / "report-partial.html")
 
 
 def export(
@@ -181,24 +188,27 @@ def export(
         samples=lists_of_samples(what, results),
         published=published if published.is_file() else None,
         metric=what["metric"],
-        others=files_besides(what, results, configfile),
+        others=files_besides(what, results, configfile, published),
     )
     done = sum(run.state == "done" for run in runs)
     typer.echo(f"{out}: {count} files of {done} of {len(runs)} runs")
 
 
 def files_besides(
-    planned: dict[str, Any], results: Path, configfile: list[Path] | None
-) -> dict[str, Path]:
-    """What an archive needs besides records and results: path in the bundle -> file.
+    planned: dict[str, Any], results: Path, configfile: list[Path] | None, published: Path
+) -> dict[str, Path | bytes]:
+    """What an archive needs besides records and results: path in the bundle -> file or content.
 
-    Settings as written, how to cite, the pinned packages; of the data the manifest and the splits,
-    which name samples and show none, since many datasets may not be passed on.
+    Settings as written, what they plan, published figures, how to cite, the pinned packages; of the
+    data the manifest, the splits and the group of each sample, which name samples and show none,
+    since many datasets may not be passed on.
     """
+    from amst.results.comparison import groups_of
+
     files = [Path("config.yaml"), *(configfile or ())]
     found = {f"settings/{number}-{file.name}": file for number, file in enumerate(files)}
     found |= {
-        "settings/grid.json": results / "grid.json",
+        "reference/published.csv": published,
         "CITATION.cff": CHECKOUT / "CITATION.cff",
         "LICENSE": CHECKOUT / "LICENSE",
         "requirements.txt": CHECKOUT / "containers" / "requirements.txt",
@@ -208,4 +218,20 @@ def files_besides(
         found[f"data/{owner}/manifest.json"] = folder / "manifest.json"
         for split in folder.glob("splits/*.json"):
             found[f"data/{owner}/splits/{split.name}"] = split
-    return {name: path for name, path in found.items() if path.is_file()}
+    groups = {
+        f"data/{planned['features'][name]}/groups.json": _json(groups_of(path))
+        for name, path in lists_of_samples(planned, results).items()
+    }
+    there = {name: path for name, path in found.items() if path.is_file()}
+    return {**there, **groups, "settings/grid.json": _json(planned)}
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def clear(partial: Path) -> None:
+    """Remove what was made of unfinished runs, once there is the whole."""
+    if partial.exists():
+        shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
+        typer.echo(f"{partial} removed: it was of unfinished runs, and all are done")

@@ -94,7 +94,7 @@ def group_resamples(
 
     All rows meet the same draws, so that any two of them can be compared in pairs. What is drawn
     from G groups deviates too little by sqrt((G - 1) / G), as a variance with G in its denominator
-    is too small: deviations are stretched by the inverse (Hesterberg, 2015, section 3.3). An
+    is too small: deviations are stretched by the inverse (narrowness bias; Hesterberg, 2015). An
     accuracy may so leave 0..1 a little.
 
     Args:
