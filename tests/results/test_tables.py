@@ -199,6 +199,28 @@ def test_the_unimodal_table_lists_every_prediction_of_a_method(make, plan):
     assert found == ["fused", "alternating", "joint", *branches]
 
 
+def test_readers_see_probes_and_own_predictions_of_every_branch(make, plan):
+    runs = make(plan.with_(method="amst_full", modalities=("audio", "visual"), variant="amst_full"))
+    table = unimodal_table(collect(runs, []))
+    assert [(row[0].text, row[1].text) for row in table.blocks[0].rows] == [
+        ("amst_full", "probe"),
+        ("", "own"),
+        ("", "joint probe"),
+        ("", "joint own"),
+    ]
+    assert table.blocks[0].rows[2][3].text.endswith("(1)")
+    assert "rows named joint are of the second one" in table.notes[1]
+    assert "interval wholly below zero" in table.notes[0]
+
+
+def test_latex_names_no_file_that_a_paper_lacks(small_grid, tmp_path):
+    write_tables(small_grid, tmp_path, [])
+    for path in tmp_path.glob("*.tex"):
+        assert "csv" not in path.read_text().lower(), path.name
+        assert r"\setlength{\belowcaptionskip}" in path.read_text()
+    assert "significance.csv" in (tmp_path / "significance.md").read_text()
+
+
 def test_the_balance_table_has_contributions_and_subsets(make, plan):
     runs = make(plan.with_(modalities=("audio", "visual")))
     rows = balance_table(collect(runs, [])).rows

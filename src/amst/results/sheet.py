@@ -34,10 +34,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Block:
-    """Rows under a heading of their own; an empty title gives no heading."""
+    """Rows under a heading of their own; an empty title gives no heading.
+
+    Attributes:
+        about: what a reader must know of these rows; it stands under the title.
+    """
 
     title: str
     rows: tuple[tuple[Entry, ...], ...]
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,8 @@ def to_markdown(table: Table) -> str:
     for block in table.blocks:
         if block.title:
             lines += [f"**{_markdown(block.title)}**", ""]
+        if block.about:
+            lines += [_markdown(block.about), ""]
         lines += [_markdown_row([Entry(head) for head in table.heads]), rule]
         lines += [_markdown_row(row) for row in block.rows]
         lines.append("")
@@ -143,9 +150,13 @@ def _pages(blocks: Sequence[Block]) -> list[list[Block]]:
             if len(rows) > room and pages[-1] and room < ROWS_OF_A_PAGE:
                 pages.append([])
                 room = ROWS_OF_A_PAGE
-            pages[-1].append(Block(block.title, rows[:room]))
-            rows, room = rows[room:], room - len(rows[:room]) - bool(block.title)
+            pages[-1].append(Block(block.title, rows[:room], block.about))
+            rows, room = rows[room:], room - len(rows[:room]) - _lines_above(block)
     return pages
+
+
+def _lines_above(block: Block) -> int:
+    return bool(block.title) + (1 + len(block.about) // 110 if block.about else 0)
 
 
 def _latex_label(table: Table, number: int) -> str:
@@ -158,6 +169,8 @@ def _latex_float(table: Table, blocks: Sequence[Block], caption: str, label: str
     lines = [
         "\\begin{table*}",
         "\\centering",
+        # Classes make room below a caption only where it stands under a figure.
+        "\\setlength{\\belowcaptionskip}{6pt}",
         caption,
         label,
         "\\footnotesize",
@@ -172,6 +185,9 @@ def _latex_float(table: Table, blocks: Sequence[Block], caption: str, label: str
         lines.append("\\midrule")
         if block.title:
             lines.append(rf"\multicolumn{{{width}}}{{l}}{{\emph{{{_latex(block.title)}}}}} \\")
+        if block.about:
+            about = rf"{{p{{0.95\textwidth}}}}{{{_latex(block.about)}}}"
+            lines.append(rf"\multicolumn{{{width}}}{about} \\")
         lines += [" & ".join(_latex_entry(entry) for entry in row) + r" \\" for row in block.rows]
     lines += ["\\bottomrule", "\\end{tabular}}", "\\end{table*}", ""]
     return "\n".join(lines)
@@ -204,6 +220,7 @@ STYLE = (
     "table{border-collapse:collapse;margin:1em 0;display:block;overflow-x:auto}"
     "td,th{padding:.3em .7em;text-align:right;white-space:nowrap;border-bottom:1px solid #ddd}"
     "td:first-child,th:first-child{text-align:left}caption{text-align:left;font-weight:bold}"
+    "caption small{font-weight:normal}"
     "a{color:inherit;text-decoration:underline dotted}"
     "#runs td,#runs th{text-align:left;font-size:13px}tbody:target{background:#fff2b3}"
 )
@@ -249,7 +266,17 @@ LATEX = {
 """Characters that LaTeX takes for commands or lacks in its default encoding."""
 
 
+FORMULAS = {
+    "t(n - 1) s sqrt(1/m + 1/n)": r"$t_{n-1}\,s\sqrt{1/m + 1/n}$",
+}
+"""Formulas as notes write them -> as LaTeX does."""
+
+
 def _latex(text: str) -> str:
+    for plain, formula in FORMULAS.items():
+        if plain in text:
+            before, _, after = text.partition(plain)
+            return _latex(before) + formula + _latex(after)
     return "".join(LATEX.get(character, character) for character in text)
 
 
@@ -262,7 +289,9 @@ def _latex_entry(entry: Entry) -> str:
 
 
 def _html_block(table: Table, block: Block) -> str:
-    caption = f"<caption>{html.escape(block.title)}</caption>" if block.title else ""
+    about = f"<br><small>{html.escape(block.about)}</small>" if block.about else ""
+    title = html.escape(block.title) + about
+    caption = f"<caption>{title}</caption>" if title else ""
     heads = "".join(f"<th>{html.escape(head)}</th>" for head in table.heads)
     rows = "\n".join(
         "<tr>" + "".join(f"<td>{_html_entry(entry)}</td>" for entry in row) + "</tr>"
