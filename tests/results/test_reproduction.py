@@ -125,8 +125,8 @@ def test_figures_of_datasets_that_are_not_in_the_grid_are_one_line(make, plan, f
     assert "(CREMAD)" in to_markdown(table)
 
 
-def test_the_formula_is_set_as_one_in_latex(make, plan, figure):
-    text = to_latex(reproduction_table(collect(make(plan), []), figure()))
+def test_the_formula_is_set_as_one_in_latex(make, mla, figure):
+    text = to_latex(reproduction_table(collect(make(mla), []), figure()))
     assert r"$\pm$ $t_{n-1}\,s\sqrt{1/m + 1/n}$ from n seeds" in text
 
 

@@ -126,6 +126,8 @@ def plan(
         console.print(table)
     todo = [one for one in planned if one.why]
     console.print(f"{len(todo)} of {len(planned)} runs to train: {_hours(todo)} hours in all")
+    if any(one.like and one.hours is not None for one in todo):
+        console.print("~ as measured on other variants of the same method", soft_wrap=True)
     for line in grid.left_out(config):
         console.print(f"[yellow]note[/] {line}", soft_wrap=True)
     if runs:

@@ -126,8 +126,9 @@ def to_markdown(table: Table) -> str:
 
 def to_latex(table: Table) -> str:
     r"""The readers' form for \input: a ``table*``, or several where one page cannot hold it."""
-    pages = _pages(table.blocks)
-    caption = _latex(" ".join((table.caption, *table.notes)))
+    said = " ".join((table.caption, *table.notes))
+    pages = _pages(table.blocks, len(said) // CHARACTERS_OF_A_LINE)
+    caption = _latex(said)
     captions = [caption] + [_latex(table.caption) + " (continued)"] * (len(pages) - 1)
     floats = [
         _latex_float(table, blocks, f"\\caption{{{text}}}", _latex_label(table, number))
@@ -137,17 +138,19 @@ def to_latex(table: Table) -> str:
 
 
 ROWS_OF_A_PAGE = 48
-"""Rows of a table in footnotesize that fit on a page with their caption."""
+"""Rows of a table in footnotesize that fit on a page with a caption of four lines."""
+CHARACTERS_OF_A_LINE = 75
+"""Of a caption; it is larger than the rows, so this is rather few."""
 
 
-def _pages(blocks: Sequence[Block]) -> list[list[Block]]:
-    """Blocks on as many pages as their rows need; a block too long for one is cut."""
+def _pages(blocks: Sequence[Block], caption: int) -> list[list[Block]]:
+    """Blocks on as many pages as rows and the caption's lines need; a long block is cut."""
     pages: list[list[Block]] = [[]]
-    room = ROWS_OF_A_PAGE
+    room = max(10, ROWS_OF_A_PAGE - max(0, caption - 4))
     for block in blocks:
         rows = block.rows
         while rows:
-            if len(rows) > room and pages[-1] and room < ROWS_OF_A_PAGE:
+            if len(rows) + _lines_above(block) > room and pages[-1]:
                 pages.append([])
                 room = ROWS_OF_A_PAGE
             pages[-1].append(Block(block.title, rows[:room], block.about))
@@ -169,7 +172,7 @@ def _latex_float(table: Table, blocks: Sequence[Block], caption: str, label: str
     lines = [
         "\\begin{table*}",
         "\\centering",
-        # Classes make room below a caption only where it stands under a figure.
+        # Document classes make room above a caption, as for one under a figure.
         "\\setlength{\\belowcaptionskip}{6pt}",
         caption,
         label,

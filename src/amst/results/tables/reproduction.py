@@ -111,7 +111,9 @@ def reproduction_table(collection: Collection, figures: Sequence[Figure]) -> Tab
             f"mean of m further ones; none under {FEWEST_FOR_PREDICTION} seeds. A figure without "
             "a variant has no run of its dataset, split and method in this grid.",
             *_absent(figures, there),
-        ),
+        )
+        if sections
+        else _absent(figures, there),
         origins=origins(used),
     )
 

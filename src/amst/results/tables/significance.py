@@ -1,6 +1,6 @@
 """Which differences between variants are more than chance: intervals, pairs, McNemar, ranks."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, combinations
 
 import numpy as np
@@ -27,6 +27,8 @@ from amst.results.tables.entries import (
 
 PAIR = ("dataset", "split", "variant", "against")
 SMALLEST_SHOWN = 0.001
+SHARED_CLIPS = ("IEMOCAP", "IEMOCAP3")
+"""Datasets that are cut from the same recordings."""
 FEW_SEEDS = (
     "With few seeds, or few groups drawn, a bootstrap is too sure of itself: intervals come out "
     "somewhat narrow and p somewhat small."
@@ -99,8 +101,8 @@ def intervals_table(collection: Collection, comparison: Comparison) -> Table:
         )
     return Table(
         name="intervals",
-        caption="Test accuracy in % with the 95 % interval of a bootstrap over seeds and the test "
-        f"part{_of(collection, comparison)} (number of seeds).",
+        caption="Test accuracy in %, the 95 % interval of a bootstrap over seeds and the test part"
+        f"{_of(collection, comparison)}, and in brackets the number of seeds.",
         columns=(
             *("dataset", "split", "variant", "accuracy", "ci95_low", "ci95_high"),
             *("seeds", "groups", "samples"),
@@ -199,7 +201,7 @@ def ranks_table(collection: Collection) -> Table:
         rows=tuple(rows),
         heads=("", "average rank"),
         blocks=(Block("", tuple(body)),),
-        notes=(_wilcoxon_note(len(datasets)),),
+        notes=_wilcoxon_note(datasets),
         origins=origins(collection.cells),
         beside=_wilcoxon_beside(len(datasets)),
     )
@@ -303,15 +305,18 @@ def _complete_scores(collection: Collection) -> tuple[list[str], list[str], np.n
     return variants, datasets, np.array(scores).reshape(len(datasets), len(variants))
 
 
-def _wilcoxon_note(datasets: int) -> str:
-    if datasets >= FEWEST_FOR_WILCOXON:
-        return "Datasets that share clips (IEMOCAP and IEMOCAP3) are not independent."
-    smallest = min(1.0, 2 / 2**datasets)
+def _wilcoxon_note(datasets: Sequence[str]) -> tuple[str, ...]:
+    shared = [name for name in SHARED_CLIPS if name in datasets]
+    together = f"{' and '.join(shared)} share clips: they are not independent of each other."
+    also = (together,) if len(shared) > 1 else ()
+    if len(datasets) >= FEWEST_FOR_WILCOXON:
+        return also
+    smallest = min(1.0, 2 / 2 ** len(datasets))
     return (
         f"Described only: a test over datasets is made from {FEWEST_FOR_WILCOXON} of them up. Over "
-        f"{datasets} the smallest two-sided p of Wilcoxon's signed-rank test is {smallest:.4g}, "
-        "before any correction for several pairs, and datasets that share clips (IEMOCAP and "
-        "IEMOCAP3) would count twice."
+        f"{len(datasets)} the smallest two-sided p of Wilcoxon's signed-rank test is "
+        f"{smallest:.4g}, before any correction for several pairs.",
+        *also,
     )
 
 
