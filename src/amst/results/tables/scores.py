@@ -82,7 +82,10 @@ def _notes(best: Members[Key] | None, drawn: str, name: str) -> tuple[str, ...]:
     if best is None:
         return ()
     if not best:
-        return (f"Nothing is bold: no two variants share {FEWEST_SEEDS} seeds on a dataset.",)
+        return (
+            f"Nothing is bold: on no dataset does the highest share {FEWEST_SEEDS} seeds with "
+            "another variant.",
+        )
     return (
         "Bold: the highest of a dataset and all not significantly lower at 0.05 (paired bootstrap "
         f"of the difference over seeds and the test part, drawn were {drawn}; Holm over all pairs "
