@@ -137,8 +137,9 @@ def test_predictions_hold_ids_labels_and_logits_of_the_selected_epochs(workplace
         main = metrics_of(arrays[f"{part}/logits/{record.main}"], labels, record.classes)
         assert main == record.metrics(record.main, part)
         other = ({"equal", "entropy"} - {record.main}).pop()
-        selected = metrics_of(arrays[f"{part}/selected/{other}"], labels, record.classes)
-        assert selected == record.metrics(other, part, other)
+        for name in (other, "modality/audio", "probe/visual"):
+            logits = arrays[f"{part}/selected/{other}/{name}"]
+            assert metrics_of(logits, labels, record.classes) == record.metrics(name, part, other)
         assert arrays[f"{part}/logits/probe/audio"].dtype == np.float32
     subsets = {name.removeprefix("test/subset/") for name in arrays if "/subset/" in name}
     assert subsets == SUBSETS

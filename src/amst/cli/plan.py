@@ -32,11 +32,13 @@ class Planned:
     Attributes:
         why: why Snakemake would train it; empty when it would not.
         hours: what training it is expected to take; None when nothing like it was measured.
+        like: whether the hours are those of other variants of its method.
     """
 
     cell: grid.Cell
     why: str
     hours: float | None
+    like: bool
 
 
 def training_code(method: str) -> str:
@@ -56,8 +58,9 @@ def plan_of(config: grid.Config, results: Path) -> list[Planned]:
         why: str = state_of(results, cell.run).name
         if record is not None:
             why = _outdated(record, settings, adopted.get(cell.run, {}))
-        hours = measured.get((cell.dataset, settings.method))
-        planned.append(Planned(cell, why, hours and hours * settings.recipe.epochs))
+        own = measured.get((cell.dataset, "variant", cell.variant))
+        hours = own or measured.get((cell.dataset, "method", settings.method))
+        planned.append(Planned(cell, why, hours and hours * settings.recipe.epochs, own is None))
     return planned
 
 
@@ -78,14 +81,22 @@ def _record(results: Path, cell: grid.Cell) -> RunRecord | None:
     return read_record(path) if path.is_file() else None
 
 
-def _hours_of_epochs(records: Iterable[RunRecord]) -> dict[tuple[str, str], float]:
-    """(dataset, method) -> mean hours of one epoch, validation and loading included."""
-    found: dict[tuple[str, str], list[float]] = {}
+def _hours_of_epochs(records: Iterable[RunRecord]) -> dict[tuple[str, str, str], float]:
+    """Mean hours of one epoch, validation and loading included.
+
+    Keys are (dataset, 'variant', name), and (dataset, 'method', name) for variants that never ran:
+    a method's variants may differ much, as one modality does from another.
+    """
+    found: dict[tuple[str, str, str], list[float]] = {}
     for record in records:
         cost = record.cost
         seconds = cost.train_seconds + cost.validate_seconds + cost.load_seconds
-        key = (record.settings.dataset, record.settings.method)
-        found.setdefault(key, []).append(seconds / record.settings.recipe.epochs / 3600)
+        settings = record.settings
+        for key in (
+            (settings.dataset, "variant", settings.variant),
+            (settings.dataset, "method", settings.method),
+        ):
+            found.setdefault(key, []).append(seconds / settings.recipe.epochs / 3600)
     return {key: sum(values) / len(values) for key, values in found.items()}
 
 
@@ -115,6 +126,8 @@ def plan(
         console.print(table)
     todo = [one for one in planned if one.why]
     console.print(f"{len(todo)} of {len(planned)} runs to train: {_hours(todo)} hours in all")
+    if any(one.like and one.hours is not None for one in todo):
+        console.print("~ as measured on other variants of the same method", soft_wrap=True)
     for line in grid.left_out(config):
         console.print(f"[yellow]note[/] {line}", soft_wrap=True)
     if runs:
@@ -123,11 +136,12 @@ def plan(
 
 
 def _hours(planned: list[Planned]) -> str:
-    """Expected hours of runs; '?' where none was measured, '+' where some were not."""
+    """Expected hours of runs: '?' none was measured, '+' some were not, '~' by other variants."""
     known = [one.hours for one in planned if one.hours is not None]
     if planned and not known:
         return "?"
-    return f"{sum(known):.2f}" + ("+" if len(known) < len(planned) else "")
+    about = "~" if any(one.like and one.hours is not None for one in planned) else ""
+    return f"{about}{sum(known):.2f}" + ("+" if len(known) < len(planned) else "")
 
 
 def adopt(
