@@ -38,21 +38,23 @@ def mvsa(tmp_path):
     """A small MVSA up to its manifest; raw folder and features may be changed."""
     raw, folder = tmp_path / "raw", tmp_path / "features"
     build("MVSA", raw, per_class=5)
+    settle(raw)
     dataset = load("MVSA")
     samples, rejected = folder / "samples.jsonl", folder / "rejected.jsonl"
     write_samples(dataset, raw, samples, rejected)
     shard, lost = folder / "shards/000.h5", folder / "shards/000.rejected.jsonl"
     features = {name: FEATURES[name] for name in dataset.modalities}
     extract_shard(dataset, raw, samples, 0, 1, features, shard, lost)
-    write_manifest(dataset, features, [shard], [rejected, lost], folder / "manifest.json")
-    settle(raw, folder)
+    out = folder / "manifest.json"
+    write_manifest(dataset, features, samples, [shard], [rejected, lost], out, lost_limit=1)
+    settle(folder)
     return dataset, wanted(raw, folder, features=features)
 
 
-def settle(*folders):
+def settle(folder):
     """Make all files a minute old, as they are when somebody looks at them."""
     before = time.time_ns() - 60 * 10**9
-    for path in (path for folder in folders for path in folder.rglob("*")):
+    for path in folder.rglob("*"):
         os.utime(path, ns=(before, before))
 
 

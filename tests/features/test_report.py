@@ -19,7 +19,8 @@ def prepared(dataset, raw, folder, features):
     write_samples(dataset, raw, samples, rejected)
     shard, lost = folder / "shards/000.h5", folder / "shards/000.jsonl"
     extract_shard(dataset, raw, samples, 0, 1, features, shard, lost)
-    write_manifest(dataset, features, [shard], [rejected, lost], folder / "manifest.json", 1.0)
+    out = folder / "manifest.json"
+    write_manifest(dataset, features, samples, [shard], [rejected, lost], out, lost_limit=1)
     return folder / "manifest.json", samples
 
 

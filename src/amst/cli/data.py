@@ -145,6 +145,7 @@ def manifest(
     written = write_manifest(
         facts,
         feature_settings(dataset, features, configfile),
+        folder / "samples.jsonl",
         files,
         [folder / "rejected.jsonl", *(file.with_suffix(".rejected.jsonl") for file in files)],
         folder / "manifest.json",

@@ -31,6 +31,7 @@ class MVSA(Dataset):
     classes = SENTIMENTS
     expected_samples = 4511
     splits = ("amst", "random")
+    folders = ("", "data")
     page = "docs/datasets/MVSA.md"
 
     def read(self, raw: Path) -> Iterator[Sample | Rejected]:

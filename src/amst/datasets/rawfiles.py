@@ -1,5 +1,6 @@
 """Raw folders as downloaded: what lies in them, and what is wrong before anything is decoded."""
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -70,6 +71,45 @@ class RawFolder:
         for stem in sorted(set(self._files) - set(annotated)):
             path = self._files[stem].path
             yield Rejected(id=path, reason=f"{path} has no row in {annotation}", file=path)
+
+
+def folders_digest(raw: Path, folders: Iterable[str]) -> str:
+    """Digest of names, sizes and times of change of all files in folders; nothing is opened.
+
+    What cannot be looked at counts as something else than what can.
+
+    Args:
+        raw: the raw root.
+        folders: patterns below it (see ``Dataset.folders``).
+    """
+    digest = hashlib.sha256()
+    for pattern in folders:
+        for folder in sorted(raw.glob(pattern)) if pattern else [raw]:
+            digest.update(f"{folder.relative_to(raw)}\n".encode(errors="surrogateescape"))
+            for line in _listing(folder):
+                digest.update(f"{line}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _listing(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(
+                f"{entry.name} {stamp(entry)}"
+                for entry in entries
+                if not entry.name.startswith(".") and not entry.is_dir()
+            )
+    except OSError as error:
+        return [str(error.strerror)]
+
+
+def stamp(file: Path | os.DirEntry[str]) -> str:
+    """Size and time of change of a file: what tells cheaply that it is another one."""
+    try:
+        facts = file.stat()
+    except OSError as error:
+        return str(error.strerror)
+    return f"{facts.st_size}@{facts.st_mtime_ns}"
 
 
 def first_fault(*files: RawFile) -> tuple[str, str] | None:

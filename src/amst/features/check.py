@@ -212,7 +212,8 @@ def _listed(wanted: Wanted, samples: list[Sample]) -> Iterator[Finding]:
     if path.is_file() and read_samples(path) != samples:
         yield Finding(
             "wrong",
-            f"{path} is not what the raw folder gives now: delete it and run the preparation again",
+            f"{path} is not what the raw folder gives now: "
+            f"`snakemake {path.with_name('manifest.json')}` takes in what changed",
         )
 
 
