@@ -78,7 +78,8 @@ def test_shards_in_the_wrong_place_or_of_other_settings_are_refused(made):
 def test_a_sample_in_two_shards_is_refused(made):
     shards = made[3]
     with h5py.File(shards[0], "r") as one, h5py.File(shards[1], "r+") as other:
-        other["id"][0] = one["id"][0]
+        for name in ("id", "group", "label", "crc32"):
+            other[name][0] = one[name][0]
         twice = one["id"][0].decode()
     with pytest.raises(AmstError, match=f"sample {twice} is in 0.h5 and in 1.h5"):
         write_manifest(*made)
