@@ -141,7 +141,7 @@ def feature_settings(dataset):
 def files_digest(dataset):
     """What lies in the raw folder now; a folder that is gone counts as it was when it was read."""
     root, listed = Path(raw_root(dataset)), list_of(dataset)
-    if root.is_dir():
+    if os.path.isdir(root):
         return raw_files(reader(dataset), root)
     try:
         return read_summary(listed).raw_files

@@ -48,6 +48,11 @@ class Rejected(BaseModel):
     reason: str
     file: str = ""
 
+    @property
+    def line(self) -> str:
+        """Sample and reason; many reasons already begin with what they are about."""
+        return self.reason if self.reason.startswith(self.id) else f"{self.id}: {self.reason}"
+
 
 class Dataset(ABC):
     """A dataset: one subclass in one file of ``amst.datasets``, registered by its file's name.

@@ -71,7 +71,7 @@ class IEMOCAP(Dataset):
     classes = EMOTIONS
     expected_samples = 6785
     splits = ("amst", *(f"group-fold{fold}" for fold in range(1, 6)), "random")
-    groups = "session"
+    groups = "sessions, each with two speakers of its own"
     folders: tuple[str, ...] = (
         "*/dialog/EmoEvaluation",
         "*/dialog/transcriptions",

@@ -39,7 +39,7 @@ class RawFolder:
         page: page of the documentation that shows the layout.
 
     Raises:
-        AmstError: there is no such folder.
+        AmstError: there is no such folder, or it cannot be read.
     """
 
     def __init__(self, raw: Path, folder: str, suffix: str, page: str) -> None:
@@ -52,6 +52,8 @@ class RawFolder:
             raise AmstError(
                 f"there is no folder {raw / folder}", f"The layout it needs is in {page}"
             ) from None
+        except OSError as error:
+            raise unreadable(raw / folder, error) from None
         for entry in entries:
             if entry.name.endswith(suffix) and not entry.name.startswith("."):
                 stem = entry.name.removesuffix(suffix)
@@ -124,7 +126,7 @@ def read_annotation(path: Path, page: str) -> str:
     """The text of an annotation file.
 
     Raises:
-        AmstError: it is missing, or a Git LFS pointer.
+        AmstError: it is missing, cannot be read, or is a Git LFS pointer.
     """
     try:
         content = path.read_bytes()
@@ -132,9 +134,18 @@ def read_annotation(path: Path, page: str) -> str:
         raise AmstError(
             f"there is no annotation file {path}", f"The layout it needs is in {page}"
         ) from None
+    except OSError as error:
+        raise unreadable(path, error) from None
     if content.startswith(_LFS_START):
         raise AmstError(f"{path} is a Git LFS pointer, not the file", "Run `git lfs pull` there")
     return decode(content)
+
+
+def unreadable(path: Path, error: OSError) -> AmstError:
+    """The error for a file or folder that is there and cannot be read."""
+    return AmstError(
+        f"{path} cannot be read ({error.strerror})", "Mend its permissions or the disk"
+    )
 
 
 def decode(content: bytes) -> str:

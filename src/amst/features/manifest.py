@@ -9,6 +9,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,33 @@ def features_hash(dataset: Dataset, features: Mapping[str, Features]) -> str:
     """Hash of all that features depend on: the dataset's facts and the settings per modality."""
     settings = {name: value.model_dump(mode="json") for name, value in features.items()}
     return settings_hash({"dataset": dataset.fingerprint(), "features": settings})
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What is lost of a dataset.
+
+    Attributes:
+        rejected: samples that cannot be used.
+        gone: how many samples are lost, those included that nothing in the raw folder names.
+        total: how many there would be.
+    """
+
+    rejected: list[Rejected]
+    gone: int
+    total: int
+
+    @classmethod
+    def of(cls, samples: int, rejected: Iterable[Rejected], expected: int | None) -> "Loss":
+        """The loss, given what can be used, what cannot, and `Dataset.expected_samples`."""
+        # A file that no annotation names has only its path for an id: it is no lost sample.
+        lost = [row for row in rejected if row.id != row.file]
+        total = max(len(lost) + samples, expected or 0)
+        return cls(lost, total - samples, total)
+
+    def within(self, limit: float) -> bool:
+        """Whether the lost share is at most ``limit``."""
+        return self.gone <= limit * self.total
 
 
 def ids_digest(ids: Iterable[str]) -> str:
@@ -222,17 +250,14 @@ def _check_listed(listed: set[str], extracted: Iterable[str], lost: set[str], pa
 
 def _check_lost(manifest: Manifest, expected: int | None, limit: float, report: Path) -> None:
     """Refuse a dataset of which too much is lost, once all that is lost is written down."""
-    # A file that no annotation names has only its path for an id: it is no sample that is lost.
-    lost = [row for row in manifest.rejected if row.id != row.file]
-    total = max(len(lost) + manifest.samples, expected or 0)
-    gone = total - manifest.samples
-    if gone > limit * total:
-        _write_lost(report, lost)
-        first = f"first: {lost[0].id}, {lost[0].reason}; " if lost else ""
+    loss = Loss.of(manifest.samples, manifest.rejected, expected)
+    if not loss.within(limit):
+        _write_lost(report, loss.rejected)
+        first = f"first: {loss.rejected[0].line}; " if loss.rejected else ""
         raise AmstError(
-            f"{manifest.dataset}: {gone} of {total} samples are lost, more than {limit:.2%}: "
-            f"{len(lost)} rejected, {gone - len(lost)} not in the raw folder "
-            f"({first}all rejected ones are in {report})",
+            f"{manifest.dataset}: {loss.gone} of {loss.total} samples are lost, more than "
+            f"{limit:.2%}: {len(loss.rejected)} rejected, {loss.gone - len(loss.rejected)} not in "
+            f"the raw folder ({first}all rejected ones are in {report})",
             "Mend the raw files and call again, or accept the loss by "
             f"datasets.{manifest.dataset}.max_lost",
         )

@@ -8,7 +8,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from amst.datasets.base import Dataset, Rejected, Sample
-from amst.datasets.rawfiles import folders_digest, stamp
+from amst.datasets.rawfiles import folders_digest, stamp, unreadable
 from amst.errors import AmstError
 from amst.files import write_json, write_text
 
@@ -68,8 +68,15 @@ def list_samples(dataset: Dataset, raw: Path) -> tuple[list[Sample], list[Reject
     """The usable rows of a raw folder and the others, each sorted by id.
 
     Raises:
-        AmstError: the raw folder, or an annotation file in it, is missing.
+        AmstError: the raw folder, or an annotation file in it, is missing or cannot be read.
     """
+    try:
+        return _listed(dataset, raw)
+    except OSError as error:
+        raise unreadable(Path(error.filename or raw), error) from error
+
+
+def _listed(dataset: Dataset, raw: Path) -> tuple[list[Sample], list[Rejected]]:
     if not raw.is_dir():
         remedy = f"See {dataset.page}" if dataset.page else "Set the dataset's raw folder"
         raise AmstError(f"the raw folder {raw} of {dataset.name} is missing", remedy)
