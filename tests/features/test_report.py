@@ -67,6 +67,18 @@ def test_equal_data_give_an_equal_page(digits):
     assert page.read_bytes() == first
 
 
+def test_all_splits_stand_in_one_table_of_classes(digits):
+    dataset, manifest, samples, splits = digits
+    group = manifest.with_name("group.json")
+    write_split(group, make_split("group", dataset, read_samples(samples), 0))
+    write_report(dataset, manifest, samples, [*splits, group])
+    page = manifest.with_name("report.html").read_text()
+    tables = [each for each in page.split("<table>") if "with features</td>" in each]
+    (table,) = [each for each in tables if "<th>class</th>" in each]
+    assert re.findall(r'colspan="3">(\w+)<', table) == ["random", "group"]
+    assert len(re.findall(r"<tr><td>\d</td>(?:<td class=.number.>\d+</td>){6}</tr>", table)) == 10
+
+
 def test_what_parts_share_is_in_the_report(digits):
     dataset, manifest, samples, (path,) = digits
     rows = read_samples(samples)
