@@ -150,8 +150,9 @@ def test_what_is_there_is_checked_by_one_command(prepared):
     suite, _ = prepared
     shutil.copy(suite.checkout / "config.yaml", suite.work)
     done = suite.amst("check-data", "MVSA", "--configfile", str(suite.config), check=False)
-    assert done.returncode == 1, "a miniature tree is not complete"
-    assert re.search(r"wrong +raw folder \S+: \d+ samples of 4511 expected", done.stdout)
+    assert done.returncode == 0, "all that is lost is within max_lost"
+    assert re.search(r"ok +raw folder \S+: \d+ samples of 4511 expected, \d+ rej", done.stdout)
+    assert re.search(r"noted +lost in extraction: 5010: visual: its picture", done.stdout)
     assert re.search(r"ok +split random: \d+ / \d+ / \d+\n", done.stdout)
     assert re.search(r"ok +results/features/MVSA/manifest\.json: \d+ samples in 1", done.stdout)
 
