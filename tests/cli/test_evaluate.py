@@ -31,6 +31,7 @@ CONFIG = {
     "datasets": {
         "CREMAD": {
             "raw": "raw",
+            "max_lost": 1,
             "shards": 2,
             "recipe": {"epochs": 2, "batch_size": 8},
             "modalities": {
