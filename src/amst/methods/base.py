@@ -32,7 +32,6 @@ __all__ = [
     "Problem",
     "StepResult",
     "check_names",
-    "trained_in",
 ]
 
 
@@ -225,14 +224,6 @@ class Method(ABC, Generic[S]):
         with torch.no_grad():
             for name, value in own.items():
                 value.copy_(weights[name])
-
-
-def trained_in(epoch: int, modalities: Collection[str], skip: Mapping[str, int]) -> list[str]:
-    """Modalities m that train in ``epoch``: those with epoch mod k_m = 0 (AMST's skip factors).
-
-    k_m is ``skip[m]``, and 1 for a modality that ``skip`` does not name.
-    """
-    return [name for name in modalities if epoch % skip.get(name, 1) == 0]
 
 
 def check_names(setting: str, given: Collection[str], problem: Problem) -> None:
