@@ -122,32 +122,51 @@ def loaded_test_part(settings):
     return {name[0]: batch.inputs[name] for name in sorted(batch.inputs)}, batch.labels.numpy()
 
 
-@pytest.mark.parametrize("method", ["naive", "amst_full"])
-def test_an_imported_checkpoint_predicts_what_the_released_model_does(here, method):
-    model = models.model_of(method, "av", CLASSES)
-    models.save(here / f"{method}.pth", model, method)
-    amst("import-checkpoint", f"{method}.pth", "--dataset", "CREMAD", "--method", method,
-         "--out", f"taken/{method}")  # fmt: skip
-    found = json.loads(
-        amst("evaluate", f"taken/{method}", *SPLIT, "--out", f"{method}.npz", "--json")
-    )
-    told = json.loads((here / f"taken/{method}/import.json").read_text())
+def imported_and_evaluated(name):
+    """Import NAME.pth and evaluate it on the test part: the findings and what import.json says."""
+    amst("import-checkpoint", f"{name}.pth", "--dataset", "CREMAD", "--out", f"taken/{name}")
+    found = json.loads(amst("evaluate", f"taken/{name}", *SPLIT, "--out", f"{name}.npz", "--json"))
+    return found, json.loads(Path(f"taken/{name}/import.json").read_text())
+
+
+def assert_predicted(model, name, found, told):
+    """The stored logits and the metrics are those of the released model."""
     inputs, labels = loaded_test_part(told["settings"])
+    only = told["settings"]["method_settings"].get("modality", "")[:1]
     with torch.no_grad():
-        expected = model(inputs).numpy()
-    with np.load(f"{method}.npz") as arrays:
+        expected = model({only: inputs[only]} if only else inputs).numpy()
+    with np.load(f"{name}.npz") as arrays:
         assert np.array_equal(arrays["test/labels"], labels)
         np.testing.assert_allclose(arrays["test/logits/fused"], expected, rtol=1e-4, atol=1e-4)
-        assert np.array_equal(arrays["test/subset/audio+visual"], arrays["test/logits/fused"]), (
-            "all modalities are the whole"
-        )
     assert found["samples"] == len(labels)
     metrics = metrics_of(expected, labels, told["classes"]).model_dump()
     assert found["metrics"]["fused"]["accuracy"] == metrics["accuracy"]
     assert found["metrics"]["fused"]["cross_entropy"] == pytest.approx(metrics["cross_entropy"])
+
+
+@pytest.mark.parametrize("method", models.PREFIXES)
+def test_an_imported_checkpoint_predicts_what_the_released_model_does(here, method):
+    model = models.model_of(method, "av", CLASSES)
+    models.save(here / f"{method}.pth", model, method)
+    found, told = imported_and_evaluated(method)
+    assert told["settings"]["method"] == method
+    assert_predicted(model, method, found, told)
+    with np.load(f"{method}.npz") as arrays:
+        assert np.array_equal(arrays["test/subset/audio+visual"], arrays["test/logits/fused"]), (
+            "all modalities are the whole"
+        )
     assert found["subset_accuracy"].keys() == {"audio", "visual", "audio+visual"}
     assert found["shapley"].keys() == {"audio", "visual"}
     assert {"modality/audio", "probe/visual"} <= found["metrics"].keys()
+
+
+@pytest.mark.parametrize("modality", ["audio", "visual"])
+def test_an_imported_single_modality_predicts_what_the_released_model_does(here, modality):
+    model = models.alone(modality, CLASSES)
+    models.save_alone(here / f"only-{modality}.pth", model, modality)
+    found, told = imported_and_evaluated(f"only-{modality}")
+    assert_predicted(model, f"only-{modality}", found, told)
+    assert found["metrics"].keys() == {"fused", f"modality/{modality}"}
 
 
 @pytest.fixture(scope="module")
