@@ -24,3 +24,6 @@ def test_the_paper_is_named():
     (paper,) = CITATION["references"]
     assert paper["title"] == "AMST: Alternating Multimodal Skip Training"
     assert (paper["conference"]["name"], paper["year"]) == ("ECML PKDD 2025", 2025)
+    names = [each.get("family-names", each.get("name")) for each in paper["authors"]]
+    assert names == ["Silva", "Chen", "Selpi"]
+    assert paper["doi"] == "10.1007/978-3-032-06078-5_30"

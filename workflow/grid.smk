@@ -13,7 +13,12 @@ from amst.config.run import settings_hash
 from amst.datasets import registry
 from amst.datasets.lists import LISTS
 from amst.errors import AmstError
-from amst.features.samples import read_samples, samples_of_shards
+from amst.features.samples import (
+    raw_files,
+    read_samples,
+    read_summary,
+    samples_of_shards,
+)
 from amst.files import sha256_of, write_text
 from amst.pretrained import LOCK, STAGED, model_folder
 from amst.provenance import code_digest, package_digest
@@ -144,16 +149,44 @@ def feature_settings(dataset):
     )
 
 
+def files_digest(dataset):
+    """What lies in the raw folder now; a folder that is gone counts as it was when it was read."""
+    root, listed = Path(raw_root(dataset)), list_of(dataset)
+    if os.path.isdir(root):
+        return raw_files(reader(dataset), root)
+    try:
+        return read_summary(listed).raw_files
+    except AmstError:
+        return ""
+
+
+def reader(dataset):
+    """The dataset with its options."""
+    return registry.load(dataset, CONFIG.datasets[dataset].options)
+
+
+def list_of(dataset):
+    """The list of a dataset's samples."""
+    return Path(f"results/features/{dataset}/samples.jsonl")
+
+
 @lru_cache(maxsize=None)
 def _rows(path, modified, dataset, shards):
-    return samples_of_shards(read_samples(Path(path)), registry.load(dataset), shards)
+    return samples_of_shards(read_samples(path), registry.load(dataset), shards)
 
 
-def rows_digest(path, dataset, shard):
-    """Digest of the rows of one shard in the list of samples."""
-    rows = _rows(
-        path, os.stat(path).st_mtime_ns, dataset, CONFIG.datasets[dataset].shards
-    )
+def rows_digest(dataset, shard):
+    """Digest of the rows of one shard in the list of samples, as it is now.
+
+    Snakemake compares with an earlier call only parameters that it works out without the inputs,
+    and works them out anew when the checkpoint that makes the list has run.
+    """
+    path, shards = list_of(dataset), CONFIG.datasets[dataset].shards
+    try:
+        rows = _rows(path, path.stat().st_mtime_ns, dataset, shards)
+    except (OSError, AmstError):
+        # not there, or of an earlier version: it is made before the shard
+        return ""
     return settings_hash([row.model_dump() for row in rows[shard]])
 
 

@@ -31,6 +31,7 @@ CONFIG = {
     "datasets": {
         "CREMAD": {
             "raw": "raw",
+            "max_lost": 1,
             "shards": 2,
             "recipe": {"epochs": 2, "batch_size": 8},
             "modalities": {
@@ -121,32 +122,51 @@ def loaded_test_part(settings):
     return {name[0]: batch.inputs[name] for name in sorted(batch.inputs)}, batch.labels.numpy()
 
 
-@pytest.mark.parametrize("method", ["naive", "amst_full"])
-def test_an_imported_checkpoint_predicts_what_the_released_model_does(here, method):
-    model = models.model_of(method, "av", CLASSES)
-    models.save(here / f"{method}.pth", model, method)
-    amst("import-checkpoint", f"{method}.pth", "--dataset", "CREMAD", "--method", method,
-         "--out", f"taken/{method}")  # fmt: skip
-    found = json.loads(
-        amst("evaluate", f"taken/{method}", *SPLIT, "--out", f"{method}.npz", "--json")
-    )
-    told = json.loads((here / f"taken/{method}/import.json").read_text())
+def imported_and_evaluated(name):
+    """Import NAME.pth and evaluate it on the test part: the findings and what import.json says."""
+    amst("import-checkpoint", f"{name}.pth", "--dataset", "CREMAD", "--out", f"taken/{name}")
+    found = json.loads(amst("evaluate", f"taken/{name}", *SPLIT, "--out", f"{name}.npz", "--json"))
+    return found, json.loads(Path(f"taken/{name}/import.json").read_text())
+
+
+def assert_predicted(model, name, found, told):
+    """The stored logits and the metrics are those of the released model."""
     inputs, labels = loaded_test_part(told["settings"])
+    only = told["settings"]["method_settings"].get("modality", "")[:1]
     with torch.no_grad():
-        expected = model(inputs).numpy()
-    with np.load(f"{method}.npz") as arrays:
+        expected = model({only: inputs[only]} if only else inputs).numpy()
+    with np.load(f"{name}.npz") as arrays:
         assert np.array_equal(arrays["test/labels"], labels)
         np.testing.assert_allclose(arrays["test/logits/fused"], expected, rtol=1e-4, atol=1e-4)
-        assert np.array_equal(arrays["test/subset/audio+visual"], arrays["test/logits/fused"]), (
-            "all modalities are the whole"
-        )
     assert found["samples"] == len(labels)
     metrics = metrics_of(expected, labels, told["classes"]).model_dump()
     assert found["metrics"]["fused"]["accuracy"] == metrics["accuracy"]
     assert found["metrics"]["fused"]["cross_entropy"] == pytest.approx(metrics["cross_entropy"])
+
+
+@pytest.mark.parametrize("method", models.PREFIXES)
+def test_an_imported_checkpoint_predicts_what_the_released_model_does(here, method):
+    model = models.model_of(method, "av", CLASSES)
+    models.save(here / f"{method}.pth", model, method)
+    found, told = imported_and_evaluated(method)
+    assert told["settings"]["method"] == method
+    assert_predicted(model, method, found, told)
+    with np.load(f"{method}.npz") as arrays:
+        assert np.array_equal(arrays["test/subset/audio+visual"], arrays["test/logits/fused"]), (
+            "all modalities are the whole"
+        )
     assert found["subset_accuracy"].keys() == {"audio", "visual", "audio+visual"}
     assert found["shapley"].keys() == {"audio", "visual"}
     assert {"modality/audio", "probe/visual"} <= found["metrics"].keys()
+
+
+@pytest.mark.parametrize("modality", ["audio", "visual"])
+def test_an_imported_single_modality_predicts_what_the_released_model_does(here, modality):
+    model = models.alone(modality, CLASSES)
+    models.save_alone(here / f"only-{modality}.pth", model, modality)
+    found, told = imported_and_evaluated(f"only-{modality}")
+    assert_predicted(model, f"only-{modality}", found, told)
+    assert found["metrics"].keys() == {"fused", f"modality/{modality}"}
 
 
 @pytest.fixture(scope="module")
@@ -255,8 +275,12 @@ def test_stored_predictions_give_the_record_again(here, part):
     for row in record["results"]:
         if row["part"] == part and row["selected_by"] == record["main"]:
             assert found["metrics"][row["prediction"]] == row["metrics"]
-        elif row["part"] == part and row["selected_by"] == row["prediction"]:
-            assert found["metrics"][f"{row['prediction']} (its own epoch)"] == row["metrics"]
+        elif row["part"] == part:
+            own = row["selected_by"] == row["prediction"]
+            whose = "its own epoch" if own else f"epoch of {row['selected_by']}"
+            assert found["metrics"][f"{row['prediction']} ({whose})"] == row["metrics"]
+    assert len(found["metrics"]) == sum(row["part"] == part for row in record["results"])
+    assert found["unstored"] == 0, "every metric can be computed again"
     if part == "test":
         assert found["subset_accuracy"] == record["subset_accuracy"]
         assert found["shapley"] == pytest.approx(record["shapley"])
@@ -292,6 +316,16 @@ def test_differences_from_the_record_are_told(changed):
     assert "macro_f1" in shown.stdout
     assert "accuracy from audio" in shown.stdout
     assert "contribution of visual" in shown.stdout
+
+
+def test_rows_without_stored_logits_are_said_to_be_unchecked(here):
+    copy = Path("results/runs/CREMAD/random/mla/seed7")
+    shutil.copytree(f"results/runs/{MLA}", copy)
+    with np.load(copy / "predictions.npz") as file:
+        kept = {name: file[name] for name in file if "/selected/" not in name}
+    np.savez(copy / "predictions.npz", **kept)
+    shown = amst("evaluate", "CREMAD/random/mla/seed7", "--from-predictions")
+    assert "rows have no stored logits and were not checked" in shown
 
 
 def test_predictions_of_another_run_are_told(changed, here):

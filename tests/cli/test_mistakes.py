@@ -36,3 +36,24 @@ def test_a_mistake_is_told_in_one_line(command: str, said: str, tmp_path: Path):
     assert done.returncode == 1
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("configured", "folder"), [("", "results/staged/lists"), ("lists: my/lists, ", "my/lists")]
+)
+def test_lists_are_looked_for_where_the_workflow_has_them(configured, folder, tmp_path: Path):
+    config = (ROOT / "config.yaml").read_text()
+    (tmp_path / "config.yaml").write_text(config)
+    (tmp_path / "more.yaml").write_text(f"datasets: {{CREMAD: {{{configured}split: amst}}}}")
+    features = tmp_path / "results/features/CREMAD"
+    features.mkdir(parents=True)
+    for name in ("samples.jsonl", "rejected.jsonl"):
+        (features / name).touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "amst", "split", "CREMAD", "amst", "--configfile", "more.yaml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"there is no list {folder}/CREMAD/80_train_cre.txt" in done.stderr

@@ -17,10 +17,6 @@ def test_settings_read_from_the_file_are_those_of_the_imported_class(name):
     assert read.model_json_schema() == imported.model_json_schema()
 
 
-def test_both_registries_know_the_same_methods():
-    assert from_files.method_names() == tuple(methods.names())
-
-
 def test_reading_settings_imports_no_torch():
     code = (
         "import sys; from amst.config.methods import method_names, settings_class;"

@@ -55,12 +55,15 @@ def write_image(path, class_index=0, mode="RGB", size=SIZE):
     image.save(path, "JPEG" if mode in ("RGB", "L", "CMYK") else "PNG")
 
 
-def write_video(path, class_index=0, seconds=2.0, fps=10, sound=True, frames=None, channels=1):
+def write_video(
+    path, class_index=0, seconds=2.0, fps=10, sound=True, frames=None, channels=1, title=""
+):
     """A video in the codecs its suffix usually holds (.flv, .mp4, .avi).
 
     Args:
         frames: how many, if not ``seconds * fps``; with 0 there is a sound stream only.
         sound: whether there is a sound stream.
+        title: a title that the file holds.
     """
     video_codec, audio_codec, rate = {
         ".flv": ("flv", "libmp3lame", 22050),
@@ -69,6 +72,8 @@ def write_video(path, class_index=0, seconds=2.0, fps=10, sound=True, frames=Non
     }[path.suffix]
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
+        if title:
+            container.metadata["title"] = title
         count = round(seconds * fps) if frames is None else frames
         video = container.add_stream(video_codec, rate=Fraction(fps)) if count else None
         audio = container.add_stream(audio_codec, rate=rate) if sound else None

@@ -9,6 +9,7 @@ from amst.datasets.iemocap import IEMOCAP
 from amst.datasets.mvsa import combined
 from amst.datasets.registry import load
 from amst.errors import AmstError
+from amst.features.samples import list_samples
 from tests.datasets import rawtrees
 from tests.datasets.rawmedia import LFS_POINTER, write_wav
 
@@ -27,6 +28,21 @@ def rows_of(name, raw):
     rejected = {row.id: row for row in rows if isinstance(row, Rejected)}
     assert len(samples) + len(rejected) == len(rows)
     return samples, rejected
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"), [(name, each) for name, found in ANNOTATIONS.items() for each in found]
+)
+def test_what_is_there_and_cannot_be_read_is_one_line(name, missing, tmp_path, tree_of):
+    raw = tmp_path / "raw"
+    shutil.copytree(tree_of(name).raw, raw)
+    target = raw / missing
+    shutil.rmtree(target) if target.is_dir() else target.unlink()
+    # A link to itself: as with permissions, opening fails where nothing is missing.
+    target.symlink_to(target)
+    with pytest.raises(AmstError, match=f"{missing} cannot be read") as error:
+        list_samples(load(name), raw)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("oddities", [False, True])

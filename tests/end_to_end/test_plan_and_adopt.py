@@ -60,6 +60,14 @@ def test_a_run_that_never_ran_has_no_estimate(here: Suite):
     assert "1 of 3 runs to train: ? hours" in plan(here)
 
 
+def test_hours_of_a_new_variant_are_those_of_its_method_and_marked(here: Suite):
+    values = copy.deepcopy(SMALL)
+    values["methods"] = {"another": {"method": "naive"}}
+    values["grid"]["methods"].append("another")
+    here.configure(values)
+    assert "1 of 3 runs to train: ~0.0" in plan(here)
+
+
 def test_an_adopted_run_is_not_trained_again_and_says_so(here: Suite):
     change_code(here)
     assert f"{NAIVE}: code changed" in plan(here)

@@ -1,10 +1,12 @@
 """What can be seen before anything runs: dry runs, the paper's grid, missing data, the linter."""
 
 import re
+import shlex
 import subprocess
 from collections import Counter
 
 import pytest
+import yaml
 
 from tests.end_to_end.suite import ROOT, Suite
 
@@ -43,6 +45,22 @@ def test_the_papers_grid_is_planned_without_data(fresh: Suite):
     assert counts["train"] == PAPER_RUNS
     assert counts["samples"] == counts["manifest"] == 5, "IEMOCAP uses what IEMOCAP3 has"
     assert counts["extract"] == 5 * 16
+
+
+def test_a_method_is_added_as_its_page_says(fresh: Suite):
+    page = (ROOT / "docs/add-a-method.md").read_text()
+    (code,), (entries,), commands = (
+        re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+        for language in ("python", "yaml", "bash")
+    )
+    file = re.search(r"Save it as `(.*?)`", page)[1]
+    (fresh.checkout / file).write_text(code)
+    values = yaml.safe_load(entries)
+    fresh.configure(values)
+    (tried,) = (shlex.split(each)[1] for each in commands if each.startswith("snakemake "))
+    targets = {tried.replace("/helped/", f"/{entry}/") for entry in values["methods"]}
+    assert tried in targets
+    assert planned(fresh.snakemake("-n", *targets).stdout)["train"] == len(targets) == 2
 
 
 def test_missing_raw_data_stop_a_call_before_the_first_job(fresh: Suite):

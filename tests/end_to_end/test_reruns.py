@@ -58,10 +58,10 @@ def test_a_lost_file_is_made_again_and_nothing_else(suite: Suite, file: str, exp
 @pytest.mark.parametrize(
     ("path", "value", "expected"),
     [
-        ("methods.amst_alternating.skip", {"audio": 2}, {"train": 1, **RESULTS}),
-        ("datasets.digits.method_defaults.skip", {"text": 1}, {"train": 1, **RESULTS}),
-        ("datasets.digits.recipe.epochs", 3, {"train": 2, **RESULTS}),
-        ("arithmetic.threads", 2, {"train": 2, **RESULTS}),
+        ("methods.amst_alternating.skip", {"audio": 2}, {"grid": 1, "train": 1, **RESULTS}),
+        ("datasets.digits.method_defaults.skip", {"text": 1}, {"grid": 1, "train": 1, **RESULTS}),
+        ("datasets.digits.recipe.epochs", 3, {"grid": 1, "train": 2, **RESULTS}),
+        ("arithmetic.threads", 2, {"grid": 1, "train": 2, **RESULTS}),
         ("execution.deadline", 3600, {}),
         ("datasets.digits.resources", {"mem_mb": 3000}, {}),
         ("datasets.digits.max_lost", 0.5, {"manifest": 1}),
@@ -70,7 +70,7 @@ def test_a_lost_file_is_made_again_and_nothing_else(suite: Suite, file: str, exp
         (
             "datasets.digits.modalities",
             {"audio": {"features": {"mel_bins": 24}}},
-            {"extract": 2, "manifest": 1, "data_report": 1, "train": 2, **RESULTS},
+            {"grid": 1, "extract": 2, "manifest": 1, "data_report": 1, "train": 2, **RESULTS},
         ),
         ("datasets.digits.split_seed", 1, {"split": 1, "data_report": 1, "train": 2, **RESULTS}),
     ],

@@ -1,18 +1,21 @@
 import os
 import random
 import time
+from dataclasses import replace
 
 import pytest
 
 from amst.config.run import AudioFeatures, TextFeatures, VisualFeatures
-from amst.datasets.base import Sample
+from amst.datasets.base import Rejected, Sample
 from amst.datasets.registry import load
 from amst.datasets.urfunny import URFUNNY
+from amst.errors import AmstError
 from amst.features import check
 from amst.features.check import Wanted, check_dataset
 from amst.features.extract import extract_shard
 from amst.features.manifest import write_manifest
 from amst.features.samples import write_samples
+from tests.datasets.rawmedia import truncate
 from tests.datasets.rawtrees import build
 
 FEATURES = {
@@ -38,21 +41,30 @@ def mvsa(tmp_path):
     """A small MVSA up to its manifest; raw folder and features may be changed."""
     raw, folder = tmp_path / "raw", tmp_path / "features"
     build("MVSA", raw, per_class=5)
+    settle(raw)
     dataset = load("MVSA")
-    samples, rejected = folder / "samples.jsonl", folder / "rejected.jsonl"
-    write_samples(dataset, raw, samples, rejected)
-    shard, lost = folder / "shards/000.h5", folder / "shards/000.rejected.jsonl"
     features = {name: FEATURES[name] for name in dataset.modalities}
-    extract_shard(dataset, raw, samples, 0, 1, features, shard, lost)
-    write_manifest(dataset, features, [shard], [rejected, lost], folder / "manifest.json")
-    settle(raw, folder)
-    return dataset, wanted(raw, folder, features=features)
+    place = wanted(raw, folder, features=features)
+    prepare(dataset, replace(place, max_lost=1))
+    return dataset, place
 
 
-def settle(*folders):
+def prepare(dataset, place):
+    """From the raw folder to the manifest."""
+    folder, features = place.folder, place.features
+    samples, rejected = folder / "samples.jsonl", folder / "rejected.jsonl"
+    write_samples(dataset, place.raw, samples, rejected)
+    shard, lost = folder / "shards/000.h5", folder / "shards/000.rejected.jsonl"
+    extract_shard(dataset, place.raw, samples, 0, 1, features, shard, lost)
+    out, lists = folder / "manifest.json", [rejected, lost]
+    write_manifest(dataset, features, samples, [shard], lists, out, place.max_lost)
+    settle(folder)
+
+
+def settle(folder):
     """Make all files a minute old, as they are when somebody looks at them."""
     before = time.time_ns() - 60 * 10**9
-    for path in (path for folder in folders for path in folder.rglob("*")):
+    for path in folder.rglob("*"):
         os.utime(path, ns=(before, before))
 
 
@@ -67,7 +79,10 @@ def flip(path):
 
 def test_counts_shards_and_media_are_compared(mvsa):
     found = check_dataset(*mvsa, media=True)
-    assert "15 samples of 4511 expected, 1 rows are no samples" in lines(found, "wrong")[0]
+    told = (
+        "15 samples of 4511 expected, 4496 lost: over the limit of 0.50% (max_lost), 1 rows are no"
+    )
+    assert told in lines(found, "wrong")[0]
     assert len(lines(found, "wrong")) == 1
     ok = "\n".join(lines(found, "ok"))
     assert "split random: 13 / 1 / 1" in ok
@@ -88,6 +103,47 @@ def test_raw_files_that_cannot_be_used_are_listed(tmp_path):
     wrong = "\n".join(lines(found, "wrong"))
     assert "1093_DFA_FEA_XX: VideoFlash/1093_DFA_FEA_XX.flv is missing" in wrong
     assert "1 more; `amst samples CREMAD` lists all" in wrong
+
+
+def test_what_is_lost_within_the_limit_is_noted_and_nothing_is_wrong(mvsa):
+    dataset, place = mvsa
+    (place.raw / "data/5.jpg").write_bytes(b"")
+    truncate(place.raw / "data/7.jpg")
+    settle(place.raw)
+    place = replace(place, max_lost=1)
+    prepare(dataset, place)
+    found = check_dataset(dataset, place)
+    assert not lines(found, "wrong") + lines(found, "missing")
+    assert "14 samples of 4511 expected, 1 rejected" in "\n".join(lines(found, "ok"))
+    noted = lines(found, "noted")
+    assert noted[0] == "raw folder: 5: data/5.jpg is empty"
+    assert noted[1].startswith("lost in extraction: 7: visual: its picture cannot be decoded")
+
+
+def test_over_the_limit_the_list_of_all_that_is_lost_is_named(mvsa):
+    dataset, place = mvsa
+    (place.folder / "manifest.json").unlink()
+    truncate(place.raw / "data/7.jpg")
+    with pytest.raises(AmstError):
+        prepare(dataset, place)
+    (text,) = [each for each in lines(check_dataset(*mvsa), "wrong") if "lost.csv" in each]
+    assert "mend the raw files and call `snakemake " in text
+
+
+def test_shards_of_another_list_are_told(mvsa):
+    path = mvsa[1].folder / "samples.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    found = check_dataset(*mvsa)
+    assert any("was made of other samples than" in each for each in lines(found, "wrong"))
+
+
+def test_reasons_that_name_their_place_do_not_name_it_twice(tmp_path):
+    tree = build("AVE", tmp_path / "raw", per_class=1)
+    with (tree.raw / "Annotations.txt").open("a") as file:
+        file.write("\nnothing of use\n")
+    found = check_dataset(load("AVE"), wanted(tree.raw, tmp_path / "features"))
+    (text,) = [each for each in lines(found, "wrong") if "is not <category>" in each]
+    assert text.count("Annotations.txt:") == 1
 
 
 def test_lists_that_are_not_here_are_missing(tmp_path):
@@ -141,11 +197,15 @@ def test_a_raw_folder_that_changed_since_it_was_listed_is_told(mvsa):
 class WholeURFUNNY(URFUNNY):
     """UR-FUNNY with as many rows as the real one has, and ids as given."""
 
-    def __init__(self, ids):
+    def __init__(self, ids, lost=()):
         self.ids = ids
+        self.lost = lost
 
     def read(self, raw):
         for each in self.ids:
+            if each in self.lost:
+                yield Rejected(id=str(each), reason="its file is gone", file="v.mp4")
+                continue
             yield Sample(
                 id=str(each), label="FUNNY", group="train", files=dict.fromkeys("av", "x"), text="-"
             )
@@ -187,3 +247,14 @@ def test_the_derived_split_of_ur_funny_is_compared_with_the_published_one(
     (tmp_path / "raw/x").touch()
     found = check_dataset(dataset, wanted(tmp_path / "raw", tmp_path / "features"))
     assert any(text in each for each in lines(found, state))
+
+
+def test_a_lost_file_does_not_hinder_the_comparison(tmp_path):
+    ids = ids_like_the_real_ones()
+    dataset = WholeURFUNNY(ids, lost={10397, ids[7]})
+    dataset.modalities = {"a": "audio", "v": "visual"}
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/x").touch()
+    found = check_dataset(dataset, wanted(tmp_path / "raw", tmp_path / "features"))
+    assert not lines(found, "wrong")
+    assert any("as published" in each and "less 2 lost" in each for each in lines(found, "ok"))

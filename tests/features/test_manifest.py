@@ -12,13 +12,13 @@ from amst.datasets.base import Rejected
 from amst.errors import AmstError
 from amst.features.extract import extract_shard
 from amst.features.manifest import read_manifest, totals, write_manifest
-from amst.features.samples import read_rejected, write_lines
+from amst.features.samples import read_rejected, read_samples, write_lines
 from amst.files import sha256_of
 
 
 @pytest.fixture
 def made(digits_raw, digits_features, listed):
-    """Two shards of the embedded dataset: (dataset, features, shards, lists, manifest path)."""
+    """Two shards of the embedded dataset: what `write_manifest` takes, in its order."""
     dataset, samples = listed("digits", digits_raw)
     shards = [samples.parent / f"shards/{index}.h5" for index in range(2)]
     lists = [samples.with_name("rejected.jsonl"), *(s.with_suffix(".jsonl") for s in shards)]
@@ -26,11 +26,11 @@ def made(digits_raw, digits_features, listed):
         extract_shard(
             dataset, digits_raw, samples, index, 2, digits_features, shard, lists[1 + index]
         )
-    return dataset, digits_features, shards, lists, samples.with_name("manifest.json")
+    return dataset, digits_features, samples, shards, lists, samples.with_name("manifest.json")
 
 
 def test_a_manifest_names_its_shards_and_is_read_back(made):
-    dataset, features, shards, lists, path = made
+    dataset, features, _, shards, lists, path = made
     written = write_manifest(*made)
     manifest = read_manifest(path)
     assert manifest == written
@@ -47,14 +47,14 @@ def test_a_manifest_names_its_shards_and_is_read_back(made):
 
 def test_the_folder_may_be_moved(made, tmp_path):
     write_manifest(*made)
-    moved = made[4].parent.rename(tmp_path / "elsewhere")
+    moved = made[5].parent.rename(tmp_path / "elsewhere")
     assert all(
         p.is_file() for p in read_manifest(moved / "manifest.json").paths(moved / "manifest.json")
     )
 
 
 def test_a_damaged_shard_is_refused_with_its_sample(made):
-    shard = made[2][1]
+    shard = made[3][1]
     with h5py.File(shard, "r") as file:
         at = file["visual/features"].id.get_offset()
         first = file["id"][0].decode()
@@ -63,22 +63,23 @@ def test_a_damaged_shard_is_refused_with_its_sample(made):
     shard.write_bytes(content)
     with pytest.raises(AmstError, match=rf"1\.h5 is damaged: visual of sample {first}"):
         write_manifest(*made)
-    assert not made[4].exists()
+    assert not made[5].exists()
 
 
 def test_shards_in_the_wrong_place_or_of_other_settings_are_refused(made):
-    dataset, features, shards, lists, path = made
+    dataset, features, samples, shards, lists, path = made
     with pytest.raises(AmstError, match="is shard 1 of 2, not 0 of 2"):
-        write_manifest(dataset, features, shards[::-1], lists, path)
+        write_manifest(dataset, features, samples, shards[::-1], lists, path)
     other = {**features, "audio": AudioFeatures(mel_bins=16, frames=47)}
     with pytest.raises(AmstError, match="other settings"):
-        write_manifest(dataset, other, shards, lists, path)
+        write_manifest(dataset, other, samples, shards, lists, path)
 
 
 def test_a_sample_in_two_shards_is_refused(made):
-    shards = made[2]
+    shards = made[3]
     with h5py.File(shards[0], "r") as one, h5py.File(shards[1], "r+") as other:
-        other["id"][0] = one["id"][0]
+        for name in ("id", "group", "label", "crc32"):
+            other[name][0] = one[name][0]
         twice = one["id"][0].decode()
     with pytest.raises(AmstError, match=f"sample {twice} is in 0.h5 and in 1.h5"):
         write_manifest(*made)
@@ -86,37 +87,64 @@ def test_a_sample_in_two_shards_is_refused(made):
 
 def test_lost_samples_are_listed_up_to_the_limit_and_refused_above_it(made):
     lost = [Rejected(id=f"lost-{n}", reason="its sound is gone", file="a.wav") for n in range(3)]
-    write_lines(made[3][2], lost)
-    with pytest.raises(AmstError, match=r"3 of 63 samples are lost.*lost-0.*1\.jsonl") as error:
+    write_lines(made[4][2], lost)
+    with pytest.raises(AmstError, match=r"3 of 63 samples are lost.*lost-0.*lost\.csv") as error:
         write_manifest(*made)
-    assert str(made[3][0]) not in error.value.message
-    assert not made[4].exists()
+    assert "datasets.digits.max_lost" in error.value.remedy
+    assert not made[5].exists()
+    table = made[5].with_name("lost.csv")
+    assert table.read_text().splitlines()[1:] == [
+        f"lost-{n},its sound is gone,a.wav" for n in range(3)
+    ]
     manifest = write_manifest(*made, lost_limit=3 / 63)
     assert list(manifest.rejected) == lost
+    assert not table.exists()
     assert totals(manifest, 63) == "digits: 60 samples of 63 expected, 3 rejected"
+
+
+def test_samples_that_are_not_there_count_as_lost(made, monkeypatch):
+    monkeypatch.setattr(type(made[0]), "expected_samples", 80)
+    write_lines(made[4][2], [Rejected(id="lost", reason="its sound is gone", file="a.wav")])
+    told = "20 of 80 samples are lost, more than 0.50%: 1 rejected, 19 not in the raw folder"
+    with pytest.raises(AmstError, match=told):
+        write_manifest(*made)
+    assert write_manifest(*made, lost_limit=0.25).samples == 60
+
+
+def test_shards_of_another_list_of_samples_are_refused(made):
+    samples = made[2]
+    rows = read_samples(samples)
+    write_lines(samples, [*rows, rows[0].model_copy(update={"id": "new"})])
+    with pytest.raises(AmstError, match=r"sample new is in no shard \(1 such samples\)"):
+        write_manifest(*made)
+    write_lines(made[4][1], [Rejected(id="new", reason="its sound is gone", file="a.wav")])
+    assert write_manifest(*made, lost_limit=1).samples == 60
+    write_lines(samples, rows[1:])
+    with pytest.raises(AmstError, match=f"{rows[0].id} is in a shard and not in "):
+        write_manifest(*made)
 
 
 def test_a_file_without_annotation_is_listed_but_no_lost_sample(made):
     stray = Rejected(id="video/x.mp4", reason="video/x.mp4 has no row", file="video/x.mp4")
-    write_lines(made[3][0], [stray] * 5)
+    write_lines(made[4][0], [stray] * 5)
     assert len(write_manifest(*made).rejected) == 5
-    assert read_rejected(made[3][0]) == [stray] * 5
+    assert read_rejected(made[4][0]) == [stray] * 5
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "manifest format 2, this version reads 1"),
+        ({"format": 1}, "manifest format 1, this version reads 2"),
         ({"samples": "many"}, "samples: "),
         ({"colour": "red"}, "colour: "),
     ],
 )
 def test_a_wrong_manifest_is_refused_by_name(change, message, made):
     write_manifest(*made)
-    value = json.loads(made[4].read_text()) | change
-    made[4].write_text(json.dumps(value))
+    value = json.loads(made[5].read_text()) | change
+    made[5].write_text(json.dumps(value))
     with pytest.raises(AmstError, match=rf"manifest\.json.*{message}"):
-        read_manifest(made[4])
+        read_manifest(made[5])
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "{broken"])
@@ -134,7 +162,7 @@ def test_reading_needs_neither_torch_nor_hdf5(made):
         "print({'torch', 'h5py', 'av', 'PIL', 'pandas'} & set(sys.modules))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(made[4])],
+        [sys.executable, "-c", code, str(made[5])],
         capture_output=True,
         text=True,
         check=True,

@@ -1,3 +1,4 @@
+import re
 from fractions import Fraction
 
 import av
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 
 from amst.config.run import VisualFeatures
-from amst.features.media import UnreadableError
+from amst.features.media import UnreadableError, decoding
 from amst.features.recording import Cut, Sound, first_channel, read_recording
 from tests.datasets.rawmedia import truncate, write_video
 
@@ -154,12 +155,111 @@ def test_a_truncated_video_is_rejected(suffix, share, reason, tmp_path):
     assert reason in why_no_pictures(path)
 
 
+@pytest.mark.parametrize("sound", [True, False])
+@pytest.mark.parametrize("suffix", [".flv", ".avi"])
+def test_a_short_clip_may_not_lose_a_third_of_a_second(suffix, sound, tmp_path):
+    path = tmp_path / f"a{suffix}"
+    write_video(path, seconds=2.5, fps=30, sound=sound)
+    assert why_no_pictures(path) == "None"
+    truncate(path, 0.8)
+    assert re.search("cut short at|can be decoded", why_no_pictures(path))
+
+
+def cut_at_tag(path, number):
+    """Cut an FLV file off before a tag: no piece of what is left is incomplete."""
+    content, at = path.read_bytes(), 13
+    for _ in range(number):
+        at += 15 + int.from_bytes(content[at + 1 : at + 4], "big")
+    path.write_bytes(content[:at])
+
+
+def test_a_clip_that_ends_at_the_border_of_a_tag_is_rejected(tmp_path):
+    path = tmp_path / "a.flv"
+    write_video(path, seconds=2.5, fps=30, sound=False)
+    cut_at_tag(path, 46)
+    assert "cut short at 1.4" in why_no_pictures(path)
+
+
+def test_pictures_are_missed_where_the_sound_goes_on(tmp_path):
+    path = tmp_path / "a.avi"
+    write_video(path, seconds=10.0, fps=30)
+    truncate(path, 0.95)
+    (take,) = read_recording(path, [Cut()], EVERY, audio=True)
+    assert "cut short at" in str(take.pictures)
+
+
+def test_frames_that_the_container_counts_and_nobody_can_decode_are_missed(tmp_path):
+    path = tmp_path / "a.mp4"
+    write_video(path, seconds=3.0, fps=10, sound=False)
+    content = bytearray(path.read_bytes())
+    sizes = content.index(b"stsz") + 16
+    for number in range(5, 15):
+        # A frame of one byte is passed over in silence.
+        content[sizes + 4 * number : sizes + 4 * number + 4] = (1).to_bytes(4, "big")
+    path.write_bytes(content)
+    assert re.search(r"only \d+ of its 30 frames can be decoded", why_no_pictures(path))
+
+
+def hidden_start(path, seconds=2.0):
+    """A copy of a video whose list of edits hides its first seconds, as cutting by copying does."""
+    out = path.with_name("hidden.mp4")
+    with (
+        av.open(str(path)) as source,
+        av.open(str(out), "w", options={"avoid_negative_ts": "disabled"}) as target,
+    ):
+        video = source.streams.video[0]
+        stream = target.add_stream_from_template(video)
+        for packet in source.demux(video):
+            if packet.dts is not None:
+                packet.pts -= round(seconds / video.time_base)
+                packet.dts -= round(seconds / video.time_base)
+                packet.stream = stream
+                target.mux(packet)
+    return out
+
+
+def test_frames_that_a_list_of_edits_hides_are_not_missed(tmp_path):
+    write_video(tmp_path / "a.mp4", seconds=5.0, fps=10, sound=False)
+    path = hidden_start(tmp_path / "a.mp4")
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].frames == 50
+    (take,) = read_recording(path, [Cut()], EVERY, audio=False)
+    assert take.pictures.decoded == pytest.approx(30, abs=2)
+
+
+def test_an_annotation_may_run_a_little_over_the_end_of_its_recording(tmp_path):
+    path = tmp_path / "a.avi"
+    write_video(path, seconds=4.0)
+    over, behind = read_recording(path, [Cut(2.0, 4.8), Cut(2.0, 5.5)], EVERY, audio=True)
+    assert over.pictures.decoded == 20
+    assert str(behind.sound) == "it ends at 5.50 s, its recording at 4.00"
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi"])
+def test_a_title_in_latin_1_is_no_matter(suffix, tmp_path):
+    path = tmp_path / f"a{suffix}"
+    write_video(path, seconds=1.0, title="Cafe dela")
+    content = path.read_bytes()
+    assert content.count(b"Cafe dela") == 1
+    path.write_bytes(content.replace(b"Cafe dela", "Café delà".encode("latin-1")))
+    (take,) = read_recording(path, [Cut()], EVERY, audio=True)
+    assert take.pictures.decoded == 10
+
+
+def test_whatever_a_decoder_raises_is_the_reason():
+    told = r"its sound cannot be decoded \(KeyError\)"
+    with pytest.raises(UnreadableError, match=told), decoding("its sound"):
+        raise KeyError
+    with pytest.raises(MemoryError), decoding("its sound"):
+        raise MemoryError
+
+
 def why_no_pictures(path):
     try:
         (take,) = read_recording(path, [Cut()], EVERY, audio=True)
     except UnreadableError as error:
         return str(error)
-    return str(take.pictures)
+    return str(take.pictures if isinstance(take.pictures, UnreadableError) else None)
 
 
 def test_a_damaged_video_is_rejected_or_says_how_much_is_damaged(tmp_path):

@@ -19,7 +19,8 @@ def prepared(dataset, raw, folder, features):
     write_samples(dataset, raw, samples, rejected)
     shard, lost = folder / "shards/000.h5", folder / "shards/000.jsonl"
     extract_shard(dataset, raw, samples, 0, 1, features, shard, lost)
-    write_manifest(dataset, features, [shard], [rejected, lost], folder / "manifest.json", 1.0)
+    out = folder / "manifest.json"
+    write_manifest(dataset, features, samples, [shard], [rejected, lost], out, lost_limit=1)
     return folder / "manifest.json", samples
 
 
@@ -64,6 +65,18 @@ def test_equal_data_give_an_equal_page(digits):
     first = page.read_bytes()
     write_report(*digits)
     assert page.read_bytes() == first
+
+
+def test_all_splits_stand_in_one_table_of_classes(digits):
+    dataset, manifest, samples, splits = digits
+    group = manifest.with_name("group.json")
+    write_split(group, make_split("group", dataset, read_samples(samples), 0))
+    write_report(dataset, manifest, samples, [*splits, group])
+    page = manifest.with_name("report.html").read_text()
+    tables = [each for each in page.split("<table>") if "with features</td>" in each]
+    (table,) = [each for each in tables if "<th>class</th>" in each]
+    assert re.findall(r'colspan="3">(\w+)<', table) == ["random", "group"]
+    assert len(re.findall(r"<tr><td>\d</td>(?:<td class=.number.>\d+</td>){6}</tr>", table)) == 10
 
 
 def test_what_parts_share_is_in_the_report(digits):

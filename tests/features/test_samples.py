@@ -47,10 +47,29 @@ def listed(tmp_path, rows):
     return summary, read_samples(out), read_rejected(rejected)
 
 
+def unstamped(sample):
+    return sample.model_copy(update={"stamp": None})
+
+
+def test_another_raw_file_changes_the_row_and_the_digest_of_the_folder(tmp_path):
+    before, (row, _), _ = listed(tmp_path, [pair("a"), pair("b")])
+    out, raw = tmp_path / "out/samples.jsonl", tmp_path / "raw"
+    (raw / ".hidden").write_bytes(b"of no matter")
+    assert write_samples(Pairs([]), raw, out, tmp_path / "r") == before.model_copy(
+        update={"samples": 0}
+    )
+    (raw / "a.wav").write_bytes(b"another sound")
+    after = write_samples(Pairs([pair("a")]), raw, out, tmp_path / "r")
+    assert after.raw_files != before.raw_files
+    (changed,) = read_samples(out)
+    assert changed.stamp != row.stamp
+    assert unstamped(changed) == unstamped(row)
+
+
 def test_rows_are_listed_by_id_with_all_they_say(tmp_path):
     rows = [pair("ü2", start=1.5, end=2.0, part="val"), pair("a1", text="zwei\nZeilen")]
     summary, samples, rejected = listed(tmp_path, rows)
-    assert samples == [rows[1], rows[0]]
+    assert [unstamped(sample) for sample in samples] == [rows[1], rows[0]]
     assert rejected == []
     assert (summary.samples, summary.rejected, summary.expected) == (2, 0, 5)
 
@@ -68,7 +87,7 @@ def test_rows_are_listed_by_id_with_all_they_say(tmp_path):
 )
 def test_what_cannot_be_a_sample_is_listed_with_the_reason(row, reason, tmp_path):
     summary, samples, rejected = listed(tmp_path, [pair("a"), row])
-    assert samples == [pair("a")]
+    assert [unstamped(sample) for sample in samples] == [pair("a")]
     assert len(rejected) == summary.rejected == 1
     assert rejected[0].id == row.id
     assert reason in rejected[0].reason

@@ -123,11 +123,36 @@ def test_a_flipped_byte_is_refused_by_the_name_of_its_sample(name, tmp_path):
         shard.verify()
 
 
+@pytest.mark.parametrize("name", ["id", "group", "label"])
+def test_another_id_group_or_label_is_refused(name, tmp_path):
+    path = write(tmp_path / "001.h5")
+    with h5py.File(path, "r") as file:
+        at = file[name].id.get_offset() + file[name].dtype.itemsize
+    content = bytearray(path.read_bytes())
+    content[at] ^= 0x01
+    path.write_bytes(content)
+    with Shard(path) as shard, pytest.raises(AmstError, match=r"001\.h5 is damaged: id, group or"):
+        shard.verify()
+
+
+@pytest.mark.parametrize(
+    "piece", [b'["0", "1"]', b'"mel_bins": 3', b'{"audio": "audio"', b"digits"]
+)
+@pytest.mark.parametrize("bit", [0x01, 0x80])
+def test_a_flipped_byte_in_an_attribute_is_refused_by_the_shards_name(piece, bit, tmp_path):
+    path = write(tmp_path / "001.h5")
+    content = bytearray(path.read_bytes())
+    content[content.index(piece) + len(piece) - 1] ^= bit
+    path.write_bytes(content)
+    with pytest.raises(AmstError, match=r"001\.h5 is damaged"), Shard(path) as shard:
+        shard.verify()
+
+
 def test_another_format_version_is_refused(tmp_path):
     path = write(tmp_path / "001.h5")
     with h5py.File(path, "r+") as file:
-        file.attrs["format"] = 2
-    with pytest.raises(AmstError, match="format 2, this version reads 1"):
+        file.attrs["format"] = 1
+    with pytest.raises(AmstError, match="format 1, this version reads 2"):
         Shard(path)
 
 

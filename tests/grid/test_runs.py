@@ -96,7 +96,14 @@ def test_the_grid_as_plain_values_names_runs_and_methods(values):
         {"name": "naive", "method": "naive"},
         {"name": "unimodal_audio", "method": "unimodal"},
     ], "in the order of the grid"
-    assert plain["runs"][0] == "digits/random/naive/seed0"
+    assert next(iter(plain["runs"])) == "digits/random/naive/seed0"
+
+
+def test_the_grid_has_the_hash_of_every_run_s_settings(values):
+    values["grid"]["seeds"] = [0, 5]
+    config = check_config(values)
+    resolve = Resolver(config)
+    assert as_dict(config)["runs"] == {cell.run: resolve(cell).hash for cell in cells(config)}
 
 
 def test_reading_a_configuration_loads_neither_torch_nor_pandas():

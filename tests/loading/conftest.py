@@ -88,6 +88,7 @@ def write_dataset(folder: Path) -> Stored:
         settings=FEATURES,
         settings_hash="hash",
         vocabulary=9,
+        listed="digest",
         shards=tuple(entries),
         samples=23,
         rejected=(Rejected(id="lost", reason="no sound"),),

@@ -134,6 +134,20 @@ def test_a_training_crop_is_torchvisions_resized_crop(way, stored, side):
         assert (mine - theirs).abs().max() < 2 * GREY_LEVEL
 
 
+def test_threads_share_the_pictures_and_change_nothing():
+    pictures, sizes = _pictures(5, 64), torch.tensor([[60, 80]]).expand(5, 2)
+    crops = draw_crops(sizes, 1, 64, Augmentation(), _generator())
+    given = (pictures, crops.boxes[:, 0], crops.flips[:, 0], 24)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = cut_one_by_one(*given)
+        torch.set_num_threads(3)
+        assert torch.equal(cut_one_by_one(*given), alone)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_pictures_are_normalised_with_the_figures_of_imagenet():
     pictures = _pictures(1, 28)
     ours = cut_batched(pictures, whole(1, 1, 28).boxes[0], torch.tensor([False]), 28)

@@ -150,11 +150,33 @@ def test_a_method_sees_unaugmented_batches_in_the_order_of_its_own_stream(
         EpochBatches(loader, train, val, 2).shuffled("prototypes")
     )
     assert _numbers(source.validation()) == [[1, 6]]
+    assert source.validation_batches() == 1
     (whole,) = loader.in_order(train)
     plain = dict(zip(_numbers([whole])[0], whole.inputs["visual"], strict=True))
     for batch, numbers in zip(shuffled, _numbers(shuffled), strict=True):
         for number, picture in zip(numbers, batch.inputs["visual"], strict=True):
             assert torch.allclose(picture, plain[number], atol=1e-4)
+
+
+def test_a_method_may_see_batches_augmented_by_draws_of_its_own_stream(
+    loader, train, store, stored, modalities
+):
+    source = EpochBatches(loader, train, store.part(stored.split, "val", modalities), epoch=1)
+    augmented = list(source.shuffled("prototypes", augmented=True))
+    _assert_same(augmented, list(source.shuffled("prototypes", augmented=True)))
+    assert _numbers(augmented) == _numbers(source.shuffled("prototypes"))
+
+    def pictures(batches):
+        return {
+            number: picture
+            for batch in batches
+            for number, picture in zip(*_numbers([batch]), batch.inputs["visual"], strict=True)
+        }
+
+    drawn = pictures(augmented)
+    for others in (loader.training(train, 1, modalities), source.shuffled("prototypes")):
+        same = [n for n, picture in pictures(others).items() if picture.equal(drawn[n])]
+        assert len(same) < len(drawn) / 2
 
 
 def test_batches_made_ahead_come_in_order():

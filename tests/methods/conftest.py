@@ -107,8 +107,11 @@ class Epoch:
     def __len__(self) -> int:
         return len(self.training)
 
-    def shuffled(self, stream: str) -> Iterator[Batch]:
+    def shuffled(self, stream: str, *, augmented: bool = False) -> Iterator[Batch]:
         return iter(self.training)
+
+    def validation_batches(self) -> int:
+        return len(self.parts)
 
     def validation(self) -> Iterator[Batch]:
         return iter(self.parts)

@@ -9,13 +9,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from amst import methods
 from amst.errors import AmstError
 from amst.loading.batch import Batch
-from amst.methods.base import Method, trained_in
+from amst.methods.base import Method
+from amst.methods.skipping import trained_in
 
 Make = Callable[..., Any]
 
@@ -77,6 +78,41 @@ def changed(method: Method[Any], act: Callable[[], Any]) -> set[str]:
     before = {name: value.clone() for name, value in method.weights().items()}
     act()
     return {name for name, value in method.weights().items() if not value.equal(before[name])}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "passes"),
+    [
+        # One for each of three modalities, and one more for each but the first that has its turn.
+        ("amst_alternating", {}, [5]),
+        ("amst_alternating", {"skip": {"sound": 2}}, [3]),
+        ("amst_joint", {}, [3]),
+        ("amst_full", {}, [5, 3]),
+        ("amst_full", {"second_branch": "released"}, [5, 5]),
+        ("mla", {}, [5]),
+    ],
+)
+def test_no_head_is_run_more_often_than_it_changes(
+    name: str,
+    settings: dict[str, Any],
+    passes: list[int],
+    method_of: Make,
+    problem_of: Make,
+    batch_of: Make,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    method = method_of(name, problem_of(KINDS), **settings)
+    counted: list[list[str]] = []
+    for network in method.networks.values():
+        counted.append(names := [])
+
+        def logits(m: str, e: Tensor, run: Any = network.head.logits, to: Any = names) -> Tensor:
+            to.append(m)
+            return run(m, e)
+
+        monkeypatch.setattr(network.head, "logits", logits)
+    method.train_step(batch_of(method.problem), 1)
+    assert [len(names) for names in counted] == passes
 
 
 @each_form

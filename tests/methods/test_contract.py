@@ -9,6 +9,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import chain, combinations
 from pathlib import Path
@@ -22,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from amst import methods
-from amst.config.run import Kind, Recipe
+from amst.config.run import Kind, Modality, Recipe, Roberta, TextFeatures
 from amst.loading.batch import Batch, TextTokens
 from amst.methods.base import Method, Problem
 
@@ -30,20 +31,19 @@ PAGE = Path(__file__).parents[2] / "docs" / "add-a-method.md"
 FROM_PAGE = "the page's example"
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
+SKIP: dict[str, Any] = {"skip": {"sound": 2, "a.b": 2}}
+FORWARD: dict[str, Any] = {"skipped_encoder": "forward"}
 # Variants whose code differs from the defaults'. A method that is not named is run with defaults.
 VARIANTS: dict[str, list[dict[str, Any]]] = {
-    "amst_alternating": [{}, {"skip": {"sound": 2}, "skipped_encoder": "forward"}],
-    "amst_full": [
-        {},
-        {"skip": {"sound": 2}, "skipped_encoder": "forward", "second_branch": "released"},
-    ],
-    "amst_joint": [{}, {"skip": {"sound": 2}, "skipped_encoder": "forward"}],
+    "amst_alternating": [SKIP, SKIP | FORWARD],
+    "amst_full": [SKIP, SKIP | FORWARD | {"second_branch": "released"}],
+    "amst_joint": [SKIP, SKIP | FORWARD],
     "mla": [
         {},
         {"fusion": "equal", "entropy_of": "embeddings", "head_projection": True},
         {"fusion": "weights", "weights": "of each"},
     ],
-    "mslr": [{}, {"rates": "dynamic", "history": 1}],
+    "mslr": [{}, {"rates": "dynamic", "history": 2}],
     "naive": [{}, {"head": "concat"}],
     "ogm_ge": [{}, {"noise": False, "modulate": "all"}],
     "pmr": [{}, {"entropy": True, "prototypes_from": "validation", "factor": 1.0}],
@@ -69,9 +69,16 @@ def case(
     """Function (size, seed) -> the case's method for the first ``size`` modalities."""
     made = _from_page(tmp_path) if name == FROM_PAGE else methods.load(name)
 
-    def make(size: int = 3, **changes: Any) -> Method[Any]:
-        problem = problem_of(dict(list(KINDS.items())[:size]), **changes)
+    def make(size: int = 3, text: Modality | None = None, **changes: Any) -> Method[Any]:
+        kinds = dict(list(KINDS.items())[:size])
+        problem = problem_of(kinds, **changes)
+        if text is not None:
+            problem = replace(problem, modalities=problem.modalities | {"a.b": text}, embedding=12)
         given = dict(settings)
+        if "modality" in given and text is not None:
+            given["modality"] = "a.b"
+        if "skip" in given:
+            given["skip"] = {m: k for m, k in given["skip"].items() if m in problem.modalities}
         if "weights" in given:
             given["weights"] = {name: 1.0 + i for i, name in enumerate(problem.modalities)}
         method = made(made.Settings.model_validate(given), problem)
@@ -153,19 +160,68 @@ def test_predicts_logits_per_sample_and_class(
 
 @each_case
 @each_size
-def test_trains_every_part_that_is_not_frozen(
+def test_a_step_changes_exactly_the_parts_that_it_says(
     case: Callable[..., Method[Any]], size: int, run_epoch: Callable[..., list[Tensor]]
 ) -> None:
     method = case(size)
+    for epoch in range(2):
+        _assert_changes_what_it_says(method, epoch, run_epoch)
+
+
+@each_case
+def test_frozen_layers_of_a_pretrained_encoder_stay_to_the_bit(
+    case: Callable[..., Method[Any]], roberta: Modality, run_epoch: Callable[..., list[Tensor]]
+) -> None:
+    method = case(text=roberta)
+    network = next(iter(method.networks.values()))
+    frozen = [p for p in network.encoder("a.b").parameters() if not p.requires_grad]
+    assert len(frozen) == 5 + 2 * 16 + 2, "embeddings, the first two layers and the pooler"
+    for epoch in range(2):
+        _assert_changes_what_it_says(method, epoch, run_epoch)
+
+
+@pytest.fixture(scope="session")
+def roberta(tmp_path_factory: pytest.TempPathFactory) -> Modality:
+    """Text by a RoBERTa of three layers, of which the last one trains."""
+    from transformers import RobertaConfig, RobertaModel
+
+    folder = tmp_path_factory.mktemp("roberta")
+    size = {"vocab_size": 20, "hidden_size": 12, "num_hidden_layers": 3, "intermediate_size": 16}
+    config = RobertaConfig(num_attention_heads=2, max_position_embeddings=12, **size)
+    RobertaModel(config).save_pretrained(folder)
+    encoder = Roberta(weights=str(folder), trainable_layers=1)
+    return Modality(kind="text", features=TextFeatures(), encoder=encoder)
+
+
+def _assert_changes_what_it_says(
+    method: Method[Any], epoch: int, run_epoch: Callable[..., list[Tensor]]
+) -> None:
+    """An epoch changes encoders and classifiers that train, probes and statistics of what runs."""
+    active, trained = method.active_modalities(epoch), method.trained_modalities(epoch)
+    assert trained <= active
     before = {name: value.clone() for name, value in method.weights().items()}
-    run_epoch(method, epoch=0)
-    trained = {
-        f"{branch}.{name}" if branch else name: parameter.requires_grad
-        for branch, network in method.networks.items()
-        for name, parameter in network.named_parameters()
-    }
+    run_epoch(method, epoch)
     changed = {name for name, value in method.weights().items() if not value.equal(before[name])}
-    assert {name for name in trained if name in changed} == {n for n, yes in trained.items() if yes}
+    expected = set()
+    for branch, network in method.networks.items():
+        trainable = {n for n, p in network.named_parameters() if p.requires_grad}
+        for name in network.state_dict():
+            part, modality = _part_of(name, network.names)
+            if part == "probes" or name not in dict(network.named_parameters()):
+                moves = modality in active
+            else:
+                moves = name in trainable and (modality in trained or (not modality and trained))
+            expected |= {f"{branch}.{name}" if branch else name} if moves else set()
+    assert changed == expected
+
+
+def _part_of(name: str, modalities: tuple[str, ...]) -> tuple[str, str]:
+    """Part of a network that a weight belongs to, and its modality; "" if it is of all."""
+    for part in ("encoders", "head.classifiers", "probes"):
+        for modality in modalities:
+            if name.startswith(f"{part}.{modality}."):
+                return part, modality
+    return "head", ""
 
 
 @each_case
@@ -183,18 +239,21 @@ def test_loses_less_after_some_epochs(
 @each_case
 @pytest.mark.parametrize("decay_every", [1, 2])
 def test_every_part_follows_the_step_schedule(
-    case: Callable[..., Method[Any]], decay_every: int, run_epoch: Callable[..., list[Tensor]]
+    case: Callable[..., Method[Any]], decay_every: int, batch_of: Callable[..., Batch]
 ) -> None:
     recipe = Recipe(learning_rate=0.05, decay_every=decay_every, decay_factor=0.5)
     method, constant = case(recipe=recipe), case(recipe=Recipe(learning_rate=0.05))
+    at_first = _rates(constant)
     for epoch in range(3):
-        run_epoch(method, epoch)
-        constant.end_epoch()
-    # The adaptive rule of MSLR comes on top of the schedule, so leave it out.
-    if getattr(method.settings, "rates", "fixed") == "fixed":
-        factor = 0.5 ** (3 // decay_every)
-        expected = [rate * factor for rate in _rates(constant)]
-        assert _rates(method) == pytest.approx(expected)
+        for one in (method, constant):
+            one.end_epoch()
+            names = one.predict(batch_of(one.problem))
+            one.end_validation(dict.fromkeys(names, 0.2 + 0.1 * epoch))
+    factor = 0.5 ** (3 // decay_every)
+    assert _rates(method) == pytest.approx([rate * factor for rate in _rates(constant)])
+    # The adaptive rule of MSLR comes on top of the schedule.
+    adapts = getattr(method.settings, "rates", "fixed") == "dynamic"
+    assert (_rates(constant) != at_first) == adapts
 
 
 def _rates(method: Method[Any]) -> list[float]:

@@ -1,5 +1,5 @@
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +13,13 @@ from amst.methods.mla import HeadProjection, entropy_weights
 Make = Callable[..., Any]
 
 KINDS = {"sound": "audio", "view": "visual", "words": "text"}
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 def test_each_modality_meets_the_head_that_the_one_before_has_updated(
@@ -132,6 +139,37 @@ def test_the_projection_turns_the_gradient_away_from_the_mean_input() -> None:
     torch.testing.assert_close(projection.matrix, torch.diag(p))
     torch.testing.assert_close(weight.grad, torch.tensor([[1.0, 2.0]]) * p)
     assert not projection.matrix.requires_grad
+
+
+def test_every_modality_advances_the_projection_and_has_its_gradient_projected(
+    method_of: Make, problem_of: Make, batch_of: Make, epoch_of: Make, float64: None
+) -> None:
+    problem = problem_of({"sound": "audio", "view": "visual"})
+    method = method_of("mla", problem, head_projection=True)
+    batches = [batch_of(problem, seed=seed) for seed in range(2)]
+    method.begin_epoch(0, epoch_of(batches))
+    encoders, head = copy.deepcopy(method.network.encoders), copy.deepcopy(method.classifier)
+    everything = [*encoders.parameters(), *head.parameters()]
+    sgd = torch.optim.SGD(everything, lr=0.05, momentum=0.9, weight_decay=1e-4)
+    p = torch.eye(6)
+    for index, batch in enumerate(batches):
+        embeddings = {name: encoders[name](batch.inputs[name]) for name in ("sound", "view")}
+        for name, e in embeddings.items():
+            sgd.zero_grad()
+            cross_entropy(head(e), batch.labels).backward()
+            if (index, name) != (0, "sound"):  # the first step of the run
+                h = e.detach().mean(dim=0)
+                q = p @ h
+                p = p - torch.outer(q, q) / (0.1 ** (1 + index / 2) + h @ q)
+                p = p / p.norm()
+                head.weight.grad = head.weight.grad @ p
+            sgd.step()
+        method.train_step(batch, 0)
+    assert (p - p.diag().diag()).abs().max() > 0.01, "h points along no axis"
+    torch.testing.assert_close(method.projection.matrix, p)
+    ours = [*method.network.encoders.parameters(), *method.classifier.parameters()]
+    for mine, its in zip(ours, everything, strict=True):
+        torch.testing.assert_close(mine, its)
 
 
 def test_the_projection_changes_training_from_the_second_step_on(

@@ -1,7 +1,8 @@
 """The methods give the figures of the code released with the AMST paper, in float64.
 
 ``parity_cases.json`` holds figures recorded by running that code (commit 71d414f) on a CPU on
-small made-up batches: losses per epoch, and the norm of every weight at the end.
+small made-up batches: losses per epoch, and the norm of every weight at the end. So does
+``parity_more.json`` with text and three modalities; README.md tells how.
 """
 
 import json
@@ -16,13 +17,24 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from amst import methods
-from amst.config.run import AudioFeatures, Kind, Modality, Recipe, ResNet18, VisualFeatures
-from amst.loading.batch import Batch
+from amst.config.run import (
+    AudioFeatures,
+    Kind,
+    Modality,
+    Recipe,
+    ResNet18,
+    Roberta,
+    TextFeatures,
+    VisualFeatures,
+)
+from amst.loading.batch import Batch, TextTokens
 from amst.methods.base import Method, Problem
 from amst.models.released import released_names
 
-CASES = json.loads(Path(__file__).with_name("parity_cases.json").read_text())
-KINDS: dict[str, Kind] = {"a": "audio", "v": "visual"}
+CASES: dict[str, Any] = {}
+for file in ("parity_cases.json", "parity_more.json"):
+    CASES |= json.loads(Path(__file__).with_name(file).read_text())
+KINDS: dict[str, Kind] = {"a": "audio", "t": "text", "v": "visual"}
 # What the released code calls the predictions that we call differently.
 RELEASED = {
     "f": "fused",
@@ -43,9 +55,9 @@ def _float64() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_gives_the_figures_of_the_released_code(name: str) -> None:
+def test_gives_the_figures_of_the_released_code(name: str, roberta: str) -> None:
     case = CASES[name]
-    method = method_of(case)
+    method = method_of(case, roberta)
     training = batches(case, case["seed_train"], case["batches"])
     validation = batches(case, case["seed_val"], 2)
     for epoch, expected in enumerate(case["expected"]["epochs"]):
@@ -54,47 +66,76 @@ def test_gives_the_figures_of_the_released_code(name: str) -> None:
             assert {k: measured[part][k] for k in figures} == pytest.approx(figures, rel=1e-6), (
                 f"epoch {epoch}, {part}"
             )
-    names = released_names(method.weights(), KINDS)
+    names = released_names(method.weights(), kinds_of(case))
     norms = {
         names[k]: v.norm().item() for k, v in method.weights().items() if v.is_floating_point()
     }
     assert norms == pytest.approx(case["expected"]["parameter_l2"], rel=1e-6, abs=1e-12)
 
 
-def method_of(case: dict[str, Any]) -> Method[Any]:
+def kinds_of(case: dict[str, Any]) -> dict[str, Kind]:
+    """Modality -> kind of a case."""
+    return {name: KINDS[name] for name in case["modalities"]}
+
+
+@pytest.fixture(scope="session")
+def roberta(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with the text encoder that the README of the figures prescribes."""
+    from transformers import RobertaConfig, RobertaModel
+
+    folder = tmp_path_factory.mktemp("roberta")
+    config = RobertaConfig(
+        vocab_size=200, hidden_size=768, num_hidden_layers=6, num_attention_heads=12,
+        intermediate_size=256, max_position_embeddings=40, type_vocab_size=1, pad_token_id=1,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, layer_norm_eps=1e-12,
+    )  # fmt: skip
+    RobertaModel(config).float().save_pretrained(folder)
+    return str(folder)
+
+
+def method_of(case: dict[str, Any], roberta: str) -> Method[Any]:
     """The case's method with the weights that the README of the figures prescribes."""
-    shapes = case["shapes"]
+    shapes, text = case["shapes"], Roberta(weights=roberta)
+    modalities = {
+        "a": Modality(kind="audio", features=AudioFeatures(), encoder=ResNet18()),
+        "t": Modality(kind="text", features=TextFeatures(), encoder=text),
+        "v": Modality(kind="visual", features=VisualFeatures(), encoder=ResNet18()),
+    }
     problem = Problem(
-        modalities={
-            "a": Modality(kind="audio", features=AudioFeatures(), encoder=ResNet18()),
-            "v": Modality(kind="visual", features=VisualFeatures(), encoder=ResNet18()),
-        },
+        modalities={name: modalities[name] for name in case["modalities"]},
         shapes={
             "a": (1, shapes["audio_frames"], shapes["mel_bins"]),
+            "t": (shapes["tokens"],),
             "v": (3, case["frames"], shapes["image"], shapes["image"]),
         },
         vocabulary=None,
         classes=case["classes"],
         embedding=case["embedding_dim"],
-        recipe=Recipe(
-            epochs=case["epochs"],
-            batch_size=case["batch_size"],
-            learning_rate=case["settings"]["learning_rate"],
-            decay_every=case["settings"]["lr_decay_step"],
-            decay_factor=case["settings"]["lr_decay_ratio"],
-        ),
+        recipe=Recipe(batch_size=case["batch_size"], **recipe_of(case)),
         seed=0,
     )
     method_class = methods.load(case["method"])
     method = method_class(method_class.Settings.model_validate(settings_of(case)), problem)
-    names = released_names(method.weights(), KINDS)
+    names = released_names(method.weights(), kinds_of(case))
     method.load_weights({k: prescribed(names[k], v) for k, v in method.weights().items()})
     return method
+
+
+def recipe_of(case: dict[str, Any]) -> dict[str, Any]:
+    """Learning rate and decay of a case."""
+    given = case["settings"]
+    return case.get("recipe") or {
+        "learning_rate": given["learning_rate"],
+        "decay_every": given["lr_decay_step"],
+        "decay_factor": given["lr_decay_ratio"],
+    }
 
 
 def settings_of(case: dict[str, Any]) -> dict[str, Any]:
     """The case's settings under our names."""
     given, method = case["settings"], case["method"]
+    if "recipe" in case:
+        return given
     if method == "naive":
         return {"head": given["head"]}
     if method == "ogm_ge":
@@ -136,16 +177,20 @@ def batches(case: dict[str, Any], seed: int, count: int) -> list[Batch]:
     size, shapes, frames = case["batch_size"], case["shapes"], case["frames"]
     sound = (size, shapes["audio_frames"], shapes["mel_bins"])
     picture = (size, 3, frames, shapes["image"], shapes["image"])
+    drawn_in = getattr(torch, case.get("drawn_in", "float32"))
     made = []
     for _ in range(count):
         label = torch.randint(0, case["classes"], (size,), generator=generator)
-        audio = torch.randn(sound, generator=generator, dtype=torch.float32).double()
+        audio = torch.randn(sound, generator=generator, dtype=drawn_in).double()
         audio = audio + 0.1 * label.view(-1, 1, 1)
-        image = torch.randn(picture, generator=generator, dtype=torch.float32).double()
+        image = torch.randn(picture, generator=generator, dtype=drawn_in).double()
         image = image + 0.05 * label.view(-1, 1, 1, 1, 1)
-        torch.randint(3, 200, (size, shapes["tokens"]), generator=generator)
-        torch.randint(5, 25, (size,), generator=generator)
-        made.append(Batch(label, {"a": audio.unsqueeze(1), "v": image}))
+        tokens = torch.randint(3, 200, (size, shapes["tokens"]), generator=generator)
+        length = torch.randint(5, 25, (size,), generator=generator)
+        mask = torch.arange(shapes["tokens"]) < length[:, None]
+        text = TextTokens(tokens.where(mask, torch.tensor(1)), mask)
+        inputs = {"a": audio.unsqueeze(1), "t": text, "v": image}
+        made.append(Batch(label, {name: inputs[name] for name in case["modalities"]}))
     return made
 
 
@@ -158,8 +203,11 @@ class Source:
     def __len__(self) -> int:
         return len(self.training)
 
-    def shuffled(self, stream: str) -> Iterator[Batch]:
+    def shuffled(self, stream: str, *, augmented: bool = False) -> Iterator[Batch]:
         return iter(self.training)
+
+    def validation_batches(self) -> int:
+        return len(self.parts)
 
     def validation(self) -> Iterator[Batch]:
         return iter(self.parts)

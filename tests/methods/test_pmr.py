@@ -81,46 +81,54 @@ def test_prototypes_are_made_in_eval_mode_and_training_goes_on_in_its_own(
 class Recording:
     """An epoch that tells what was asked of it."""
 
-    def __init__(self, batches: list[Batch]) -> None:
-        self.batches, self.given, self.streams = batches, 0, list[str]()
+    def __init__(self, training: list[Batch], validation: list[Batch] | None = None) -> None:
+        self.training, self.parts = training, validation or []
+        self.given, self.asked = 0, list[str]()
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return len(self.training)
 
-    def shuffled(self, stream: str) -> Iterator[Batch]:
-        self.streams.append(stream)
-        for batch in self.batches:
+    def shuffled(self, stream: str, *, augmented: bool = False) -> Iterator[Batch]:
+        self.asked.append(f"augmented {stream}" if augmented else stream)
+        return self._give(self.training)
+
+    def validation_batches(self) -> int:
+        return len(self.parts)
+
+    def validation(self) -> Iterator[Batch]:
+        self.asked.append("validation")
+        return self._give(self.parts)
+
+    def _give(self, batches: list[Batch]) -> Iterator[Batch]:
+        for batch in batches:
             self.given += 1
             yield batch
 
-    def validation(self) -> Iterator[Batch]:
-        self.streams.append("validation")
-        yield from self.batches
 
-
+@pytest.mark.parametrize("part", ["train", "validation"])
 @pytest.mark.parametrize(("factor", "used"), [(0.01, 1), (0.1, 1), (0.3, 3), (0.31, 4), (1.0, 10)])
-def test_prototypes_come_from_a_share_of_the_batches(
-    method_of: Make,
-    problem_of: Make,
-    batch_of: Make,
-    factor: float,
-    used: int,
+def test_prototypes_come_from_a_share_of_the_parts_batches(
+    method_of: Make, problem_of: Make, batch_of: Make, factor: float, used: int, part: str
 ) -> None:
-    method = method_of("pmr", problem_of(TWO), factor=factor)
-    epoch = Recording([batch_of(method.problem, seed=seed) for seed in range(10)])
+    method = method_of("pmr", problem_of(TWO), factor=factor, prototypes_from=part)
+    few, ten = ([batch_of(method.problem, seed=seed) for seed in range(count)] for count in (2, 10))
+    epoch = Recording(ten, few) if part == "train" else Recording(few, ten)
     method.begin_epoch(0, epoch)
-    assert (epoch.given, epoch.streams) == (used, ["prototypes"])
+    asked = "prototypes" if part == "train" else "validation"
+    assert (epoch.given, epoch.asked) == (used, [asked])
 
 
-def test_prototypes_may_come_from_validation(
-    method_of: Make,
-    problem_of: Make,
-    batch_of: Make,
+@pytest.mark.parametrize(
+    ("transform", "asked"),
+    [("evaluation", "prototypes"), ("augmented", "augmented prototypes")],
+)
+def test_prototypes_come_from_whole_or_augmented_pictures(
+    method_of: Make, problem_of: Make, batch_of: Make, transform: str, asked: str
 ) -> None:
-    method = method_of("pmr", problem_of(TWO), prototypes_from="validation")
+    method = method_of("pmr", problem_of(TWO), prototype_transform=transform)
     epoch = Recording([batch_of(method.problem)])
     method.begin_epoch(0, epoch)
-    assert epoch.streams == ["validation"]
+    assert epoch.asked == [asked]
 
 
 def added_loss(method: Any, batch: Batch, epoch: int) -> tuple[float, list[list[list[float]]]]:

@@ -51,20 +51,31 @@ def test_trains_as_naive_does_on_a_single_modality(
 
 
 @pytest.mark.parametrize(("form", "width"), [("paper", 6), ("released", 40)])
-def test_the_released_form_has_the_encoders_own_width_and_another_classifier(
+def test_the_released_form_has_the_encoders_own_width(
     form: str, width: int, method_of: Make, problem_of: Make
 ) -> None:
     encoder = SmallCNN(widths=(4, 40))
     view = Modality(kind="visual", features=VisualFeatures(), encoder=encoder)
     problem = problem_of({"view": "visual"}, modalities={"view": view})
     method = method_of("unimodal", problem, modality="view", form=form)
-    classifier = method.network.head.classifiers["view"]
-    assert isinstance(classifier, nn.Linear)
-    assert classifier.in_features == width
-    # PyTorch's default draws the bias too, uniformly within one over the root of the width.
-    assert bool(classifier.bias.any()) == (form == "released")
-    if form == "released":
-        assert classifier.weight.abs().max() <= 40**-0.5
-    again = method_of("unimodal", problem, modality="view", form=form)
+    assert method.network.head.classifiers["view"].in_features == width
+
+
+@pytest.mark.parametrize("modality", KINDS)
+def test_the_released_form_has_pytorchs_initial_classifier_for_text_only(
+    modality: str, method_of: Make, problem_of: Make
+) -> None:
+    def classifier(form: str) -> nn.Linear:
+        method = method_of("unimodal", problem_of(KINDS), modality=modality, form=form)
+        found = method.network.head.classifiers[modality]
+        assert isinstance(found, nn.Linear)
+        return found
+
+    paper, released = classifier("paper"), classifier("released")
+    text = KINDS[modality] == "text"
+    assert released.weight.equal(paper.weight) == (not text)
+    # The default draws weight and bias alike, uniformly within one over the root of the width.
+    assert bool(released.bias.any()) == text
+    assert not text or released.weight.abs().max() <= 6**-0.5
     torch.manual_seed(5)
-    assert again.network.head.classifiers["view"].weight.equal(classifier.weight)
+    assert classifier("released").weight.equal(released.weight), "from a stream of its own"

@@ -52,6 +52,10 @@ class Text(nn.Module):
 
         self.model = RobertaModel.from_pretrained(folder)
 
+    def forward(self, inputs):
+        ids, mask = inputs
+        return self.model(ids, attention_mask=mask).last_hidden_state[:, 0]
+
 
 class Fusion(nn.Module):
     def __init__(self, kind, letters, width, classes):
@@ -110,8 +114,8 @@ class Alone(nn.Module):
         self.fc = nn.Linear(768 if modality == "text" else 512, classes)
 
     def forward(self, inputs):
-        (only,) = inputs.values()
-        return self.fc(self.net(only))
+        ((letter, only),) = inputs.items()
+        return self.fc((self.text_encoder if letter == "t" else self.net)(only))
 
 
 def model_of(method, letters, classes, text=None, fusion=None):

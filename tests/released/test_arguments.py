@@ -2,6 +2,7 @@
 
 import pytest
 
+from amst.config.methods import settings_class
 from amst.config.run import RunSettings
 from amst.errors import AmstError
 from amst.released.arguments import FORMS, arguments_of, method_of
@@ -36,7 +37,8 @@ def test_arguments_that_a_file_lacks_have_the_released_defaults(resolve):
         ("naive", {"fusion_method": "concat"}, {"head": "concat"}),
         ("ogm_ge", {"alpha": 0.8, "modulation_ends": 9}, {"alpha": 0.8, "end": 9, "noise": True}),
         ("pmr", {"alpha": 3.0, "momentum_coef": 0.0, "factor": 1.0},
-         {"alpha": 3.0, "momentum": 0.0, "factor": 1.0, "prototypes_from": "train"}),
+         {"alpha": 3.0, "momentum": 0.0, "factor": 1.0, "prototypes_from": "train",
+          "prototype_transform": "augmented"}),
         ("pmr", {"dataset": "AVE"}, {"prototypes_from": "validation"}),
         ("mslr", {"strategy": "dynamic", "visual_lr": 0.5, "fusion_lr": 0.25},
          {"rates": "fixed", "visual_rate": 0.5, "head_rate": 0.25, "text_rate": 2e-5}),
@@ -49,6 +51,16 @@ def test_settings_of_a_method_are_the_command_lines(resolve, method, given, expe
     found = resolve(line(method, **given))
     assert found.method == method
     assert {key: found.method_settings[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize("method", FORMS)
+def test_the_configuration_has_an_entry_for_every_released_form(method, config):
+    settings = settings_class(method)
+    released = settings.model_validate(FORMS[method].fixed)
+    entry = f"{method}_released" if released != settings() else method
+    given = dict(config.methods[entry])
+    assert given.pop("method") == method
+    assert settings.model_validate(given) == released
 
 
 @pytest.mark.parametrize("method", FORMS)

@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from amst.errors import AmstError
+from amst.loading.batch import Batch, TextTokens
 from amst.released.exchange import export_import, read_import
 from amst.released.files import read_file
+from amst.training.assembly import build_method
+from amst.training.checkpoint import load_weights
 from tests.released import models
 
 CLASSES = {"CREMAD": 6, "IEMOCAP3": 5, "MVSA": 3}
@@ -46,6 +49,52 @@ def test_text_and_three_modalities_make_the_round_trip(tmp_path, take_over, robe
     assert imported.settings.embedding == 768
     export_import(folder, tmp_path / "back.pth")
     assert_same(read_file(path), read_file(tmp_path / "back.pth"))
+
+
+def made_up(modalities):
+    """A batch of two samples for our method, and the same inputs by released letter."""
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    ids = torch.tensor([[0, 7, 8, 9, 2], [0, 5, 2, 1, 1]])
+    inputs = {
+        "audio": torch.randn(2, 1, 32, 32),
+        "text": TextTokens(ids, mask.bool()),
+        "visual": torch.randn(2, 3, 2, 32, 32),
+    }
+    theirs = {**inputs, "text": (ids, mask)}
+    return (
+        Batch(torch.zeros(2, dtype=torch.long), {name: inputs[name] for name in modalities}),
+        {name[0]: theirs[name] for name in modalities},
+    )
+
+
+def predicted(imported, folder, batch):
+    """Fused logits of the imported weights."""
+    method = build_method(imported.settings, len(imported.classes), vocabulary=None)
+    method.load_weights(load_weights(folder / "weights.safetensors"))
+    method.eval()
+    with torch.no_grad():
+        return method.predict(batch)["fused"]
+
+
+@pytest.mark.parametrize("method", ["naive", "amst_full"])
+def test_a_model_with_text_predicts_what_the_released_one_does(
+    tmp_path, take_over, roberta, method
+):
+    model = models.model_of(method, "atv", CLASSES["IEMOCAP3"], roberta)
+    path = models.save(tmp_path / "a.pth", model, method, "IEMOCAP3", t_skip_factor=10)
+    batch, theirs = made_up(["audio", "text", "visual"])
+    with torch.no_grad():
+        expected = model(theirs)
+    torch.testing.assert_close(predicted(*take_over(path), batch), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_text_alone_predicts_what_the_released_model_does(tmp_path, take_over, roberta):
+    model = models.alone("text", CLASSES["MVSA"], roberta)
+    path = models.save_alone(tmp_path / "a.pth", model, "text", "MVSA")
+    batch, theirs = made_up(["text"])
+    with torch.no_grad():
+        expected = model(theirs)
+    torch.testing.assert_close(predicted(*take_over(path), batch), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def write_files(plan, folder):
         for prediction in (*plan.fused, *plan.per_modality):
             logits = logits_of(plan, prediction, part, labels)
             own = prediction in plan.fused and prediction != plan.main
-            key = "selected" if own else "logits"
+            key = f"selected/{prediction}" if own else "logits"
             stored[f"{part}/{key}/{prediction}"] = logits
             results.append(
                 Result(

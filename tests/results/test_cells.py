@@ -34,6 +34,19 @@ def test_a_record_in_the_wrong_folder_is_refused(make, plan):
         collect([first, second], [])
 
 
+def test_seeds_made_with_different_settings_are_no_cell(make, plan):
+    runs = make(plan, plan.with_(seed=1, epochs=7))
+    with pytest.raises(AmstError, match=r"seed0 and .*seed1 were made with different.*\(recipe\)"):
+        collect(runs, [])
+
+
+def test_a_record_whose_settings_were_edited_is_refused(make, plan):
+    (run,) = make(plan)
+    run.path.write_text(run.path.read_text().replace('"epochs": 30', '"epochs": 7'))
+    with pytest.raises(AmstError, match="was edited"):
+        collect([run], [])
+
+
 def test_a_run_given_twice_is_an_error(make, plan):
     runs = make(plan)
     with pytest.raises(ValueError, match="given twice"):

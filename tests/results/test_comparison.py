@@ -6,8 +6,8 @@ import pytest
 from amst.errors import AmstError
 from amst.records import read_record
 from amst.results.cells import collect
-from amst.results.comparison import compare, groups_of, leaders
-from amst.results.sheet import MINUS
+from amst.results.comparison import compare, drawn_text, groups_of, leaders
+from amst.results.sheet import DASH, MINUS
 from amst.results.tables.significance import (
     intervals_table,
     mcnemar_table,
@@ -86,6 +86,59 @@ def test_dropping_a_run_changes_no_pair_without_its_variant(contest):
     }
 
 
+def test_dropping_a_dataset_changes_no_claim_about_another(make, plan):
+    def of_digits(runs):
+        collection, comparison = compared(runs)
+        claims = {
+            (p.ours.variant, p.theirs.variant): (p.p, p.adjusted, p.family)
+            for p in comparison.pairs
+            if p.ours.dataset == "digits"
+        }
+        return claims, {key for key in leaders(collection, comparison) if key[0] == "digits"}
+
+    accuracies = {"good": 0.9, "fair": 0.8, "bad": 0.7}
+    runs = make(
+        *(
+            plan.with_(dataset=dataset, variant=name, seed=seed, samples=100, values={"fused": v})
+            for dataset in ("digits", "CREMAD")
+            for name, v in accuracies.items()
+            for seed in range(3)
+        )
+    )
+    claims, bold = of_digits(runs)
+    assert {family for _, _, family in claims.values()} == {3}
+    assert (claims, bold) == of_digits([run for run in runs if run.dataset == "digits"])
+
+
+def test_a_pair_of_two_common_seeds_has_no_p_and_is_in_no_family(contest):
+    runs = [run for run in contest if run.variant != "bad" or run.seed < 2]
+    collection, comparison = compared(runs)
+    table = significance_table(collection, comparison)
+    assert {row["family"] for row in table.rows} == {1}
+    assert [row["p"] for row in table.rows if row["variant"] != "good"].count(None) == 1
+    rows = {row[0].text: [entry.text for entry in row[1:]] for row in table.blocks[0].rows}
+    assert (rows["bad"][2], rows["bad"][3]) == (DASH, "2")
+    assert ("digits", "random", "bad") not in leaders(collection, comparison)
+
+
+def test_seeds_that_are_not_there_are_said_with_every_number(contest, make, plan):
+    late = make(plan.with_(variant="bad", seed=3, state="failed"))
+    found = compared([*contest, *late], partial=True)
+    for table, column in ((intervals_table(*found), 1), (significance_table(*found), 4)):
+        rows = {row[0].text: row[column].text for row in table.blocks[0].rows}
+        assert "3 of 4, 1 failed" in rows["bad"]
+    assert "3 of 4, 1 failed" not in str(mcnemar_table(*found).blocks)
+
+
+@pytest.mark.parametrize(("count", "text"), [(3, "100 samples"), (5, "5 groups")])
+def test_captions_say_what_was_drawn_of_each_dataset(contest, count, text):
+    groups = {f"test-{i:04d}": f"session{i % count}" for i in range(100)}
+    found = compared(contest, {"digits": groups})
+    assert f"drawn were {text} of digits" in intervals_table(*found).caption
+    assert f"drawn were {text} of digits" in significance_table(*found).notes[0]
+    assert drawn_text(*found) == f"{text} of digits"
+
+
 def test_groups_are_read_from_the_samples_and_drawn_as_a_whole(contest, tmp_path):
     samples = tmp_path / "samples.jsonl"
     lines = [f'{{"id": "test-{i:04d}", "group": "actor{i // 20}"}}' for i in range(100)]
@@ -147,14 +200,17 @@ def test_mcnemar_is_listed_per_seed_and_never_pooled(contest):
     assert len(table.rows) == 3 * 3
     row = next(r for r in table.rows if (r["variant"], r["against"]) == ("good", "bad"))
     assert row["only_variant_right"] - row["only_against_right"] == 50
-    texts = {row[0].text: row[1].text for row in table.blocks[0].rows}
-    assert texts["bad"] == "<0.001, <0.001, <0.001"
+    assert table.heads == ("", "seed 0", "seed 1", "seed 2")
+    texts = {row[0].text: [entry.text for entry in row[1:]] for row in table.blocks[0].rows}
+    assert texts["bad"] == ["<0.001", "<0.001", "<0.001"]
 
 
 def test_readers_see_each_variant_less_the_best(contest):
     table = significance_table(*compared(contest))
     rows = {row[0].text: row[1] for row in table.blocks[0].rows}
-    assert rows["bad"].text.startswith(f"{MINUS}50.0 [{MINUS}")
+    assert rows["bad"].text == f"{MINUS}50.0"
+    assert table.heads == ("", "difference", "95 % interval", "p", "seeds")
+    assert [row[4].text for row in table.blocks[0].rows] == ["3", "3", "3"]
     assert (rows["good"].bold, rows["as_good"].bold, rows["bad"].bold) == (True, True, False)
 
 
@@ -178,7 +234,17 @@ def test_ranks_are_described_only_under_eight_datasets(make, plan):
         ("bad", 2.0),
         ("good", 1.0),
     ]
-    assert "0.0625" in table.notes[0]
+    assert "made from 8 of them up" in table.notes[0]
+    assert "is 0.0625, before any correction" in table.notes[0]
+    assert len(table.notes) == 1
+
+
+def test_datasets_of_the_same_clips_are_named_under_the_ranks(make, plan):
+    names = ("IEMOCAP", "IEMOCAP3", "AVE", "CREMAD", "URFUNNY", "MVSA")
+    runs = make(*(plan.with_(dataset=name) for name in names))
+    first, second = ranks_table(collect(runs, [])).notes
+    assert "made from 8 of them up" in first, "0.03 over six is below 0.05 and no reason by itself"
+    assert second.startswith("IEMOCAP and IEMOCAP3 share clips")
 
 
 def test_ranks_are_tested_from_eight_datasets_up(make, plan):

@@ -9,7 +9,7 @@ from PIL import Image
 from amst.errors import AmstError
 from amst.results.cells import collect
 from amst.results.figures import FIGURES, write_figures
-from amst.results.figures.finals import accuracy_against_hours
+from amst.results.figures.finals import _look, accuracy_against_hours
 from amst.results.figures.histories import curves, histories, read_history
 from amst.results.figures.learning import learning_curves, skip_schedule
 from amst.results.figures.style import looks_of
@@ -121,3 +121,7 @@ def test_the_legend_says_why_a_variant_has_no_mark(make, plan):
     drawn = accuracy_against_hours(collection, collection.cells)
     assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["mla (missing)", "naive"]
     assert drawn.axes[0].get_xlim()[0] >= 0
+
+
+def test_no_two_of_thirty_variants_look_alike():
+    assert len({_look(place) for place in range(30)}) == 30

@@ -6,6 +6,7 @@ import pytest
 
 from amst.errors import AmstError
 from amst.results.cells import collect
+from amst.results.sheet import to_html, to_latex, to_markdown
 from amst.results.tables.reproduction import FIELDS, read_figures, reproduction_table
 
 PUBLISHED = Path(__file__).parents[2] / "workflow" / "reference" / "published.csv"
@@ -102,7 +103,31 @@ def test_a_figure_without_a_run_is_listed_alone(make, mla, figure, change):
 
 def test_a_failed_run_of_the_method_is_said(make, mla, figure):
     table = reproduction_table(collect(make(mla.with_(state="failed")), [], partial=True), figure())
-    assert [entry.text for entry in table.blocks[0].rows[0]][4:6] == ["mla", "failed"]
+    texts = [entry.text for entry in table.blocks[0].rows[0]]
+    assert (texts[0], texts[4]) == ("mla", "failed")
+
+
+def test_readers_see_published_conditions_beside_our_settings(make, mla, figure):
+    ours = mla.with_(method_settings={"entropy_of": "logits"}, values={"entropy": 0.75})
+    table = reproduction_table(collect(make(*(ours.with_(seed=i) for i in range(3))), []), figure())
+    (block,) = table.blocks
+    assert block.title == "CREMAD amst, mla; published with: released"
+    assert block.about == "Ours: mla with epochs 30, entropy_of logits."
+    for form in (to_markdown(table), to_latex(table).replace(r"\_", "_"), to_html(table)):
+        assert "epochs 30, entropy_of logits" in form
+    assert all(entry.runs for entry in block.rows[0][4:]), "every number links to its runs"
+
+
+def test_figures_of_datasets_that_are_not_in_the_grid_are_one_line(make, plan, figure):
+    table = reproduction_table(collect(make(plan), []), figure())
+    assert table.blocks == ()
+    assert "1 of 1 published figures are of datasets that this grid" in table.notes[-1]
+    assert "(CREMAD)" in to_markdown(table)
+
+
+def test_the_formula_is_set_as_one_in_latex(make, mla, figure):
+    text = to_latex(reproduction_table(collect(make(mla), []), figure()))
+    assert r"$\pm$ $t_{n-1}\,s\sqrt{1/m + 1/n}$ from n seeds" in text
 
 
 def test_the_shipped_figures_are_read():

@@ -4,6 +4,7 @@ import csv
 import io
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -143,3 +144,17 @@ def test_html_links_every_number_to_its_runs():
 @given(st.text(alphabet="<>&\"'abc", max_size=20))
 def test_html_shows_any_text_as_it_is(text):
     assert text in "".join(Links(to_html(table((text, "1")))).text)
+
+
+def test_a_long_caption_takes_the_room_of_rows():
+    short = table(rows=12, blocks=3, title="CREMAD")
+    long = replace(short, notes=("A long note. " * 100,))
+    assert to_latex(short).count(r"\begin{table*}") < to_latex(long).count(r"\begin{table*}")
+
+
+@pytest.mark.parametrize("to_form", [to_markdown, to_latex, to_html])
+def test_what_a_block_is_about_stands_under_its_title(to_form):
+    text = to_form(
+        replace(table(), blocks=(Block("CREMAD", table().blocks[0].rows, "Read this."),))
+    )
+    assert text.index("CREMAD") < text.index("Read this.") < text.index("71.2")

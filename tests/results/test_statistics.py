@@ -93,7 +93,9 @@ def test_groups_are_drawn_as_a_whole():
     # Two groups of 30 and 10: a resample holds two, so only these accuracies can come.
     correct = np.array([[True] * 30 + [False] * 10])
     found = group_resamples(correct, ["a"] * 30 + ["b"] * 10, seed=0, resamples=500)
-    assert set(found[:, 0]) == {0.0, 0.75, 1.0}
+    # They deviate from the accuracy of 0.75 by sqrt(G / (G - 1)) more than they were drawn.
+    drawn = 0.75 + (found[:, 0] - 0.75) / sqrt(2)
+    assert set(drawn.round(12)) == {0.0, 0.75, 1.0}
 
 
 def test_all_rows_meet_the_same_draws():
@@ -162,3 +164,33 @@ def test_wilcoxon_needs_eight_datasets():
     # All eight differences of one sign: p = 2 / 2^8.
     assert wilcoxon([*ours, 0.9], [*theirs, 0.5]) == pytest.approx(2 / 2**8)
     assert wilcoxon([0.5] * 8, [0.5] * 8) == 1.0
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_resampled_seeds_spread_as_much_as_the_mean_of_seeds_does(seeds):
+    generator = np.random.default_rng(0)
+    values = generator.normal(0.7, 0.02, seeds)
+    resampled = np.tile(values, (20_000, 1))
+    found = seed_bootstrap(resampled, list(values), seed=1)
+    # The ends of a normal interval with the standard error of n - 1 lie near those found.
+    assert found.high - found.low == pytest.approx(2 * 1.96 * stats.sem(values), rel=0.35)
+    if seeds == 2:
+        # Both values drawn twice are sqrt(2) further from their mean than they are.
+        half = abs(values[0] - values[1]) / 2
+        assert (found.low, found.high) == pytest.approx(
+            (values.mean() - sqrt(2) * half, values.mean() + sqrt(2) * half)
+        )
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_equal_methods_are_told_apart_no_more_often_than_the_level_says(seeds):
+    """Two equal methods whose seeds spread twice as much as the test part's noise.
+
+    Without the stretch, 8 and 7 of 100 are told apart at 0.05.
+    """
+    generator, told = np.random.default_rng(seeds), 0
+    for _ in range(400):
+        observed = generator.normal(0, 0.04, seeds) + generator.normal(0, 0.02, seeds)
+        resampled = observed + generator.normal(0, 0.02, (500, seeds))
+        told += seed_bootstrap(resampled, list(observed), 2).p < 0.05
+    assert told / 400 < 0.06

@@ -89,6 +89,15 @@ def test_the_main_table_shows_the_metric_of_the_configuration(make, plan, tmp_pa
     )
 
 
+def test_a_note_says_why_nothing_is_bold(make, grid, plan, tmp_path):
+    alone = plan.with_(variant="highest", values={"fused": 1.0})
+    runs = make(alone, *grid("naive", "pmr", seeds=3))
+    write_tables(runs, tmp_path, [], only=["main", "macro_f1"])
+    text = (tmp_path / "main.md").read_text()
+    assert "on no dataset does the highest share 3 seeds with another variant" in text
+    assert "the test behind bold numbers is one of acc" in (tmp_path / "macro_f1.md").read_text()
+
+
 def test_unfinished_cells_say_so_and_the_count_of_seeds_stands_with_the_number(make, plan):
     runs = make(
         plan.with_(values={"fused": 0.5}),
@@ -199,6 +208,28 @@ def test_the_unimodal_table_lists_every_prediction_of_a_method(make, plan):
     assert found == ["fused", "alternating", "joint", *branches]
 
 
+def test_readers_see_probes_and_own_predictions_of_every_branch(make, plan):
+    runs = make(plan.with_(method="amst_full", modalities=("audio", "visual"), variant="amst_full"))
+    table = unimodal_table(collect(runs, []))
+    assert [(row[0].text, row[1].text) for row in table.blocks[0].rows] == [
+        ("amst_full", "probe"),
+        ("", "own"),
+        ("", "joint probe"),
+        ("", "joint own"),
+    ]
+    assert table.blocks[0].rows[2][3].text.endswith("(1)")
+    assert "rows named joint are of the second one" in table.notes[1]
+    assert "interval wholly below zero" in table.notes[0]
+
+
+def test_latex_names_no_file_that_a_paper_lacks(small_grid, tmp_path):
+    write_tables(small_grid, tmp_path, [])
+    for path in tmp_path.glob("*.tex"):
+        assert "csv" not in path.read_text().lower(), path.name
+        assert r"\setlength{\belowcaptionskip}" in path.read_text()
+    assert "significance.csv" in (tmp_path / "significance.md").read_text()
+
+
 def test_the_balance_table_has_contributions_and_subsets(make, plan):
     runs = make(plan.with_(modalities=("audio", "visual")))
     rows = balance_table(collect(runs, [])).rows
@@ -220,13 +251,22 @@ def test_cost_is_compared_with_naive_over_common_seeds(make, plan):
         plan.with_(seconds=100),
         plan.with_(seed=1, seconds=200),
         plan.with_(variant="amst_joint", method="amst_joint", seconds=50, modalities=("audio",)),
-        plan.with_(variant="amst_joint", method="amst_joint", seed=2, seconds=999),
+        plan.with_(variant="amst_joint", method="amst_joint", seed=2, seconds=999).with_(
+            modalities=("audio",)
+        ),
     )
     rows = cost_table(collect(runs, [])).rows
     ratios = {(r["variant"], r["quantity"]): r["ratio_to_naive"] for r in rows}
     assert ratios["amst_joint", "hours"] == pytest.approx(0.5)
     assert ratios["amst_joint", "flops"] == pytest.approx(1 / 3)
     assert ratios["naive", "hours"] == 1.0
+
+
+def test_a_cpu_has_no_device_memory_of_its_own(make, plan):
+    table = cost_table(collect(make(plan), []))
+    shown = dict(zip(table.heads, table.blocks[0].rows[0], strict=True))
+    assert shown["device GiB"].text == DASH
+    assert "peak_device" not in {row["quantity"] for row in table.rows}
 
 
 def test_hours_on_different_devices_have_no_ratio_but_operations_have(make, plan):

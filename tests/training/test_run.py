@@ -137,8 +137,9 @@ def test_predictions_hold_ids_labels_and_logits_of_the_selected_epochs(workplace
         main = metrics_of(arrays[f"{part}/logits/{record.main}"], labels, record.classes)
         assert main == record.metrics(record.main, part)
         other = ({"equal", "entropy"} - {record.main}).pop()
-        selected = metrics_of(arrays[f"{part}/selected/{other}"], labels, record.classes)
-        assert selected == record.metrics(other, part, other)
+        for name in (other, "modality/audio", "probe/visual"):
+            logits = arrays[f"{part}/selected/{other}/{name}"]
+            assert metrics_of(logits, labels, record.classes) == record.metrics(name, part, other)
         assert arrays[f"{part}/logits/probe/audio"].dtype == np.float32
     subsets = {name.removeprefix("test/subset/") for name in arrays if "/subset/" in name}
     assert subsets == SUBSETS
@@ -149,11 +150,23 @@ def test_predictions_hold_ids_labels_and_logits_of_the_selected_epochs(workplace
 
 def test_contributions_sum_to_what_all_modalities_add_to_the_most_frequent_class(workplace):
     place = workplace()
+    store, split = FeatureStore(place.digits.manifest), read_split(place.digits.split)
+
+    def mostly(part, label):
+        labels = list(store.labels(split, part))
+        ids = zip(split.parts[part], labels, strict=True)
+        return [each for i, (each, its) in enumerate(ids) if its == label or labels.index(its) == i]
+
+    # The most frequent class of training is 3, that of the test part 5.
+    path = _with_split(
+        place, lambda parts: {**parts, "train": mostly("train", 3), "test": mostly("test", 5)}
+    )
     place.finish()
-    record, store = read_record(place.out / "run.json"), FeatureStore(place.digits.manifest)
-    split = read_split(place.digits.split)
-    answer = np.bincount(store.labels(split, "train")).argmax()
-    chance = (store.labels(split, "test") == answer).mean()
+    record, split = read_record(place.out / "run.json"), read_split(path)
+    of_train, of_test = (np.bincount(store.labels(split, part)) for part in ("train", "test"))
+    assert (of_train.argmax(), of_test.argmax()) == (3, 5)
+    assert 0 < of_test[3] < of_test[5]
+    chance = of_test[3] / of_test.sum()
     assert sum(record.shapley.values()) == pytest.approx(
         record.subset_accuracy["audio+text+visual"] - chance
     )

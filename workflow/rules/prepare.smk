@@ -68,6 +68,7 @@ checkpoint samples:
     params:
         raw=lambda w: raw_root(w.dataset),
         options=lambda w: as_json(CONFIG.datasets[w.dataset].options),
+        files=lambda w: files_digest(w.dataset),
         made_by=lambda w: made_by("amst.features.samples", registry.module(w.dataset)),
     message:
         "Listing the samples of {wildcards.dataset}"
@@ -96,7 +97,7 @@ rule extract:
         shards=lambda w: CONFIG.datasets[w.dataset].shards,
         options=lambda w: as_json(CONFIG.datasets[w.dataset].options),
         features=lambda w: feature_settings(w.dataset),
-        rows=lambda w, input: rows_digest(input.samples, w.dataset, int(w.shard)),
+        rows=lambda w: rows_digest(w.dataset, int(w.shard)),
         generated=lambda w: as_json(CONFIG.datasets[w.dataset].generate),
         made_by=lambda w: made_by("amst.features.extract", registry.module(w.dataset)),
     message:
@@ -110,6 +111,8 @@ rule extract:
 
 checkpoint manifest:
     input:
+        # a list with other samples has changed their shards, too
+        samples=ancient("results/features/{dataset}/samples.jsonl"),
         shards=lambda w: [
             f"results/features/{w.dataset}/shards/{s}.h5" for s in shards_of(w.dataset)
         ],

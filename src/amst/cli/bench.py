@@ -1,10 +1,17 @@
 """Benchmarks: each is a command that measures on this machine and prints what it found."""
 
+import json
+import os
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from amst.bench import Report
+from amst.bench.prepared import prepare, settings_of
+from amst.cli.configuration import ConfigFiles, configuration
 
 bench = typer.Typer(help="Measure on this machine.", no_args_is_help=True)
 
@@ -86,3 +93,165 @@ def squeeze(
     typer.echo("   S   whole picture   random crops")
     for error in measure_squeeze((width, height), (256, 384, 512), crops, given):
         typer.echo(f"{error.side:4d}   {error.whole:13.2f}   {error.crops:12.2f}")
+
+
+Variant = Annotated[str, typer.Option("--method", help="an entry under methods in config.yaml")]
+DatasetName = Annotated[str, typer.Option("--dataset", help="CREMAD or digits, made here")]
+Samples = Annotated[int, typer.Option(min=20, help="clips to make; 80 % are for training")]
+BatchSize = Annotated[int | None, typer.Option(min=2, help="samples of a batch, else the recipe's")]
+Json = Annotated[bool, typer.Option("--json", help="print figures as JSON")]
+
+
+@bench.command()
+def train(
+    method: Variant = "amst_full",
+    dataset: DatasetName = "CREMAD",
+    samples: Annotated[
+        int, typer.Option(min=20, help="clips to make; 80 % are for training")
+    ] = 640,
+    batch_size: BatchSize = None,
+    batches: Annotated[int, typer.Option(min=1, help="of one turn")] = 8,
+    rounds: Annotated[int, typer.Option(min=1, help="turns; the medians are printed")] = 3,
+    workers: Annotated[int | None, typer.Option(help="of the yardstick; one per core")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32 or bf16")] = None,
+    tf32: Annotated[str | None, typer.Option(help="off, conv or all")] = None,
+    threads: Annotated[int | None, typer.Option(help="arithmetic threads on a CPU")] = None,
+    residency: Annotated[str, typer.Option(help="auto, device, host or stream")] = "auto",
+    yardstick: Annotated[bool, typer.Option(help="measure the released way, too")] = True,
+    as_json: Json = False,
+    configfile: ConfigFiles = None,
+) -> None:
+    """Time training from stored features against the way of the released code."""
+    from amst.bench.training import Plan, measure_training
+    from amst.training.execution import Execution
+
+    config = configuration(configfile)
+    options = {"precision": precision, "tf32": tf32, "threads": threads}
+    settings = settings_of(config, dataset, method, batch_size, **options)
+    execution = Execution.model_validate({"residency": residency})
+    with tempfile.TemporaryDirectory() as folder:
+        made = prepare(config, dataset, samples, Path(folder))
+        raw = made.raw if yardstick and dataset == "CREMAD" else None
+        plan = Plan(batches, rounds, cores() if workers is None else workers)
+        found = measure_training(settings, made.manifest, made.split, execution, plan, raw)
+    _show(found, as_json)
+
+
+@bench.command()
+def load(
+    dataset: DatasetName = "CREMAD",
+    samples: Annotated[
+        int, typer.Option(min=20, help="clips to make; 80 % are for training")
+    ] = 640,
+    batch_size: BatchSize = None,
+    rounds: Annotated[int, typer.Option(min=1, help="turns; the medians are printed")] = 3,
+    workers: Annotated[int | None, typer.Option(help="of the yardstick; one per core")] = None,
+    threads: Annotated[int | None, typer.Option(help="of ours on a CPU; one per core")] = None,
+    as_json: Json = False,
+    configfile: ConfigFiles = None,
+) -> None:
+    """Time the loader alone against the way of the released code; memory of every residency."""
+    import torch
+
+    from amst.bench.loading import measure_loading
+    from amst.loading.dataset import Residency
+
+    config = configuration(configfile)
+    ours = cores() if threads is None else threads
+    settings = settings_of(config, dataset, "naive", batch_size, threads=ours)
+    kept: list[Residency] = ["device"] if torch.cuda.is_available() else []
+    with tempfile.TemporaryDirectory() as folder:
+        made = prepare(config, dataset, samples, Path(folder))
+        found = measure_loading(
+            settings,
+            made.manifest,
+            made.split,
+            [*kept, "host", "stream"],
+            rounds,
+            cores() if workers is None else workers,
+            made.raw if dataset == "CREMAD" else None,
+        )
+    _show(found, as_json)
+
+
+@bench.command()
+def loop(
+    method: Variant = "naive",
+    dataset: DatasetName = "digits",
+    samples: Samples = 3000,
+    rounds: Annotated[int, typer.Option(min=1, help="turns; the medians are printed")] = 3,
+    as_json: Json = False,
+    configfile: ConfigFiles = None,
+) -> None:
+    """Time whole epochs against their bare forward and backward passes and steps."""
+    from amst.bench.loop import measure_loop
+    from amst.training.execution import Execution
+
+    config = configuration(configfile)
+    settings = settings_of(config, dataset, method)
+    with tempfile.TemporaryDirectory() as folder:
+        made = prepare(config, dataset, samples, Path(folder))
+        found = measure_loop(settings, made.manifest, made.split, Execution(), rounds)
+    _show(found, as_json)
+
+
+@bench.command()
+def together(
+    method: Variant = "naive",
+    dataset: DatasetName = "digits",
+    runs: Annotated[
+        list[int] | None, typer.Option(min=1, help="runs at once, several times; 2 and 4")
+    ] = None,
+    samples: Samples = 640,
+    batch_size: BatchSize = None,
+    seconds: Annotated[float, typer.Option(help="length of one measurement")] = 10.0,
+    as_json: Json = False,
+    configfile: ConfigFiles = None,
+) -> None:
+    """Time several runs on one device at once against one alone."""
+    from amst.bench.together import measure_together
+
+    config = configuration(configfile)
+    settings = settings_of(config, dataset, method, batch_size)
+    with tempfile.TemporaryDirectory() as folder:
+        made = prepare(config, dataset, samples, Path(folder))
+        counts = sorted({1, *(runs or (2, 4))})
+        found = measure_together(settings, made.manifest, made.split, counts, seconds)
+    _show(found, as_json)
+
+
+@bench.command()
+def grid(
+    jobs: Annotated[int, typer.Option(min=1, help="training jobs in the graph")] = 10_000,
+    as_json: Json = False,
+) -> None:
+    """Time a dry run of a large grid, and take its peak of memory."""
+    from amst.bench.graph import measure_dry_run
+
+    with tempfile.TemporaryDirectory() as folder:
+        _show(measure_dry_run(jobs, Path(folder)), as_json)
+
+
+@bench.command()
+def job(
+    rounds: Annotated[int, typer.Option(min=1, help="jobs; the medians are printed")] = 5,
+    as_json: Json = False,
+    configfile: ConfigFiles = None,
+) -> None:
+    """Time what a training job costs besides training: imports, data, evaluation, record."""
+    from amst.bench.graph import measure_job
+
+    config = configuration(configfile)
+    with tempfile.TemporaryDirectory() as folder:
+        made = prepare(config, "digits", 3000, Path(folder, "data"))
+        _show(measure_job(config, made, rounds, Path(folder)), as_json)
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _show(found: Report, as_json: bool) -> None:
+    """The figures for a reader, or as one line of JSON for a program."""
+    typer.echo(json.dumps(asdict(found)) if as_json else "\n".join(found.lines()))

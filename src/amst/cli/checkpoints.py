@@ -46,6 +46,7 @@ class Findings:
     Attributes:
         differences: lines on values that are not those of ``run.json``; None where nothing was
             compared.
+        unstored: rows of the record that could not be compared.
     """
 
     name: str
@@ -56,13 +57,14 @@ class Findings:
     subset_accuracy: Mapping[str, float]
     shapley: Mapping[str, float]
     differences: tuple[str, ...] | None = None
+    unstored: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values, shares as fractions of 1."""
         values = {name: each.model_dump() for name, each in self.metrics.items()}
         shown = asdict(self) | {"metrics": values}
         if self.differences is None:
-            del shown["differences"]
+            del shown["differences"], shown["unstored"]
         return shown
 
 
@@ -195,7 +197,7 @@ def _from_predictions(run: str, part: Part, results: Path) -> Findings:
     found = recompute(folder)
     main = found.record.main
     metrics = {
-        prediction if selected_by == main else f"{prediction} (its own epoch)": each
+        _shown_name(prediction, selected_by, main): each
         for (selected_by, prediction, on), each in sorted(found.metrics.items())
         if on == part
     }
@@ -208,7 +210,15 @@ def _from_predictions(run: str, part: Part, results: Path) -> Findings:
         found.subset_accuracy if part == "test" else {},
         found.shapley if part == "test" else {},
         found.differences,
+        found.unstored,
     )
+
+
+def _shown_name(prediction: str, selected_by: str, main: str) -> str:
+    if selected_by == main:
+        return prediction
+    whose = "its own epoch" if prediction == selected_by else f"epoch of {selected_by}"
+    return f"{prediction} ({whose})"
 
 
 def _show(found: Findings) -> None:
@@ -229,6 +239,8 @@ def _show(found: Findings) -> None:
         typer.echo(f"  contribution of {name}: {100 * contribution:+.1f} points (Shapley)")
     if found.differences is not None:
         typer.echo("  differs from run.json:" if found.differences else "  equal to run.json")
+        if found.unstored:
+            typer.echo(f"  {found.unstored} rows have no stored logits and were not checked")
         for line in found.differences:
             typer.echo(f"    {line}")
 

@@ -12,6 +12,7 @@ from amst.config.run import Features
 from amst.datasets import registry
 from amst.datasets.base import Dataset
 from amst.errors import AmstError
+from amst.pretrained import STAGED
 
 Name = Annotated[str, typer.Argument(metavar="DATASET", help="name of the dataset")]
 Raw = Annotated[Path | None, typer.Option(help="raw root; by config.yaml unless given")]
@@ -145,6 +146,7 @@ def manifest(
     written = write_manifest(
         facts,
         feature_settings(dataset, features, configfile),
+        folder / "samples.jsonl",
         files,
         [folder / "rejected.jsonl", *(file.with_suffix(".rejected.jsonl") for file in files)],
         folder / "manifest.json",
@@ -158,7 +160,9 @@ def split(
     name: Annotated[str, typer.Argument(metavar="SPLIT", help="name of the split")],
     folder: Annotated[Path | None, typer.Option(help="folder of the dataset's features")] = None,
     seed: Annotated[int | None, typer.Option(help="seed of the split")] = None,
-    lists: Annotated[Path | None, typer.Option(help="folder with the published lists")] = None,
+    lists: Annotated[
+        Path | None, typer.Option(help="folder with the published lists; by config.yaml or fetched")
+    ] = None,
     configfile: ConfigFiles = None,
 ) -> None:
     """Cut the samples of a dataset into train, val and test."""
@@ -166,8 +170,10 @@ def split(
     from amst.features.samples import read_rejected, read_samples
 
     folder = folder or RESULTS / "features" / dataset
-    if seed is None:
-        seed = dataset_settings(dataset, configfile).split_seed
+    if seed is None or lists is None:
+        settings = dataset_settings(dataset, configfile)
+        seed = settings.split_seed if seed is None else seed
+        lists = lists or Path(settings.lists or STAGED / "lists")
     made = make_split(
         name,
         registry.load(dataset),

@@ -36,15 +36,17 @@ class Planned:
     Attributes:
         why: why Snakemake would train it; empty when it would not.
         hours: what training it is expected to take; None when nothing like it was measured.
-        scaled: whether the hours are those of the same method on another dataset, by samples.
-        like: what a run must have in common with it to tell its hours: method and encoders.
+        like: whether the hours are those of other variants of its method.
+        scaled: whether they are those of the same method on another dataset, by samples.
+        kind: what a run must have in common with it to tell its hours: method and encoders.
     """
 
     cell: grid.Cell
     why: str
     hours: float | None
+    like: bool
     scaled: bool = False
-    like: tuple[str, tuple[str, ...]] = ("", ())
+    kind: tuple[str, tuple[str, ...]] = ("", ())
 
 
 def training_code(method: str) -> str:
@@ -66,12 +68,14 @@ def plan_of(config: grid.Config, results: Path) -> list[Planned]:
         why: str = state_of(results, cell.run).name
         if record is not None:
             why = _outdated(record, settings, adopted.get(cell.run, {}))
-        hours = measured.get((cell.dataset, settings.method))
-        like = (settings.method, encoders(settings))
-        scaled = hours is None and like in elsewhere and cell.dataset in samples
+        own = measured.get((cell.dataset, "variant", cell.variant))
+        hours = own or measured.get((cell.dataset, "method", settings.method))
+        like, kind = own is None and hours is not None, (settings.method, encoders(settings))
+        scaled = hours is None and kind in elsewhere and cell.dataset in samples
         if scaled:
-            hours = elsewhere[like] * samples[cell.dataset]
-        planned.append(Planned(cell, why, hours and hours * settings.recipe.epochs, scaled, like))
+            hours = elsewhere[kind] * samples[cell.dataset]
+        hours = hours and hours * settings.recipe.epochs
+        planned.append(Planned(cell, why, hours, like, scaled, kind))
     return planned
 
 
@@ -92,14 +96,22 @@ def _record(results: Path, cell: grid.Cell) -> RunRecord | None:
     return read_record(path) if path.is_file() else None
 
 
-def _hours_of_epochs(records: Iterable[RunRecord]) -> dict[tuple[str, str], float]:
-    """(dataset, method) -> mean hours of one epoch, validation and loading included."""
-    found: dict[tuple[str, str], list[float]] = {}
+def _hours_of_epochs(records: Iterable[RunRecord]) -> dict[tuple[str, str, str], float]:
+    """Mean hours of one epoch, validation and loading included.
+
+    Keys are (dataset, 'variant', name), and (dataset, 'method', name) for variants that never ran:
+    a method's variants may differ much, as one modality does from another.
+    """
+    found: dict[tuple[str, str, str], list[float]] = {}
     for record in records:
         cost = record.cost
         seconds = cost.train_seconds + cost.validate_seconds + cost.load_seconds
-        key = (record.settings.dataset, record.settings.method)
-        found.setdefault(key, []).append(seconds / record.settings.recipe.epochs / 3600)
+        settings = record.settings
+        for key in (
+            (settings.dataset, "variant", settings.variant),
+            (settings.dataset, "method", settings.method),
+        ):
+            found.setdefault(key, []).append(seconds / settings.recipe.epochs / 3600)
     return {key: sum(values) / len(values) for key, values in found.items()}
 
 
@@ -147,23 +159,25 @@ def plan(
 def _hours(planned: list[Planned]) -> str:
     """Expected hours of runs.
 
-    '?' where none was measured, '+' where some were not, '~' where some are scaled.
+    '?' where none was measured, '+' where some were not, '~' by other variants or another dataset.
     """
     known = [one.hours for one in planned if one.hours is not None]
     if planned and not known:
         return "?"
-    about = "~" if any(one.scaled for one in planned) else ""
+    about = "~" if any(one.like or one.scaled for one in planned) else ""
     return f"{about}{sum(known):.2f}" + ("+" if len(known) < len(planned) else "")
 
 
 def _about_hours(todo: list[Planned]) -> Iterator[str]:
     """What '~' means, and how to get hours where there are none."""
+    if any(one.like for one in todo):
+        yield "~ as measured on other variants of the same method"
     if any(one.scaled for one in todo):
         yield "~ by the same method and encoders on another dataset, samples x epochs"
     first: dict[tuple[str, tuple[str, ...]], str] = {}
     for one in todo:
         if one.hours is None:
-            first.setdefault(one.like, one.cell.run)
+            first.setdefault(one.kind, one.cell.run)
     if first:
         names = " ".join(f"results/runs/{run}/run.json" for run in list(first.values())[:3])
         yield (

@@ -1,6 +1,7 @@
 """Steps from run records to tables, figures and the report."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,8 +9,8 @@ import typer
 
 from amst import grid
 from amst.cli.configuration import RESULTS, ConfigFiles, Results, configuration
-from amst.cli.runs import cell_of
 from amst.errors import AmstError
+from amst.grid.runs import FORMAT
 from amst.results.names import CHECKOUT, FIGURE_NAMES, PUBLISHED, TABLE_NAMES
 
 if TYPE_CHECKING:
@@ -35,39 +36,29 @@ def register(app: typer.Typer) -> None:
         app.command(rich_help_panel="Results")(command)
 
 
-def expected_runs(planned: dict[str, Any], results: Path) -> "list[Run]":
-    """The runs of a grid with their present states."""
-    from amst.results.cells import Run
-    from amst.training.state import state_of
+def runs_of(planned: dict[str, Any], results: Path, partial: bool) -> "list[Run]":
+    """The runs of a grid with their present states; damaged ones are told."""
+    from amst.results.expected import expected_runs
 
     methods = {variant["name"]: variant["method"] for variant in planned["variants"]}
-    found = []
-    for name in planned["runs"]:
-        cell = cell_of(name)
-        found.append(
-            Run(
-                cell.dataset,
-                cell.split,
-                cell.variant,
-                cell.seed,
-                results / "runs" / name / "run.json",
-                state_of(results, name).name,
-                methods[cell.variant],
-            )
-        )
-    return found
+    runs = expected_runs(planned["runs"], methods, results, partial)
+    for run in runs:
+        if run.state == "damaged":
+            typer.echo(f"left out: {run.why}", err=True)
+    return runs
 
 
 def planned_grid(file: Path | None, configfile: list[Path] | None) -> dict[str, Any]:
     """What runs: as the workflow wrote it down, or by the configuration."""
     if file is not None:
+        remedy = "Make it: snakemake results/grid.json"
         try:
-            return dict(json.loads(file.read_text("utf-8")))
+            found = dict(json.loads(file.read_text("utf-8")))
         except (OSError, ValueError) as error:
-            raise AmstError(
-                f"{file} is no grid ({error})",
-                "Make it: snakemake results/grid.json",
-            ) from error
+            raise AmstError(f"{file} is no grid ({error})", remedy) from error
+        if found.get("format") != FORMAT:
+            raise AmstError(f"{file} is a grid of another version of the suite", remedy)
+        return found
     return grid.as_dict(configuration(configfile))
 
 
@@ -93,7 +84,7 @@ def tables(
     from amst.results.tables import write_tables
 
     what = planned_grid(planned, configfile)
-    runs = expected_runs(what, results)
+    runs = runs_of(what, results, partial)
     folder = out or (results / "tables" / "partial" if partial else results / "tables")
     written = write_tables(
         runs,
@@ -107,6 +98,8 @@ def tables(
     )
     done = sum(run.state == "done" for run in runs)
     typer.echo(f"{len(written)} files in {folder}, from {done} of {len(runs)} runs")
+    if not (partial or only or out):
+        clear(folder / "partial")
 
 
 def figures(
@@ -123,13 +116,15 @@ def figures(
     what = planned_grid(planned, configfile)
     folder = out or (results / "figures" / "partial" if partial else results / "figures")
     written = write_figures(
-        expected_runs(what, results),
+        runs_of(what, results, partial),
         folder,
         [variant["name"] for variant in what["variants"]],
         partial=partial,
         only=only or FIGURE_NAMES,
     )
     typer.echo(f"{len(written)} files in {folder}")
+    if not (partial or only or out):
+        clear(folder / "partial")
 
 
 def report(
@@ -144,7 +139,7 @@ def report(
     from amst.results.report import write_report
 
     what = planned_grid(planned, configfile)
-    runs = expected_runs(what, results)
+    runs = runs_of(what, results, partial)
     page = out or results / ("report-partial.html" if partial else "report.html")
     data = {
         owner: results / "features" / owner / "report.html"
@@ -163,6 +158,8 @@ def report(
     )
     done = sum(run.state == "done" for run in runs)
     typer.echo(f"{page}, from {done} of {len(runs)} runs")
+    if not (partial or out):
+        clear(results / "report-partial.html")
 
 
 def export(
@@ -181,7 +178,7 @@ def export(
     if not out.name.endswith(".tar.gz"):
         raise AmstError(f"{out} is no .tar.gz", "Name a file that ends in .tar.gz")
     what = planned_grid(planned, configfile)
-    runs = expected_runs(what, results)
+    runs = runs_of(what, results, partial)
     count = write_bundle(
         runs,
         out,
@@ -191,24 +188,27 @@ def export(
         samples=lists_of_samples(what, results),
         published=published if published.is_file() else None,
         metric=what["metric"],
-        others=files_besides(what, results, configfile),
+        others=files_besides(what, results, configfile, published),
     )
     done = sum(run.state == "done" for run in runs)
     typer.echo(f"{out}: {count} files of {done} of {len(runs)} runs")
 
 
 def files_besides(
-    planned: dict[str, Any], results: Path, configfile: list[Path] | None
-) -> dict[str, Path]:
-    """What an archive needs besides records and results: path in the bundle -> file.
+    planned: dict[str, Any], results: Path, configfile: list[Path] | None, published: Path
+) -> dict[str, Path | bytes]:
+    """What an archive needs besides records and results: path in the bundle -> file or content.
 
-    Settings as written, how to cite, the pinned packages; of the data the manifest and the splits,
-    which name samples and show none, since many datasets may not be passed on.
+    Settings as written, what they plan, published figures, how to cite, the pinned packages; of the
+    data the manifest, the splits and the group of each sample, which name samples and show none,
+    since many datasets may not be passed on.
     """
+    from amst.results.comparison import groups_of
+
     files = [Path("config.yaml"), *(configfile or ())]
     found = {f"settings/{number}-{file.name}": file for number, file in enumerate(files)}
     found |= {
-        "settings/grid.json": results / "grid.json",
+        "reference/published.csv": published,
         "CITATION.cff": CHECKOUT / "CITATION.cff",
         "LICENSE": CHECKOUT / "LICENSE",
         "requirements.txt": CHECKOUT / "containers" / "requirements.txt",
@@ -218,4 +218,20 @@ def files_besides(
         found[f"data/{owner}/manifest.json"] = folder / "manifest.json"
         for split in folder.glob("splits/*.json"):
             found[f"data/{owner}/splits/{split.name}"] = split
-    return {name: path for name, path in found.items() if path.is_file()}
+    groups = {
+        f"data/{planned['features'][name]}/groups.json": _json(groups_of(path))
+        for name, path in lists_of_samples(planned, results).items()
+    }
+    there = {name: path for name, path in found.items() if path.is_file()}
+    return {**there, **groups, "settings/grid.json": _json(planned)}
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def clear(partial: Path) -> None:
+    """Remove what was made of unfinished runs, once there is the whole."""
+    if partial.exists():
+        shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
+        typer.echo(f"{partial} removed: it was of unfinished runs, and all are done")

@@ -8,6 +8,7 @@ milliseconds, and a method's settings stay beside its formula.
 
 import ast
 import collections.abc
+import re
 import typing
 from functools import cache
 from pathlib import Path
@@ -20,7 +21,6 @@ from amst.config.run import MethodSettings
 from amst.errors import AmstError
 
 FOLDER = Path(__file__).parents[1] / "methods"
-_NOT_METHODS = {"__init__", "base"}
 
 
 def method_names() -> tuple[str, ...]:
@@ -29,7 +29,7 @@ def method_names() -> tuple[str, ...]:
         sorted(
             path.stem
             for path in FOLDER.glob("*.py")
-            if path.stem not in _NOT_METHODS and "class Settings(" in path.read_text("utf-8")
+            if re.search(r"^class Settings\b", path.read_text("utf-8"), re.MULTILINE)
         )
     )
 

@@ -19,6 +19,19 @@ class MethodSettings(Settings):
     """Base of the ``Settings`` class that a file of ``amst.methods`` defines."""
 
 
+class SkippingSettings(MethodSettings):
+    """The same for methods whose modalities skip epochs (``amst.methods.skipping``)."""
+
+    skip: dict[str, PositiveInt] = Field(
+        {}, description="modality -> skip factor k: it trains every k-th epoch; 1 if not named"
+    )
+    skipped_encoder: Literal["off", "forward"] = Field(
+        "off",
+        description="a skipped encoder is not run at all (paper), or run forward in training mode "
+        "so that its BatchNorm statistics move (released)",
+    )
+
+
 class AudioFeatures(Settings):
     """Kaldi log-mel filter bank of the first channel: (frames, mel_bins)."""
 

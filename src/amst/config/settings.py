@@ -56,7 +56,8 @@ class DatasetSettings(Settings):
         split: name or names of the splits to train on.
         split_seed: seed of seeded splits; never the run's.
         lists: local folder with the lists of the ``amst`` split, for nodes without network.
-        max_lost: share of unusable samples above which everything stops before training.
+        max_lost: share of samples, of all the dataset has, that may be unusable or not there; above
+            it everything stops before training. 1 accepts any part of a dataset.
         generate: settings of the generator, for a dataset that the suite makes itself.
         options: what the reader of this dataset offers (see its page).
         method_defaults: values that depend on the dataset, for every method with such a setting.

@@ -74,6 +74,7 @@ class AVE(Dataset):
     expected_samples = 4143
     splits = ("amst", "group", "official", "random")
     groups = "video"
+    folders = ("", "AVE")
     page = "docs/datasets/AVE.md"
 
     def read(self, raw: Path) -> Iterator[Sample | Rejected]:

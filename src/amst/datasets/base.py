@@ -22,6 +22,8 @@ class Sample(BaseModel):
         end: end of the sample inside its recording, in seconds.
         text: the sentence of a text modality whose text is not a file of its own.
         part: the part in the dataset's own split, where it has one.
+        stamp: sizes and times of change of its raw files when they were listed, which no reader
+            states; other ones mean that the sample is to be extracted again.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,6 +36,7 @@ class Sample(BaseModel):
     end: float | None = None
     text: str | None = None
     part: str | None = None
+    stamp: str | None = None
 
 
 class Rejected(BaseModel):
@@ -44,6 +47,11 @@ class Rejected(BaseModel):
     id: str
     reason: str
     file: str = ""
+
+    @property
+    def line(self) -> str:
+        """Sample and reason; many reasons already begin with what they are about."""
+        return self.reason if self.reason.startswith(self.id) else f"{self.id}: {self.reason}"
 
 
 class Dataset(ABC):
@@ -68,6 +76,13 @@ class Dataset(ABC):
     """Whether the `random` split too keeps a group in one part, because its samples share media."""
     page: ClassVar[str] = ""
     """Page of the documentation that says how to get the raw data."""
+    is_made: ClassVar[bool] = False
+    """Whether the suite makes the raw files: equal settings then give equal files."""
+    folders: tuple[str, ...] = ("**",)
+    """Folders whose files are read, as patterns below the raw root; '' is the root itself.
+
+    A file that is added, removed or changed there makes the workflow list the samples anew.
+    """
 
     @abstractmethod
     def read(self, raw: Path) -> Iterator[Sample | Rejected]:

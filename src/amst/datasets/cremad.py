@@ -32,6 +32,7 @@ class CREMAD(Dataset):
     expected_samples = 7442
     splits = ("amst", "group", "random")
     groups = "actor"
+    folders = ("AudioWAV", "VideoFlash")
     page = "docs/datasets/CREMAD.md"
 
     def read(self, raw: Path) -> Iterator[Sample | Rejected]:

@@ -91,6 +91,7 @@ class Digits(Dataset):
     splits = ("random", "group")
     groups = "pool of scans"
     random_keeps_groups = True
+    is_made = True
 
     def read(self, raw: Path) -> Iterator[Sample | Rejected]:
         """Rows of ``labels.csv``.

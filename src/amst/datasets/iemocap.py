@@ -71,7 +71,12 @@ class IEMOCAP(Dataset):
     classes = EMOTIONS
     expected_samples = 6785
     splits = ("amst", *(f"group-fold{fold}" for fold in range(1, 6)), "random")
-    groups = "session"
+    groups = "sessions, each with two speakers of its own"
+    folders: tuple[str, ...] = (
+        "*/dialog/EmoEvaluation",
+        "*/dialog/transcriptions",
+        "*/dialog/avi/DivX",
+    )
     page = "docs/datasets/IEMOCAP.md"
 
     def __init__(self, audio_from: AudioFrom = "dialogue") -> None:
@@ -81,6 +86,8 @@ class IEMOCAP(Dataset):
                 f"It can be {' or '.join(get_args(AudioFrom))}",
             )
         self.audio_from = audio_from
+        if audio_from == "sentences":
+            self.folders = (*self.folders, "*/sentences/wav/*")
 
     def fingerprint(self) -> dict[str, Any]:
         """Facts that features depend on: those of every dataset, and where the audio is from."""

@@ -31,6 +31,7 @@ class MVSA(Dataset):
     classes = SENTIMENTS
     expected_samples = 4511
     splits = ("amst", "random")
+    folders = ("", "data")
     page = "docs/datasets/MVSA.md"
 
     def read(self, raw: Path) -> Iterator[Sample | Rejected]:
@@ -83,7 +84,11 @@ def _row(
         return CONTRADICTION
     if fault := first_fault(picture, caption):
         return Rejected(id=pair, reason=fault[0], file=fault[1])
-    text = decode((raw / caption.path).read_bytes()).strip()
+    try:
+        text = decode((raw / caption.path).read_bytes()).strip()
+    except OSError as error:
+        reason = f"{caption.path} cannot be read ({error.strerror})"
+        return Rejected(id=pair, reason=reason, file=caption.path)
     if not text:
         return Rejected(id=pair, reason=f"{caption.path} has no caption", file=caption.path)
     return Sample(

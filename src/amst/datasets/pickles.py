@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from amst.datasets.rawfiles import unreadable
 from amst.errors import AmstError
 
 
@@ -20,8 +21,8 @@ def read_pickle(path: Path) -> Any:
     """The plain value in a pickle file.
 
     Raises:
-        AmstError: the file is missing, is no complete pickle, or asks for anything but plain
-            containers, numbers, strings and numpy arrays of these.
+        AmstError: the file is missing or cannot be read, is no complete pickle, or asks for
+            anything but plain containers, numbers, strings and numpy arrays of these.
     """
     try:
         content = path.read_bytes()
@@ -29,6 +30,8 @@ def read_pickle(path: Path) -> Any:
         raise AmstError(
             f"there is no file {path}", "See the dataset's page for the layout"
         ) from None
+    except OSError as error:
+        raise unreadable(path, error) from None
     again = "It was not executed. Get the file again from the dataset's own page"
     try:
         # Latin-1 reads the byte strings and arrays that Python 2 wrote.

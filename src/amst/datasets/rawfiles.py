@@ -1,5 +1,6 @@
 """Raw folders as downloaded: what lies in them, and what is wrong before anything is decoded."""
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class RawFolder:
         page: page of the documentation that shows the layout.
 
     Raises:
-        AmstError: there is no such folder.
+        AmstError: there is no such folder, or it cannot be read.
     """
 
     def __init__(self, raw: Path, folder: str, suffix: str, page: str) -> None:
@@ -51,6 +52,8 @@ class RawFolder:
             raise AmstError(
                 f"there is no folder {raw / folder}", f"The layout it needs is in {page}"
             ) from None
+        except OSError as error:
+            raise unreadable(raw / folder, error) from None
         for entry in entries:
             if entry.name.endswith(suffix) and not entry.name.startswith("."):
                 stem = entry.name.removesuffix(suffix)
@@ -72,6 +75,45 @@ class RawFolder:
             yield Rejected(id=path, reason=f"{path} has no row in {annotation}", file=path)
 
 
+def folders_digest(raw: Path, folders: Iterable[str]) -> str:
+    """Digest of names, sizes and times of change of all files in folders; nothing is opened.
+
+    What cannot be looked at counts as something else than what can.
+
+    Args:
+        raw: the raw root.
+        folders: patterns below it (see ``Dataset.folders``).
+    """
+    digest = hashlib.sha256()
+    for pattern in folders:
+        for folder in sorted(raw.glob(pattern)) if pattern else [raw]:
+            digest.update(f"{folder.relative_to(raw)}\n".encode(errors="surrogateescape"))
+            for line in _listing(folder):
+                digest.update(f"{line}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _listing(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(
+                f"{entry.name} {stamp(entry)}"
+                for entry in entries
+                if not entry.name.startswith(".") and not entry.is_dir()
+            )
+    except OSError as error:
+        return [str(error.strerror)]
+
+
+def stamp(file: Path | os.DirEntry[str]) -> str:
+    """Size and time of change of a file: what tells cheaply that it is another one."""
+    try:
+        facts = file.stat()
+    except OSError as error:
+        return str(error.strerror)
+    return f"{facts.st_size}@{facts.st_mtime_ns}"
+
+
 def first_fault(*files: RawFile) -> tuple[str, str] | None:
     """Reason and path of the first file with a fault."""
     for file in files:
@@ -84,7 +126,7 @@ def read_annotation(path: Path, page: str) -> str:
     """The text of an annotation file.
 
     Raises:
-        AmstError: it is missing, or a Git LFS pointer.
+        AmstError: it is missing, cannot be read, or is a Git LFS pointer.
     """
     try:
         content = path.read_bytes()
@@ -92,9 +134,18 @@ def read_annotation(path: Path, page: str) -> str:
         raise AmstError(
             f"there is no annotation file {path}", f"The layout it needs is in {page}"
         ) from None
+    except OSError as error:
+        raise unreadable(path, error) from None
     if content.startswith(_LFS_START):
         raise AmstError(f"{path} is a Git LFS pointer, not the file", "Run `git lfs pull` there")
     return decode(content)
+
+
+def unreadable(path: Path, error: OSError) -> AmstError:
+    """The error for a file or folder that is there and cannot be read."""
+    return AmstError(
+        f"{path} cannot be read ({error.strerror})", "Mend its permissions or the disk"
+    )
 
 
 def decode(content: bytes) -> str:

@@ -33,6 +33,7 @@ class URFUNNY(Dataset):
     expected_samples = 10166
     splits = ("amst", "official", "random")
     groups = "fold"
+    folders = ("", "urfunny2_videos")
     page = "docs/datasets/URFUNNY.md"
 
     def read(self, raw: Path) -> Iterator[Sample | Rejected]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torchaudio.compliance import kaldi
 
 from amst.config.run import AudioFeatures
-from amst.features.media import UnreadableError, check_media
+from amst.features.media import UnreadableError, check_media, decoding
 
 WINDOW_SECONDS = 0.025
 _FILL = 0.01
@@ -80,12 +80,13 @@ def read_sound(path: Path) -> tuple[NDArray[np.float32], int]:
         UnreadableError: the file cannot be decoded or is cut short.
     """
     check_media(path)
-    try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        # Its own text names the file with this machine's path.
-        raise UnreadableError(f"its sound cannot be decoded ({error.error_string})") from error
-    _check_whole(path)
+    with decoding("its sound"):
+        try:
+            samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            # Its own text names the file with this machine's path.
+            raise ValueError(error.error_string) from error
+        _check_whole(path)
     return np.ascontiguousarray(samples[:, 0]), int(rate)
 
 

@@ -14,9 +14,17 @@ from typing import Literal
 from amst.config.run import Features
 from amst.datasets.base import Dataset, Rejected, Sample
 from amst.datasets.lists import LISTS
-from amst.datasets.splits import PARTS, URFUNNY_TRAIN_START, make_split
+from amst.datasets.splits import PARTS, URFUNNY_TRAIN_START, Split, make_split
 from amst.errors import AmstError
-from amst.features.manifest import Manifest, features_hash, read_manifest
+from amst.features.manifest import (
+    LOST,
+    LOST_LIMIT,
+    Loss,
+    Manifest,
+    features_hash,
+    ids_digest,
+    read_manifest,
+)
 from amst.features.samples import list_samples, read_samples
 from amst.files import sha256_of, write_json
 from amst.pretrained import LOCK, model_folder
@@ -30,7 +38,8 @@ _SHOWN = 5
 _SETTLED_SECONDS = 2.0
 """A file that changed within this time may change again without a new time stamp."""
 
-State = Literal["ok", "missing", "wrong"]
+State = Literal["ok", "noted", "missing", "wrong"]
+"""`noted` is what is lost within the limit, or lies there and is not used."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,7 @@ class Wanted:
         splits: names of the splits that are trained on.
         split_seed: seed of seeded splits.
         lists: folder with the published lists, there or not.
+        max_lost: share of the samples that may be lost.
     """
 
     raw: Path
@@ -62,6 +72,7 @@ class Wanted:
     splits: tuple[str, ...]
     split_seed: int
     lists: Path
+    max_lost: float = LOST_LIMIT
 
 
 class Verified:
@@ -153,26 +164,38 @@ def _findings(
         state: State = "wrong" if wanted.raw.is_dir() else "missing"
         yield Finding(state, f"raw folder: {error}")
     else:
-        yield from _raw(dataset, wanted.raw, samples, rejected)
+        yield from _raw(dataset, wanted, samples, rejected)
         yield from _splits(dataset, wanted, samples, rejected)
         yield from _listed(wanted, samples)
     yield from _features(dataset, wanted, media, verified)
 
 
 def _raw(
-    dataset: Dataset, raw: Path, samples: list[Sample], rejected: list[Rejected]
+    dataset: Dataset, wanted: Wanted, samples: list[Sample], rejected: list[Rejected]
 ) -> Iterator[Finding]:
     expected = dataset.expected_samples
     counts = f"{len(samples)} samples" + (f" of {expected} expected" if expected else "")
-    complete = expected in (None, len(samples))
-    left_out = sum(dataset.set_aside(raw).values())
+    loss = Loss.of(len(samples), rejected, expected)
+    lost = f", {len(loss.rejected)} rejected" if loss.rejected else ""
+    if loss.gone:
+        side = "within" if loss.within(wanted.max_lost) else "over"
+        lost += f", {loss.gone} lost: {side} the limit of {wanted.max_lost:.2%} (max_lost)"
+    left_out = sum(dataset.set_aside(wanted.raw).values())
     more = f", {left_out} rows are no samples by definition" if left_out else ""
-    yield Finding("ok" if complete else "wrong", f"raw folder {raw}: {counts}{more}")
+    state: State = "ok" if loss.within(wanted.max_lost) else "wrong"
+    yield Finding(state, f"raw folder {wanted.raw}: {counts}{lost}{more}")
+    yield from _rows(rejected, "raw folder", f"`amst samples {dataset.name}` lists all", state)
+
+
+def _rows(
+    rejected: list[Rejected], where: str, all_of_them: str, state: State
+) -> Iterator[Finding]:
+    """The first rejected rows, and how to see the others."""
+    state = "noted" if state == "ok" else state
     for row in rejected[:_SHOWN]:
-        yield Finding("wrong", f"raw folder: {row.id}: {row.reason}")
+        yield Finding(state, f"{where}: {row.line}")
     if len(rejected) > _SHOWN:
-        rest = len(rejected) - _SHOWN
-        yield Finding("wrong", f"raw folder: {rest} more; `amst samples {dataset.name}` lists all")
+        yield Finding(state, f"{where}: {len(rejected) - _SHOWN} more; {all_of_them}")
 
 
 def _splits(
@@ -193,18 +216,26 @@ def _splits(
         text = f"split {name}: {' / '.join(map(str, sizes))}"
         if split.absent:
             text += f", {len(split.absent)} of its samples are not in the raw folder"
-        yield Finding("wrong" if split.absent else "ok", text)
+        few = Loss.of(len(samples), rejected, dataset.expected_samples).within(wanted.max_lost)
+        yield Finding("wrong" if split.absent and not few else "ok", text)
         if name == "amst" and dataset.name == "URFUNNY":
-            yield _derived(dataset, len(samples), sizes, split.parts["train"])
+            yield _derived(dataset, split, sizes)
 
 
-def _derived(dataset: Dataset, samples: int, sizes: tuple[int, ...], train: list[str]) -> Finding:
-    """Whether the derived split is the published one, when all samples are there."""
+def _derived(dataset: Dataset, split: Split, sizes: tuple[int, ...]) -> Finding:
+    """Whether the derived split is the published one, when all ids are annotated.
+
+    Ids whose files are lost take part in the shuffle, so they hinder nothing; that it begins as
+    published is then seen to where the split is made.
+    """
     wanted = f"{' / '.join(map(str, URFUNNY_PARTS))}, train begins {', '.join(URFUNNY_TRAIN_START)}"
-    if samples != dataset.expected_samples:
+    lost = len(split.absent)
+    if sum(sizes) + lost != dataset.expected_samples:
         return Finding("wrong", f"split amst cannot be compared with the published {wanted}")
-    same = sizes == URFUNNY_PARTS and tuple(train[:3]) == URFUNNY_TRAIN_START
-    return Finding("ok" if same else "wrong", f"split amst as published: {wanted}")
+    begins = tuple(split.parts["train"][:3]) == URFUNNY_TRAIN_START
+    same = bool(lost) or (sizes == URFUNNY_PARTS and begins)
+    less = f", less {lost} lost" if lost else ""
+    return Finding("ok" if same else "wrong", f"split amst as published: {wanted}{less}")
 
 
 def _listed(wanted: Wanted, samples: list[Sample]) -> Iterator[Finding]:
@@ -212,7 +243,8 @@ def _listed(wanted: Wanted, samples: list[Sample]) -> Iterator[Finding]:
     if path.is_file() and read_samples(path) != samples:
         yield Finding(
             "wrong",
-            f"{path} is not what the raw folder gives now: delete it and run the preparation again",
+            f"{path} is not what the raw folder gives now: "
+            f"`snakemake {path.with_name('manifest.json')}` takes in what changed",
         )
 
 
@@ -221,7 +253,7 @@ def _features(
 ) -> Iterator[Finding]:
     path = wanted.folder / "manifest.json"
     if not path.is_file():
-        yield Finding("missing", f"no shards yet: `snakemake {path}` makes them")
+        yield from _unfinished(path)
         return
     try:
         manifest = read_manifest(path)
@@ -231,12 +263,40 @@ def _features(
     same = manifest.settings_hash == features_hash(dataset, wanted.features)
     if not same or len(manifest.shards) != wanted.shards:
         yield Finding("wrong", f"{path} was made with other settings: `snakemake {path}`")
+    yield from _lost(manifest, path, wanted.max_lost)
     bad = list(_shards(manifest, path, verified))
     yield from bad
     if not bad:
         yield Finding("ok", f"{path}: {manifest.samples} samples in {len(manifest.shards)} shards")
         if media:
             yield from _media(manifest, path, wanted.raw, verified)
+
+
+def _unfinished(path: Path) -> Iterator[Finding]:
+    lost = path.with_name(LOST)
+    if lost.is_file():
+        yield Finding(
+            "wrong",
+            f"too many samples are lost, {lost} names the rejected ones: mend the raw files and "
+            f"call `snakemake {path}`, or raise max_lost",
+        )
+    else:
+        yield Finding("missing", f"no shards yet: `snakemake {path}` makes them")
+
+
+def _lost(manifest: Manifest, path: Path, limit: float) -> Iterator[Finding]:
+    """What extraction lost, and whether the shards are those of the list of samples."""
+    listed = path.with_name("samples.jsonl")
+    if not listed.is_file():
+        return
+    ids = {row.id for row in read_samples(listed)}
+    if ids_digest(ids) != manifest.listed:
+        yield Finding(
+            "wrong", f"{path} was made of other samples than {listed}: `snakemake {path}`"
+        )
+    lost = [row for row in manifest.rejected if row.id in ids]
+    state: State = "ok" if Loss.of(len(ids) - len(lost), lost, None).within(limit) else "wrong"
+    yield from _rows(lost, "lost in extraction", f"{path} lists all", state)
 
 
 def _shards(manifest: Manifest, path: Path, verified: Verified) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from amst.datasets.base import Dataset, Rejected, Sample
 from amst.errors import AmstError
 from amst.features.frames import Pictures, read_picture
 from amst.features.manifest import features_hash
-from amst.features.media import UnreadableError, check_media
+from amst.features.media import UnreadableError, check_media, decoding
 from amst.features.recording import Cut, Sound, Take, read_recording
 from amst.features.samples import main_file, read_samples, samples_of_shards, write_lines
 from amst.features.shards import Header, Row, ShardWriter, Source
@@ -162,14 +162,18 @@ class _Extraction:
             file = sample.files.get(name, "")
             try:
                 values[name] = self._values(name, sample, file, takes)
+                if file:
+                    sources[name] = Source(file, self._checksum(file, checksums))
             except UnreadableError as error:
                 return Rejected(id=sample.id, reason=f"{name}: {error}", file=file)
-            if file:
-                checksum = checksums.get(file) or sha256_of(self.raw / file)
-                checksums[file] = checksum
-                sources[name] = Source(file, checksum)
         label = self.dataset.classes.index(sample.label)
         return Row(sample.id, label, sample.group, values, sources)
+
+    def _checksum(self, file: str, known: dict[str, str]) -> str:
+        if file not in known:
+            with decoding("the file"):
+                known[file] = sha256_of(self.raw / file)
+        return known[file]
 
     def _values(self, name: str, sample: Sample, file: str, takes: Takes) -> Mapping[str, Any]:
         take = takes.get((file, sample.id))
@@ -219,7 +223,8 @@ class _Extraction:
         sentence = sample.text
         if sentence is None:
             check_media(self.raw / file, may_be_empty=True)
-            sentence = read_sentence(self.raw / file)
+            with decoding("its text"):
+                sentence = read_sentence(self.raw / file)
         ids, mask = self.tokenizers[name].encode(sentence, features.tokens)
         return {"ids": ids, "mask": mask}
 

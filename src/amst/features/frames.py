@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from amst.config.run import VisualFeatures
-from amst.features.media import UnreadableError, check_media
+from amst.features.media import UnreadableError, check_media, decoding
 
 _REFORMATTER = VideoReformatter()
 """Shared, since a new one prepares its tables and threads anew: 100 times the time of a picture."""
@@ -149,14 +149,13 @@ def read_picture(path: Path, features: VisualFeatures) -> Pictures:
         UnreadableError: the file cannot be decoded or is cut short.
     """
     check_media(path)
-    try:
-        with Image.open(path) as picture:
-            colours = picture.convert("RGB")
-    except UnidentifiedImageError:
-        # Its own text names the file with this machine's path.
-        raise UnreadableError("its picture is in no known format") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UnreadableError(f"its picture cannot be decoded ({error})") from error
+    with decoding("its picture"):
+        try:
+            with Image.open(path) as picture:
+                colours = picture.convert("RGB")
+        except UnidentifiedImageError:
+            # Its own text names the file with this machine's path.
+            raise UnreadableError("its picture is in no known format") from None
     stored = squeeze(colours, features.size)
     return Pictures(
         features=np.repeat(stored[None], features.frames, axis=0),

@@ -1,5 +1,7 @@
 """Raw media files: what can be wrong with one, told in one line."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -7,6 +9,30 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 class UnreadableError(Exception):
     """A raw file, or a sample in it, that cannot be used; the message is the reason."""
+
+
+@contextmanager
+def decoding(what: str) -> Iterator[None]:
+    """Turn whatever a decoder raises into a reason: broken files make them raise anything.
+
+    Args:
+        what: what is decoded, as the reason begins.
+
+    Raises:
+        UnreadableError: the block raised something else than that there is no memory.
+    """
+    try:
+        yield
+    except (UnreadableError, MemoryError):
+        raise
+    except Exception as error:
+        raise UnreadableError(f"{what} cannot be decoded ({_told(error)})") from error
+
+
+def _told(error: Exception) -> str:
+    """An error in one line, without this machine's path, which errors of files hold."""
+    told = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), "")
+    return told or type(error).__name__
 
 
 def check_media(path: Path, may_be_empty: bool = False) -> None:

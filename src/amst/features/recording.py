@@ -1,6 +1,8 @@
 """One pass over a container: the sound and the pictures of all samples that lie in it."""
 
+import math
 from array import array
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -13,11 +15,13 @@ from numpy.typing import NDArray
 
 from amst.config.run import VisualFeatures
 from amst.features.frames import FrameCollector, Pictures, frame_rate
-from amst.features.media import UnreadableError, check_media
+from amst.features.media import UnreadableError, check_media, decoding
 
-_EARLY_SECONDS = 1.0
-_EARLY_SHARE = 0.1
-"""A file is cut short when it ends earlier than it says by more than both of these."""
+_EARLY_SECONDS = 0.2
+"""A file is cut short when it, or a stream that says how long it is, ends this much too early."""
+_BEYOND_SECONDS = 1.0
+_BEYOND_SHARE = 0.1
+"""An annotated clip may end behind its whole recording by the larger of these."""
 _DAMAGED_SHARE = 0.05
 _CLOCK_RATE = 1000
 _SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
@@ -80,11 +84,9 @@ def read_recording(
         UnreadableError: the file cannot be opened, or is cut short before the end of every cut.
     """
     check_media(path)
-    try:
-        with av.open(str(path)) as container:
-            return _Pass(container, cuts, visual, audio).run()
-    except (av.error.FFmpegError, OSError) as error:
-        raise UnreadableError(f"the file cannot be decoded ({error.strerror})") from error
+    # Titles and comments in the file may be in any encoding; they are of no use here.
+    with decoding("the file"), av.open(str(path), metadata_errors="replace") as container:
+        return _Pass(container, cuts, visual, audio).run()
 
 
 @dataclass
@@ -121,6 +123,24 @@ class _Scene:
 
 
 @dataclass
+class _Reach:
+    """From where to where the packets of a stream go, in seconds."""
+
+    first: float = math.inf
+    end: float = 0.0
+
+    def add(self, packet: Any) -> None:
+        """Note a packet that has a time."""
+        self.first = min(self.first, seconds(packet.pts, packet.time_base))
+        end = packet.pts + (packet.duration or 0)
+        self.end = max(self.end, seconds(end, packet.time_base))
+
+    @property
+    def length(self) -> float:
+        return max(0.0, self.end - self.first)
+
+
+@dataclass
 class _Pass:
     """One pass over an open container."""
 
@@ -137,7 +157,7 @@ class _Pass:
     _frames: int = 0
     _frame_rate: float = 0.0
     _first: Any = None
-    _reached: float = 0.0
+    _reached: dict[int, _Reach] = field(default_factory=lambda: defaultdict(_Reach))
 
     def run(self) -> list[Take]:
         """Decode to the end, or to where the file can be read no further."""
@@ -178,8 +198,7 @@ class _Pass:
             except (StopIteration, av.error.FFmpegError):
                 return
             if packet.pts is not None:
-                end = packet.pts + (packet.duration or 0)
-                self._reached = max(self._reached, seconds(end, packet.time_base))
+                self._reached[packet.stream.index].add(packet)
             yield packet
 
     def _add_video(self, packet: Any) -> None:
@@ -223,7 +242,11 @@ class _Pass:
         for scene in self._scenes:
             if scene.is_open:
                 scene.finish()
-        return [self._cut_short(scene.cut) or scene.result for scene in self._scenes]
+        video = self.container.streams.video[0]
+        return [
+            self._cut_short(scene.cut, video) or self._undecoded(scene.cut, video) or scene.result
+            for scene in self._scenes
+        ]
 
     def _sounds(self) -> list[Sound | UnreadableError | None]:
         if not self.audio:
@@ -233,15 +256,44 @@ class _Pass:
             error = UnreadableError(f"{damaged} pieces of its audio are damaged")
             return [error] * len(self.cuts)
         whole = np.frombuffer(self._samples, np.float32)
-        return [self._cut_short(cut) or Sound(cut.of(whole, rate), rate) for cut in self.cuts]
+        stream = next(iter(self.container.streams.audio), None)
+        return [
+            self._cut_short(cut, stream) or Sound(cut.of(whole, rate), rate) for cut in self.cuts
+        ]
 
-    def _cut_short(self, cut: Cut) -> UnreadableError | None:
-        """The reason, when the file ends well before the cut or before the end it states."""
-        wanted = cut.end or stated_seconds(self.container)
-        length = wanted - (cut.start or 0.0)
-        if wanted - self._reached <= max(_EARLY_SECONDS, _EARLY_SHARE * length):
+    def _cut_short(self, cut: Cut, stream: Any) -> UnreadableError | None:
+        """The reason, when the stream ends before the cut does, or before the end it states."""
+        whole = stated_seconds(self.container)
+        own = stream_seconds(self.container, stream) if stream is not None else 0.0
+        if own:
+            stated, reached = own, self._reached[stream.index].length
+        else:
+            # All streams of a file that is cut short end about there.
+            stated, reached = whole, max((each.end for each in self._reached.values()), default=0.0)
+        wanted = stated if cut.end is None else min(cut.end, stated)
+        if wanted - reached > _EARLY_SECONDS + self._last_frame:
+            return UnreadableError(f"the file is cut short at {reached:.2f} of {wanted:.2f} s")
+        if cut.end is not None:
+            allowed = max(_BEYOND_SECONDS, _BEYOND_SHARE * (cut.end - (cut.start or 0.0)))
+            if cut.end - max(whole, reached) > allowed:
+                return UnreadableError(f"it ends at {cut.end:.2f} s, its recording at {whole:.2f}")
+        return None
+
+    @property
+    def _last_frame(self) -> float:
+        """Seconds that the last frame is shown, of which FLV says nothing."""
+        return 1.0 / self._frame_rate if self._frame_rate else 0.0
+
+    def _undecoded(self, cut: Cut, video: Any) -> UnreadableError | None:
+        """The reason, when the decoder gave clearly less frames than the container counts."""
+        if cut != Cut() or not video.frames:
             return None
-        return UnreadableError(f"the file is cut short at {self._reached:.2f} of {wanted:.2f} s")
+        shown = stream_seconds(self.container, video) * self._frame_rate
+        # A list of edits hides frames that the container counts.
+        wanted = min(video.frames, round(shown)) if shown else video.frames
+        if wanted - self._frames <= 1 + _EARLY_SECONDS * self._frame_rate:
+            return None
+        return UnreadableError(f"only {self._frames} of its {wanted} frames can be decoded")
 
 
 def seconds(ticks: int, time_base: Fraction) -> float:
@@ -250,17 +302,21 @@ def seconds(ticks: int, time_base: Fraction) -> float:
 
 
 def stated_seconds(container: Any) -> float:
-    """How long a file says it is; 0 when it does not say.
+    """How long a file says it is; 0 when it does not say."""
+    streams = (stream_seconds(container, video) for video in container.streams.video)
+    return max([(container.duration or 0) / av.time_base, *streams])
 
-    The count of frames speaks too: for a file that was cut short, the reader of AVI shortens the
-    duration to what is there.
+
+def stream_seconds(container: Any, stream: Any) -> float:
+    """How long a stream says it is; 0 when it does not say.
+
+    Of AVI the count of frames speaks, since its reader shortens the duration of a file that was
+    cut short to what is there. Of other containers it does not: a list of edits hides frames.
     """
-    counted = [
-        float(video.frames / video.average_rate)
-        for video in container.streams.video
-        if video.frames and video.average_rate
-    ]
-    return max([(container.duration or 0) / av.time_base, *counted])
+    counted = stream.frames and getattr(stream, "average_rate", None)
+    if container.format.name == "avi" and counted:
+        return float(stream.frames / stream.average_rate)
+    return seconds(stream.duration, stream.time_base) if stream.duration else 0.0
 
 
 def nominal_rate(video: Any) -> Any:

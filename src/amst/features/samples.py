@@ -8,6 +8,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from amst.datasets.base import Dataset, Rejected, Sample
+from amst.datasets.rawfiles import folders_digest, stamp, unreadable
 from amst.errors import AmstError
 from amst.files import write_json, write_text
 
@@ -20,11 +21,13 @@ class SamplesSummary(BaseModel):
     Attributes:
         expected: samples that the complete raw folder gives; None when that is a setting.
         set_aside: reason -> annotated rows that are no samples by definition.
+        raw_files: digest of the files that were there (`raw_files`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: str
+    raw_files: str
     samples: int
     rejected: int
     expected: int | None
@@ -44,11 +47,14 @@ def write_samples(dataset: Dataset, raw: Path, out: Path, rejected: Path) -> Sam
     Raises:
         AmstError: the raw folder, or an annotation file in it, is missing.
     """
+    # Before anything is read: what changes meanwhile is then looked at again.
+    found = raw_files(dataset, raw)
     samples, problems = list_samples(dataset, raw)
     write_lines(rejected, problems)
     write_lines(out, samples)
     summary = SamplesSummary(
         dataset=dataset.name,
+        raw_files=found,
         samples=len(samples),
         rejected=len(problems),
         expected=dataset.expected_samples,
@@ -62,8 +68,15 @@ def list_samples(dataset: Dataset, raw: Path) -> tuple[list[Sample], list[Reject
     """The usable rows of a raw folder and the others, each sorted by id.
 
     Raises:
-        AmstError: the raw folder, or an annotation file in it, is missing.
+        AmstError: the raw folder, or an annotation file in it, is missing or cannot be read.
     """
+    try:
+        return _listed(dataset, raw)
+    except OSError as error:
+        raise unreadable(Path(error.filename or raw), error) from error
+
+
+def _listed(dataset: Dataset, raw: Path) -> tuple[list[Sample], list[Rejected]]:
     if not raw.is_dir():
         remedy = f"See {dataset.page}" if dataset.page else "Set the dataset's raw folder"
         raise AmstError(f"the raw folder {raw} of {dataset.name} is missing", remedy)
@@ -74,9 +87,20 @@ def list_samples(dataset: Dataset, raw: Path) -> tuple[list[Sample], list[Reject
         if problem is not None:
             problems.append(problem)
         elif isinstance(row, Sample):
-            samples[row.id] = row
+            samples[row.id] = row if dataset.is_made else _stamped(row, raw)
     problems.sort(key=lambda row: (row.id, row.reason))
     return sorted(samples.values(), key=lambda sample: sample.id), problems
+
+
+def raw_files(dataset: Dataset, raw: Path) -> str:
+    """Digest of the raw files by name, size and time of change; the same for made ones always."""
+    return "" if dataset.is_made else folders_digest(raw, dataset.folders)
+
+
+def _stamped(sample: Sample, raw: Path) -> Sample:
+    """The sample with what its raw files are like now."""
+    stamps = [stamp(raw / file) for file in sorted(set(sample.files.values()))]
+    return sample.model_copy(update={"stamp": " ".join(stamps)})
 
 
 def samples_of_shards(

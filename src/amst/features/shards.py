@@ -1,11 +1,12 @@
 """The shard: one HDF5 file of features with contiguous arrays, a checksum per row, stable bytes.
 
 Layout, n rows (root attributes say the rest: format, dataset, shard, shards, settings,
-settings_hash, classes, modalities, vocabulary):
+settings_hash, classes, modalities, vocabulary, and their own checksum):
 
 =================  ======================  ==========================================
 ``id``, ``group``  (n,) bytes, UTF-8
 ``label``          (n,) int64              index into ``classes``
+``crc32``          (n,) uint32             over the row's id, group and label
 ``<m>/...``        see ``columns``         what a modality of each kind stores
 ``<m>/crc32``      (n,) uint32             over the row's bytes in all columns, in order
 ``<m>/path``       (n,) bytes, UTF-8       raw file, relative to the raw root; may be empty
@@ -34,7 +35,7 @@ from amst.config.run import AudioFeatures, Features, Kind, TextFeatures, VisualF
 from amst.errors import AmstError
 from amst.files import replacing
 
-FORMAT = 1
+FORMAT = 2
 _REMEDY = "Delete the shard and run the extraction again"
 _COPY_BYTES = 1 << 24
 
@@ -100,7 +101,7 @@ class Header:
     def attributes(self) -> dict[str, Any]:
         """The root attributes of the file."""
         settings = {name: value.model_dump(mode="json") for name, value in self.features.items()}
-        return {
+        values = {
             "format": FORMAT,
             "dataset": self.dataset,
             "shard": self.index,
@@ -111,6 +112,18 @@ class Header:
             "modalities": json.dumps({name: f.kind for name, f in self.features.items()}),
             "vocabulary": json.dumps(self.vocabulary),
         }
+        return {**values, "crc32": attributes_checksum(values)}
+
+
+def attributes_checksum(values: Mapping[str, Any]) -> int:
+    """CRC32 over root attributes, numbers and texts alike, without the checksum itself."""
+    facts = [f"{name}={values[name]}" for name in sorted(values) if name != "crc32"]
+    return zlib.crc32("\n".join(facts).encode())
+
+
+def row_checksum(name: str, group: str, label: int) -> int:
+    """CRC32 over what a row is, apart from its features."""
+    return zlib.crc32(json.dumps([name, group, label]).encode())
 
 
 @dataclass(frozen=True)
@@ -246,6 +259,9 @@ class ShardWriter:
                 _write_texts(file, "id", self._ids)
                 _write_texts(file, "group", self._groups)
                 file.create_dataset("label", data=np.array(self._labels, _little("int64")))
+                facts = zip(self._ids, self._groups, self._labels, strict=True)
+                checksums = [row_checksum(*row) for row in facts]
+                file.create_dataset("crc32", data=np.array(checksums, _little("uint32")))
                 for name, modality in self._modalities.items():
                     modality.write(file.create_group(name))
             with Shard(temporary) as shard:
@@ -289,9 +305,12 @@ class Shard:
             raise AmstError(f"shard {self.path} cannot be opened ({error})", _REMEDY) from error
         try:
             self._read_attributes()
-        except BaseException:
+        except BaseException as error:
             self._file.close()
-            raise
+            if isinstance(error, AmstError) or not isinstance(error, Exception):
+                raise
+            # Texts that are none and numbers that are none, as damage makes them.
+            raise AmstError(f"shard {self.path} is damaged: its attributes", _REMEDY) from error
 
     def _read_attributes(self) -> None:
         found = self._attribute("format")
@@ -299,6 +318,8 @@ class Shard:
             raise AmstError(
                 f"shard {self.path} has format {found}, this version reads {FORMAT}", _REMEDY
             )
+        if self._attribute("crc32") != attributes_checksum(dict(self._file.attrs)):
+            raise AmstError(f"shard {self.path} is damaged: its attributes", _REMEDY)
         self.dataset = str(self._attribute("dataset"))
         self.index = int(self._attribute("shard"))
         self.shards = int(self._attribute("shards"))
@@ -344,7 +365,10 @@ class Shard:
 
     def texts(self, name: str) -> list[str]:
         """A dataset of strings ('id', 'visual/path'), (n,)."""
-        return [bytes(value).decode() for value in self._dataset(name)[:].astype("S")]
+        try:
+            return [bytes(value).decode() for value in self._dataset(name)[:].astype("S")]
+        except UnicodeDecodeError as error:
+            raise AmstError(f"shard {self.path} is damaged: its {name!r}", _REMEDY) from error
 
     def array(self, name: str) -> Array:
         """A dataset ('audio/features') as a read-only memory map; an empty array without rows."""
@@ -374,6 +398,14 @@ class Shard:
         Raises:
             AmstError: a row differs; names the shard and the first such sample.
         """
+        facts = zip(self.ids, self.groups, self.labels.tolist(), strict=True)
+        for row, (fact, checksum) in enumerate(zip(facts, self.array("crc32"), strict=True)):
+            if row_checksum(*fact) != checksum:
+                raise AmstError(
+                    f"shard {self.path} is damaged: id, group or label of its row {row} "
+                    f"({fact[0]}) do not match their checksum",
+                    _REMEDY,
+                )
         for modality in sorted(self.modalities):
             expected = self.array(f"{modality}/crc32")
             for row, checksum in enumerate(_checksums(self.columns(modality), len(self))):

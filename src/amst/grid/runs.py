@@ -15,6 +15,7 @@ from amst.config.run import (
     RunSettings,
     TextFeatures,
     VisualFeatures,
+    settings_hash,
 )
 from amst.config.settings import Config, ModalityOverrides
 from amst.datasets import registry
@@ -28,6 +29,9 @@ FEATURES: dict[str, type] = {
     "visual": VisualFeatures,
     "text": TextFeatures,
 }
+
+FORMAT = 2
+"""Version of what ``as_dict`` gives."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,18 @@ def cells(config: Config) -> list[Cell]:
 
 
 def as_dict(config: Config) -> dict[str, Any]:
-    """The grid as plain values: what tables and status need to know of the configuration."""
+    """The grid as plain values: what tables need to know of the configuration.
+
+    Every run has the hash of its settings, so that what was made with others is not taken for it.
+    """
     variants = all_variants(config)
+    resolve = Resolver(config)
     return {
-        "format": 1,
+        "format": FORMAT,
         "metric": config.tables.metric,
         "variants": [{"name": n, "method": variants[n].method} for n in grid_variants(config)],
         "features": {name: features_owner(config, name) for name in config.grid.datasets},
-        "runs": [cell.run for cell in cells(config)],
+        "runs": {cell.run: resolve.hash(cell) for cell in cells(config)},
         "left_out": left_out(config),
     }
 
@@ -159,6 +167,7 @@ class Resolver:
         self.config = config
         self.variants: dict[str, Variant] = all_variants(config)
         self._shared: dict[tuple[str, str], dict[str, Any]] = {}
+        self._plain: dict[tuple[str, str], dict[str, Any]] = {}
 
     def __call__(self, cell: Cell) -> RunSettings:
         """The settings of one run.
@@ -169,6 +178,13 @@ class Resolver:
         shared = self._of(cell.dataset, cell.variant)
         known(cell.split, registry.load(cell.dataset).splits, "split")
         return RunSettings(split=cell.split, seed=cell.seed, **shared)
+
+    def hash(self, cell: Cell) -> str:
+        """The hash of a run's settings, without a model for every one of thousands of runs."""
+        key = cell.dataset, cell.variant
+        if key not in self._plain:
+            self._plain[key] = self(cell).model_dump(mode="json")
+        return settings_hash({**self._plain[key], "split": cell.split, "seed": cell.seed})
 
     def _of(self, dataset: str, variant: str) -> dict[str, Any]:
         """What all seeds and splits of a variant on a dataset share."""

@@ -7,6 +7,7 @@ pictures on a CPU), or in one batch as two products with matrices of interpolati
 """
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 
@@ -182,19 +183,44 @@ def interpolation_weights(
 
 
 def cut_one_by_one(pictures: Tensor, boxes: Tensor, flips: Tensor, side: int) -> Tensor:
-    """Like ``cut_batched``, by PyTorch's uint8 kernel per picture; rounds to whole grey levels."""
-    scale, shift = (values.repeat(side) for values in _normalisation(pictures.device))
+    """Like ``cut_batched``, by PyTorch's uint8 kernel per picture; rounds to whole grey levels.
+
+    Pictures are dealt out to as many threads as arithmetic has: the kernel itself uses one.
+    """
     result = torch.empty(len(pictures), side, side * 3)
-    for index, (top, left, bottom, right) in enumerate(boxes.tolist()):
+    where, mirrored = boxes.tolist(), flips.tolist()
+    count = min(torch.get_num_threads(), len(pictures))
+    shares = [range(first, len(pictures), count) for first in range(count)]
+    if count == 1:
+        _cut_some(shares[0], pictures, where, mirrored, result)
+    else:
+        with ThreadPoolExecutor(count) as pool:
+            jobs = [pool.submit(_cut_some, s, pictures, where, mirrored, result) for s in shares]
+        for job in jobs:
+            job.result()
+    return result.view(-1, side, side, 3).permute(0, 3, 1, 2)
+
+
+def _cut_some(
+    some: range,
+    pictures: Tensor,
+    boxes: list[list[int]],
+    mirrored: list[bool],
+    result: Tensor,
+) -> None:
+    """Fill the rows ``some`` of ``result`` (N, C, 3 C)."""
+    side = result.shape[1]
+    scale, shift = (values.repeat(side) for values in _normalisation(pictures.device))
+    for index in some:
+        top, left, bottom, right = boxes[index]
         crop = pictures[index, top:bottom, left:right].permute(2, 0, 1)[None]
         # The kernel's fast path wants the colours of a pixel side by side, without gaps.
         crop = crop.contiguous(memory_format=torch.channels_last)
         resized = functional.interpolate(crop, (side, side), mode="bilinear", antialias=True)
         lines = resized[0].permute(1, 2, 0)
-        if flips[index]:
+        if mirrored[index]:
             lines = lines.flip(1)
         torch.addcmul(shift, lines.reshape(side, side * 3).float(), scale, out=result[index])
-    return result.view(-1, side, side, 3).permute(0, 3, 1, 2)
 
 
 @cache

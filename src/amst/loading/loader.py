@@ -52,17 +52,23 @@ class Loader:
             start: batch to begin with, for an epoch that is resumed.
         """
         batches = self._shuffle(part, "order", epoch)[start:]
-        crops = {
-            name: self._draw(part, name, epoch).to(self.device)
-            for name in sorted(active)
-            if self.modalities[name].kind == "visual"
-        }
+        crops = self._random(part, active, "augmentation", epoch)
         return self._load(part, batches, active, crops)
 
-    def shuffled(self, part: PartData, stream: str, epoch: int) -> Iterator[Batch]:
-        """All training batches under the evaluation transform, in the order of ``stream``."""
+    def shuffled(
+        self, part: PartData, stream: str, epoch: int, *, augmented: bool = False
+    ) -> Iterator[Batch]:
+        """All training batches in the order of ``stream``, with crops of that stream if augmented.
+
+        Otherwise they are under the evaluation transform.
+        """
         batches = self._shuffle(part, stream, epoch)
-        return self._load(part, batches, self.modalities, self._whole(part))
+        crops = (
+            self._random(part, self.modalities, f"augmentation of {stream}", epoch)
+            if augmented
+            else self._whole(part)
+        )
+        return self._load(part, batches, self.modalities, crops)
 
     def in_order(self, part: PartData) -> Iterator[Batch]:
         """All samples in the part's order, under the evaluation transform, in large batches."""
@@ -73,10 +79,19 @@ class Loader:
         generator = torch.Generator().manual_seed(stream_seed(self.seed, stream, epoch))
         return torch.randperm(len(part), generator=generator).split(self.batch_size)
 
-    def _draw(self, part: PartData, name: str, epoch: int) -> Crops:
+    def _random(
+        self, part: PartData, names: Collection[str], stream: str, epoch: int
+    ) -> dict[str, Crops]:
+        return {
+            name: self._draw(part, name, stream, epoch).to(self.device)
+            for name in sorted(names)
+            if self.modalities[name].kind == "visual"
+        }
+
+    def _draw(self, part: PartData, name: str, stream: str, epoch: int) -> Crops:
         features = self.modalities[name].features
         assert features.kind == "visual"
-        seed = stream_seed(self.seed, "augmentation", name, epoch)
+        seed = stream_seed(self.seed, stream, name, epoch)
         return draw_crops(
             part.sizes[name],
             features.frames,
@@ -152,9 +167,13 @@ class EpochBatches:
     def __len__(self) -> int:
         return self.loader.batches_of(self.train)
 
-    def shuffled(self, stream: str) -> Iterator[Batch]:
-        """All training batches, not augmented, in an order of the random stream ``stream``."""
-        return self.loader.shuffled(self.train, stream, self.epoch)
+    def shuffled(self, stream: str, *, augmented: bool = False) -> Iterator[Batch]:
+        """All training batches, in an order of the random stream ``stream``."""
+        return self.loader.shuffled(self.train, stream, self.epoch, augmented=augmented)
+
+    def validation_batches(self) -> int:
+        """Number of validation batches."""
+        return -(-len(self.val) // EVALUATION_BATCH)
 
     def validation(self) -> Iterator[Batch]:
         """The batches of the validation part, in order."""

@@ -5,9 +5,9 @@ another unless it is built on it.
 """
 
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from amst.config.methods import method_names
 from amst.errors import AmstError
 
 if TYPE_CHECKING:
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 def names() -> list[str]:
     """Names of all methods, sorted. Imports none of them."""
-    files = Path(__file__).parent.glob("*.py")
-    return sorted(file.stem for file in files if file.stem not in ("__init__", "base"))
+    return [*method_names()]
 
 
 def load(name: str) -> "type[Method]":

@@ -11,34 +11,19 @@ and ``joint/probe/<m>`` to the joint one.
 from collections.abc import Collection
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor
 
-from amst.config.run import MethodSettings
+from amst.config.run import SkippingSettings
 from amst.methods.amst_alternating import update_in_turn
 from amst.methods.amst_joint import update_jointly
-from amst.methods.base import (
-    Batch,
-    Forward,
-    Method,
-    Problem,
-    StepResult,
-    check_names,
-    trained_in,
-)
+from amst.methods.base import Batch, Forward, Problem, StepResult
+from amst.methods.skipping import SkippingMethod, trained_in
 
 
-class Settings(MethodSettings):
+class Settings(SkippingSettings):
     """Settings of ``amst_full``."""
 
-    skip: dict[str, PositiveInt] = Field(
-        {}, description="modality -> skip factor k: it trains every k-th epoch; 1 if not named"
-    )
-    skipped_encoder: Literal["off", "forward"] = Field(
-        "off",
-        description="a skipped encoder is not run at all (paper), or run forward in training mode "
-        "so that its BatchNorm statistics move (released)",
-    )
     second_branch: Literal["paper", "released"] = Field(
         "paper",
         description="paper: the joint branch trains on one joint loss; released: modality by "
@@ -46,36 +31,24 @@ class Settings(MethodSettings):
     )
 
 
-class AmstFull(Method[Settings]):
+class AmstFull(SkippingMethod[Settings]):
     """z = (|M| z_A + z_J) / (|M| + 1): the mean of A's logits per modality and J's joint ones."""
 
     def __init__(self, settings: Settings, problem: Problem) -> None:
         super().__init__(settings, problem)
-        check_names("skip", settings.skip, problem)
         self.alternating = self.build("shared_head", branch="alternating")
         self.joint = self.build("concat", branch="joint", stream="joint")
-
-    def active_modalities(self, epoch: int) -> frozenset[str]:
-        """Those that train; all of them if skipped encoders are run."""
-        if self.settings.skipped_encoder == "forward":
-            return frozenset(self.modalities)
-        return frozenset(trained_in(epoch, self.modalities, self.settings.skip))
-
-    def trained_modalities(self, epoch: int) -> frozenset[str]:
-        """Those with epoch mod k_m = 0, also where the skipped ones are run forward."""
-        return frozenset(trained_in(epoch, self.modalities, self.settings.skip))
 
     def train_step(self, batch: Batch, epoch: int) -> StepResult:
         """Both branches train on the batch, each by its own loss or losses."""
         trained = trained_in(epoch, self.modalities, self.settings.skip)
-        skipped = self.active_modalities(epoch) - set(trained)
-        a = self.alternating(batch.inputs, trained, without_gradient=skipped)
-        j = self.joint(batch.inputs, trained, without_gradient=skipped)
-        loss = update_in_turn(self.alternating, a.embeddings, trained, batch.labels)
+        a = self.forward(self.alternating, batch, epoch)
+        j = self.forward(self.joint, batch, epoch)
+        loss = update_in_turn(self.alternating, a, trained, batch.labels)
         if self.settings.second_branch == "paper":
             loss = loss + update_jointly(self.joint, j, trained, batch.labels)
         else:
-            loss = loss + update_in_turn(self.joint, j.embeddings, trained, batch.labels)
+            loss = loss + update_in_turn(self.joint, j, trained, batch.labels)
         self.alternating.update_probes(a, batch.labels)
         self.joint.update_probes(j, batch.labels)
         return StepResult(loss, combine(a, j))

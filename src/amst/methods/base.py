@@ -32,7 +32,6 @@ __all__ = [
     "Problem",
     "StepResult",
     "check_names",
-    "trained_in",
 ]
 
 
@@ -42,8 +41,14 @@ class BatchSource(Protocol):
     def __len__(self) -> int:
         """Number of training batches of this epoch."""
 
-    def shuffled(self, stream: str) -> Iterator[Batch]:
-        """All training batches, not augmented, in an order of the random stream ``stream``."""
+    def shuffled(self, stream: str, *, augmented: bool = False) -> Iterator[Batch]:
+        """All training batches, in an order of the random stream ``stream``.
+
+        Under the evaluation transform; with ``augmented`` as for training, but drawn anew.
+        """
+
+    def validation_batches(self) -> int:
+        """Number of batches of the validation part, which are larger than those of training."""
 
     def validation(self) -> Iterator[Batch]:
         """The batches of the validation part, in order."""
@@ -225,14 +230,6 @@ class Method(ABC, Generic[S]):
         with torch.no_grad():
             for name, value in own.items():
                 value.copy_(weights[name])
-
-
-def trained_in(epoch: int, modalities: Collection[str], skip: Mapping[str, int]) -> list[str]:
-    """Modalities m that train in ``epoch``: those with epoch mod k_m = 0 (AMST's skip factors).
-
-    k_m is ``skip[m]``, and 1 for a modality that ``skip`` does not name.
-    """
-    return [name for name in modalities if epoch % skip.get(name, 1) == 0]
 
 
 def check_names(setting: str, given: Collection[str], problem: Problem) -> None:

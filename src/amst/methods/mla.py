@@ -77,12 +77,12 @@ class Mla(Method[Settings]):
         """One update per modality; each meets the head that the one before has updated."""
         forward = self.network(batch.inputs)
         total = torch.zeros((), device=batch.labels.device)
-        for name, embedding in forward.embeddings.items():
-            loss = cross_entropy(self.network.logits(name, embedding), batch.labels)
+        for name, logits in self.network.logits_in_turn(forward, self.modalities):
+            loss = cross_entropy(logits, batch.labels)
             self.network.backward(loss)
             if self.settings.head_projection:
                 progress = self.batch_index / self.batches
-                self.projection.apply(self.classifier.weight, embedding, progress)
+                self.projection.apply(self.classifier.weight, forward.embeddings[name], progress)
             self.network.step()
             total = total + loss.detach()
         self.network.update_probes(forward, batch.labels)

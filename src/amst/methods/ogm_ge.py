@@ -102,6 +102,8 @@ def coefficients(logits: Mapping[str, Tensor], labels: Tensor, alpha: float) -> 
         s = of_label.sum(dim=(1, 2))
         # Not sum - s_m, which loses all digits when one modality is sure of everything.
         others = s.expand(len(s), -1).masked_fill(torch.eye(len(s), device=s.device) > 0, 0)
-        r = s / others.sum(dim=1).clamp(min=torch.finfo(s.dtype).tiny)
+        limits = torch.finfo(s.dtype)
+        # Finite, since alpha may be 0.
+        r = (s / others.sum(dim=1).clamp(min=limits.tiny)).clamp(max=limits.max)
         dominant = torch.arange(len(s), device=s.device) == r.argmax()
         return torch.where(dominant, 1 - torch.tanh(alpha * torch.relu(r)), torch.ones_like(r))

@@ -4,7 +4,7 @@ Source: Fan et al., PMR: Prototypical Modal Rebalance for Multimodal Learning, C
 arXiv 2211.07089.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from math import ceil
 from typing import Any, Literal
@@ -28,12 +28,17 @@ class Settings(MethodSettings):
         0.2, ge=0, lt=1, description="mu, share of the old prototypes; the authors' commands use 0"
     )
     factor: float = Field(
-        0.1, gt=0, le=1, description="share of the batches that prototypes are made from"
+        0.1, gt=0, le=1, description="share of the part's batches that prototypes are made from"
     )
     prototypes_from: Literal["train", "validation"] = Field(
         "train",
         description="part that prototypes are made from; the released code takes validation for "
         "AVE, the paper training",
+    )
+    prototype_transform: Literal["evaluation", "augmented"] = Field(
+        "evaluation",
+        description="training pictures that prototypes are made from: whole, or cropped at random "
+        "as in training (released); the paper is silent",
     )
     start: NonNegativeInt = Field(0, description="first epoch with prototype losses")
     end: NonNegativeInt = Field(70, description="last epoch with prototype losses")
@@ -67,17 +72,21 @@ class Pmr(Method[Settings]):
         """P <- (1 - mu) new + mu old, new the mean embedding of each class."""
         if len(self.modalities) == 1:
             return
-        count = max(1, ceil(self.settings.factor * len(batches)))
-        if self.settings.prototypes_from == "train":
-            new, seen = self._class_means(islice(batches.shuffled("prototypes"), count))
-        else:
-            new, seen = self._class_means(batches.validation())
+        new, seen = self._class_means(self._share_of(batches))
         mixed, first = (seen & self.known).unsqueeze(1), (seen & ~self.known).unsqueeze(1)
         mu = self.settings.momentum
         for name, old in self.prototypes.items():
             blend = (1 - mu) * new[name] + mu * old
             self.prototypes[name] = torch.where(mixed, blend, torch.where(first, new[name], old))
         self.known = self.known | seen
+
+    def _share_of(self, batches: BatchSource) -> Iterator[Batch]:
+        if self.settings.prototypes_from == "validation":
+            part, count = batches.validation(), batches.validation_batches()
+        else:
+            augmented = self.settings.prototype_transform == "augmented"
+            part, count = batches.shuffled("prototypes", augmented=augmented), len(batches)
+        return islice(part, max(1, ceil(self.settings.factor * count)))
 
     @torch.no_grad()
     def _class_means(self, batches: Iterable[Batch]) -> tuple[dict[str, Tensor], Tensor]:

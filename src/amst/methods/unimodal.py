@@ -20,7 +20,7 @@ class Settings(MethodSettings):
     form: Literal["paper", "released"] = Field(
         "paper",
         description="paper: the encoder as in the other methods, width D; released: the encoder's "
-        "own width without the 1x1 convolution, and PyTorch's default initial classifier",
+        "own width without the 1x1 convolution, and for text PyTorch's default initial classifier",
     )
 
 
@@ -33,10 +33,11 @@ class Unimodal(Method[Settings]):
         super().__init__(settings, replace(problem, modalities=only))
         released = settings.form == "released"
         self.network = self.build("late_sum", probes=False, own_width=released)
-        if released:
+        if released and only[settings.modality].kind == "text":
             self._default_classifier()
 
     def _default_classifier(self) -> None:
+        # Its models of audio and video draw all weights as the other methods do, that of text none.
         stream = ("weights", "head", "default", self.settings.modality)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream_seed(self.problem.seed, *stream))

@@ -148,6 +148,20 @@ class Network(nn.Module):
         with self._full_precision([embedding]):
             return self.head.logits(name, embedding)
 
+    def logits_in_turn(
+        self, forward: Forward, names: Iterable[str]
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Each modality of ``names`` and its z_m, with the head as it is when its turn comes.
+
+        For training on one modality after the other: the embeddings stay those of ``forward``,
+        while the caller updates the head in between. The first one meets the head of ``forward``.
+        """
+        for turn, name in enumerate(names):
+            yield (
+                name,
+                self.logits(name, forward.embeddings[name]) if turn else forward.logits[name],
+            )
+
     def _embed(self, name: str, inputs: Any) -> Tensor:
         encoder = self.encoder(name)
         with self._own_dropout(name) if self.training and encoder.drops_out else nullcontext():

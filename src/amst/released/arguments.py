@@ -90,6 +90,7 @@ FORMS = {
             "momentum_coef": ("momentum", 0.2),
             "factor": ("factor", 0.1),
         },
+        fixed={"prototype_transform": "augmented"},
     ),
     "mslr": Form(
         "MSLR",

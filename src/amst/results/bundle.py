@@ -30,7 +30,7 @@ def write_bundle(
     samples: Mapping[str, Path] | None = None,
     published: Path | None = None,
     metric: str = "accuracy",
-    others: Mapping[str, Path] | None = None,
+    others: Mapping[str, Path | bytes] | None = None,
 ) -> int:
     """Write records, histories, predictions, tables and figures as a ``.tar.gz``.
 
@@ -46,7 +46,7 @@ def write_bundle(
         samples: dataset -> its ``samples.jsonl``, for the groups of the bootstrap; not in it.
         published: CSV of published figures.
         metric: of the main table.
-        others: path in the bundle -> further files.
+        others: path in the bundle -> further files, or what is to be in them.
 
     Returns:
         How many files are in it.
@@ -57,7 +57,7 @@ def write_bundle(
     expected = list(runs)
     collection = collect(expected, order, partial=partial)
     names = (*OF_A_RUN, WEIGHTS) if weights else OF_A_RUN
-    members = dict(others or {})
+    members: dict[str, Path | bytes] = dict(others or {})
     for cell in collection.cells:
         for run in cell.runs:
             if run.seed in cell.records:
@@ -79,7 +79,7 @@ def write_bundle(
     return len(members) + 1
 
 
-def _pack(out: Path, members: Mapping[str, Path]) -> None:
+def _pack(out: Path, members: Mapping[str, Path | bytes]) -> None:
     top = out.name.removesuffix(".tar.gz")
     sums = []
     with (
@@ -88,8 +88,8 @@ def _pack(out: Path, members: Mapping[str, Path]) -> None:
         gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
-        for name, path in sorted(members.items()):
-            content = _content(path)
+        for name, member in sorted(members.items()):
+            content = member if isinstance(member, bytes) else _content(member)
             sums.append(f"{hashlib.sha256(content).hexdigest()}  {name}\n")
             _add(archive, f"{top}/{name}", content)
         _add(archive, f"{top}/{SUMS}", "".join(sums).encode())

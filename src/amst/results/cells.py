@@ -10,8 +10,9 @@ from typing import Literal
 from amst.errors import AmstError
 from amst.records import Metrics, RunRecord, read_record
 
-State = Literal["done", "missing", "running", "failed"]
-UNFINISHED: tuple[State, ...] = ("missing", "running", "failed")
+State = Literal["done", "missing", "running", "failed", "outdated", "damaged"]
+"""'outdated': made with other settings than the grid's; 'damaged': its files cannot be read."""
+UNFINISHED: tuple[State, ...] = ("missing", "running", "failed", "outdated", "damaged")
 NAMED_IN_ERRORS = 3
 
 
@@ -23,6 +24,7 @@ class Run:
         path: its ``run.json``, read only when ``state`` is 'done'.
         state: what is known of it now.
         method: the variant's method as configured, for cells of which no run has finished.
+        why: of a damaged run, what is wrong with it.
     """
 
     dataset: str
@@ -32,6 +34,7 @@ class Run:
     path: Path
     state: State
     method: str = ""
+    why: str = ""
 
     @property
     def id(self) -> str:
@@ -174,7 +177,8 @@ def collect(
         partial: whether runs may be unfinished.
 
     Raises:
-        AmstError: a run is not done and ``partial`` is false, or a record is not the run's.
+        AmstError: a run is not done and ``partial`` is false, a record is not the run's, or the
+            seeds of a cell were made with different settings.
         ValueError: a run is given twice.
     """
     ordered = sorted(runs, key=lambda run: (run.dataset, run.split, run.variant, run.seed))
@@ -213,11 +217,36 @@ def _shown(record: RunRecord, selected_by: str, prediction: str) -> bool:
 
 
 def _cell(key: tuple[str, str, str], runs: Sequence[Run]) -> Cell:
-    return Cell(*key, tuple(runs), {run.seed: _record(run) for run in runs if run.state == "done"})
+    records = {run.seed: record_of(run) for run in runs if run.state == "done"}
+    _refuse_mixed(list(records.values()))
+    return Cell(*key, tuple(runs), records)
 
 
-def _record(run: Run) -> RunRecord:
+def _refuse_mixed(records: Sequence[RunRecord]) -> None:
+    """A mean over seeds is one only if nothing but the seed sets the runs apart."""
+    for record in records[1:]:
+        first, other = (r.settings.model_copy(update={"seed": 0}) for r in (records[0], record))
+        if first != other:
+            differing = [name for name, value in first if value != getattr(other, name)]
+            raise AmstError(
+                f"{records[0].settings.run_id} and {record.settings.run_id} were made with "
+                f"different settings ({', '.join(differing)})",
+                "Run again the one that is outdated; `amst plan` says which",
+            )
+
+
+def record_of(run: Run) -> RunRecord:
+    """The record of a finished run.
+
+    Raises:
+        AmstError: it is no record, another run's, or was edited.
+    """
     record = read_record(run.path)
+    if record.settings.hash != record.settings_hash:
+        raise AmstError(
+            f"{run.path} has the hash of other settings than those in it: it was edited",
+            "Delete the run's folder and run it again",
+        )
     if record.settings.run_id != run.id:
         raise AmstError(
             f"{run.path} is the record of {record.settings.run_id}, not of {run.id}",
@@ -232,8 +261,10 @@ def _refuse_unfinished(runs: Sequence[Run]) -> None:
         return
     first = ", ".join(f"{run.id} ({run.state})" for run in unfinished[:NAMED_IN_ERRORS])
     more = len(unfinished) - NAMED_IN_ERRORS
+    outdated = any(run.state == "outdated" for run in unfinished)
     raise AmstError(
         f"{len(unfinished)} of {len(runs)} runs are not done: {first}"
-        + (f" and {more} more" if more > 0 else ""),
+        + (f" and {more} more" if more > 0 else "")
+        + ("; outdated: made with other settings than the grid's" if outdated else ""),
         "Finish them, or make tables of what is there with `amst tables --partial`",
     )

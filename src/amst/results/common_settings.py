@@ -29,7 +29,7 @@ def common_settings(cells: Sequence[Cell]) -> Common:
     A variant of one modality has no settings of the others; that is no difference.
     """
     settings = {
-        cell.variant: _dotted(record.settings.model_dump(mode="json", exclude=set(NAMING)))
+        cell.variant: dotted(record.settings.model_dump(mode="json", exclude=set(NAMING)))
         for cell in cells
         if (record := cell.any_record)
     }
@@ -54,12 +54,12 @@ def common_settings(cells: Sequence[Cell]) -> Common:
     return Common(shared, own)
 
 
-def _dotted(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested maps as one with dotted keys; what is not set is left out."""
+def dotted(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Settings as text: nested maps as one with dotted keys; what is not set is left out."""
     found: dict[str, str] = {}
     for key, inner in value.items():
         if isinstance(inner, Mapping):
-            found |= _dotted(inner, f"{prefix}{key}.")
+            found |= dotted(inner, f"{prefix}{key}.")
         elif inner is not None:
             found[prefix + key] = _text(inner)
     return found

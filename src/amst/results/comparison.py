@@ -1,9 +1,8 @@
 """Paired comparisons of variants from the stored predictions of their runs."""
 
 import json
-import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 
 from amst.errors import AmstError
 from amst.randomness import stream_seed
-from amst.results.cells import Cell, Collection, Run
+from amst.results.cells import Cell, Collection
+from amst.results.predictions import FILE, correctness
 from amst.results.statistics import (
     RESAMPLES,
     Floats,
@@ -26,15 +26,15 @@ from amst.results.statistics import (
 
 SIGNIFICANT = 0.05
 """Level that the adjusted p of a significant difference stays below."""
-FEWEST_SEEDS = 2
-"""Fewest common seeds of a comparison that decides what is bold."""
+FEWEST_SEEDS = 3
+"""Fewest common seeds that give a p: with two, 15 % of equal pairs came out as different."""
 FEWEST_GROUPS = 5
 """Fewest test groups that are drawn as such: three give ten different resamples, five give 126."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Accuracy of one variant with an interval over seeds and test groups."""
+    """Accuracy of one variant with an interval over seeds and test groups or samples."""
 
     cell: Cell
     seeds: tuple[int, ...]
@@ -42,13 +42,22 @@ class Estimate:
     samples: int
     interval: Interval
 
+    @property
+    def drawn(self) -> str:
+        """What of the test part was drawn: ``18 groups`` or ``150 samples``."""
+        whole = self.groups == self.samples
+        return f"{self.samples} samples" if whole else f"{self.groups} groups"
+
 
 @dataclass(frozen=True)
 class Pair:
     """Accuracy of ``ours`` less that of ``theirs`` over their common seeds.
 
     Attributes:
-        adjusted: p after Holm's correction for all pairs of the grid.
+        p: of no difference; None under ``FEWEST_SEEDS`` common seeds.
+        adjusted: p after Holm's correction for all pairs of this dataset and split that have a p.
+            Over one column of a table, so that no other dataset changes what is claimed of this.
+        family: how many pairs these are.
         mcnemar: seed -> (only ours right, only theirs right, exact p).
     """
 
@@ -56,7 +65,9 @@ class Pair:
     theirs: Cell
     seeds: tuple[int, ...]
     interval: Interval
-    adjusted: float
+    p: float | None
+    adjusted: float | None
+    family: int
     mcnemar: Mapping[int, tuple[int, int, float]]
 
 
@@ -93,23 +104,24 @@ def compare(
         AmstError: predictions are missing, unreadable, or on other samples than the others.
     """
     estimates: list[Estimate] = []
-    found: list[
-        tuple[Cell, Cell, tuple[int, ...], Interval, dict[int, tuple[int, int, float]]]
-    ] = []
+    pairs: list[Pair] = []
     for dataset, split in collection.blocks:
         block = _Block(collection.block(dataset, split), groups.get(dataset, {}), resamples)
         estimates += [block.estimate(cell) for cell in block.cells]
-        for theirs, ours in combinations(block.cells, 2):
-            seeds = tuple(sorted(ours.records.keys() & theirs.records.keys()))
-            if seeds:
-                interval = block.difference(ours, theirs, seeds)
-                found.append((ours, theirs, seeds, interval, block.mcnemar(ours, theirs, seeds)))
-    adjusted = holm([row[3].p for row in found])
-    pairs = tuple(
-        Pair(ours, theirs, seeds, interval, p, tests)
-        for (ours, theirs, seeds, interval, tests), p in zip(found, adjusted, strict=True)
-    )
-    return Comparison(tuple(estimates), pairs)
+        pairs += _corrected(
+            [pair for two in combinations(block.cells, 2) for pair in block.pair(*two)]
+        )
+    return Comparison(tuple(estimates), tuple(pairs))
+
+
+def _corrected(pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs of one dataset and split with p adjusted for all of them that have one."""
+    adjusted = iter(holm([pair.p for pair in pairs if pair.p is not None]))
+    family = sum(pair.p is not None for pair in pairs)
+    return [
+        replace(pair, adjusted=None if pair.p is None else next(adjusted), family=family)
+        for pair in pairs
+    ]
 
 
 def best_of(cells: Sequence[Cell]) -> Cell | None:
@@ -121,7 +133,8 @@ def best_of(cells: Sequence[Cell]) -> Cell | None:
 def leaders(collection: Collection, comparison: Comparison) -> set[tuple[str, str, str]]:
     """(dataset, split, variant) of the best and of all that are not significantly worse.
 
-    A dataset where the best has one seed, or shares fewer than two with all others, has none.
+    A dataset where the best shares fewer than ``FEWEST_SEEDS`` seeds with all others has none; a
+    variant that shares fewer with it is none.
     """
     found = set()
     for block in collection.blocks:
@@ -130,11 +143,17 @@ def leaders(collection: Collection, comparison: Comparison) -> set[tuple[str, st
         if best is None:
             continue
         pairs = {cell.variant: comparison.between(best, cell) for cell in cells if cell is not best}
-        judged = {v: p for v, p in pairs.items() if p and len(p.seeds) >= FEWEST_SEEDS}
+        judged = {v: p.adjusted for v, p in pairs.items() if p and p.adjusted is not None}
         if judged:
-            equals = [v for v, p in judged.items() if p.adjusted >= SIGNIFICANT]
+            equals = [v for v, adjusted in judged.items() if adjusted >= SIGNIFICANT]
             found |= {(*block, variant) for variant in (best.variant, *equals)}
     return found
+
+
+def drawn_text(collection: Collection, comparison: Comparison) -> str:
+    """What of each test part the bootstrap drew: ``150 samples of digits; 18 groups of CREMAD``."""
+    drawn = {(e.cell.dataset, e.cell.split): e.drawn for e in comparison.estimates}
+    return "; ".join(f"{text} of {collection.title(*block)}" for block, text in drawn.items())
 
 
 def groups_of(samples: Path) -> dict[str, str]:
@@ -161,11 +180,11 @@ class _Block:
             for run in cell.runs:
                 if run.seed not in cell.records:
                     continue
-                found, correct = _correctness(run, cell.records[run.seed].main)
+                found, correct = correctness(run.path, cell.records[run.seed].main)
                 if ids and found != ids:
                     raise AmstError(
-                        f"{_predictions(run)} is of other test samples than the other runs of "
-                        f"{'/'.join(self.where)}",
+                        f"{run.path.with_name(FILE)} is of other test samples than the other runs "
+                        f"of {'/'.join(self.where)}",
                         "Run again what was made with an older split",
                     )
                 ids = found
@@ -180,8 +199,19 @@ class _Block:
     def estimate(self, cell: Cell) -> Estimate:
         seeds = tuple(cell.records)
         columns = self._columns(cell, seeds)
-        interval = self._bootstrap(self.resampled[:, columns], self.correct[columns].mean(axis=1))
+        found = self._bootstrap(self.resampled[:, columns], self.correct[columns].mean(axis=1))
+        # Stretched deviations may lead out of what an accuracy can be.
+        interval = replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
         return Estimate(cell, seeds, len(set(self.groups)), len(self.groups), interval)
+
+    def pair(self, theirs: Cell, ours: Cell) -> Iterator[Pair]:
+        """The comparison of two cells, p not yet adjusted; nothing without a common seed."""
+        seeds = tuple(sorted(ours.records.keys() & theirs.records.keys()))
+        if seeds:
+            interval = self.difference(ours, theirs, seeds)
+            p = interval.p if len(seeds) >= FEWEST_SEEDS else None
+            tests = self.mcnemar(ours, theirs, seeds)
+            yield Pair(ours, theirs, seeds, interval, p, None, 0, tests)
 
     def difference(self, ours: Cell, theirs: Cell, seeds: tuple[int, ...]) -> Interval:
         mine, other = self._columns(ours, seeds), self._columns(theirs, seeds)
@@ -202,30 +232,6 @@ class _Block:
 
     def _columns(self, cell: Cell, seeds: Sequence[int]) -> list[int]:
         return [self.column[cell.variant, seed] for seed in seeds]
-
-
-def _correctness(run: Run, main: str) -> tuple[list[str], NDArray[np.bool_]]:
-    """Test sample ids, sorted, and whether the main prediction of each is correct."""
-    path = _predictions(run)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            ids = [_text(value) for value in file["test/ids"]]
-            labels, logits = file["test/labels"], file[f"test/logits/{main}"]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise AmstError(
-            f"{path} cannot be read as predictions ({error})",
-            "Delete the run's folder and run it again",
-        ) from error
-    order = sorted(range(len(ids)), key=ids.__getitem__)
-    return [ids[i] for i in order], np.asarray(logits.argmax(axis=1) == labels)[order]
-
-
-def _predictions(run: Run) -> Path:
-    return run.path.parent / "predictions.npz"
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _effective_groups(ids: Sequence[str], groups: Mapping[str, str]) -> list[str]:

@@ -31,7 +31,7 @@ class Recomputed:
         subset_accuracy: as in the record.
         shapley: as in the record. The answer from no modality at all is read off the record, as
             the training labels are not among the predictions.
-        unstored: rows of the record whose logits a run does not keep.
+        unstored: how many rows of the record have no stored logits.
         differences: one line for each value that is not the record's.
     """
 
@@ -75,7 +75,7 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
 def _recompute(record: RunRecord, arrays: Arrays) -> Recomputed:
     classes = tuple(str(name) for name in arrays["classes"])
     labels = {part: arrays[f"{part}/labels"] for part in ("val", "test")}
-    kept = [row for row in record.results if _stored(row, record.main)]
+    kept = [row for row in record.results if _is_kept(row, record.main, arrays)]
     metrics: dict[tuple[str, str, str], Metrics] = {
         (row.selected_by, row.prediction, row.part): metrics_of(
             arrays[_stored(row, record.main)], labels[row.part], classes
@@ -108,12 +108,16 @@ def _recompute(record: RunRecord, arrays: Arrays) -> Recomputed:
 
 
 def _stored(row: Result, main: str) -> str:
-    """Name of the array with a row's logits; empty if a run does not keep them."""
+    """Name of the array with a row's logits."""
     if row.selected_by == main:
         return f"{row.part}/logits/{row.prediction}"
-    if row.selected_by == row.prediction:
-        return f"{row.part}/selected/{row.prediction}"
-    return ""
+    return f"{row.part}/selected/{row.selected_by}/{row.prediction}"
+
+
+def _is_kept(row: Result, main: str, arrays: Arrays) -> bool:
+    """Whether a row has logits; those of the main epoch must be there."""
+    # Runs of earlier code keep no others.
+    return row.selected_by == main or _stored(row, main) in arrays
 
 
 def _accuracy(logits: NDArray[Any], labels: NDArray[Any]) -> float:

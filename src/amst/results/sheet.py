@@ -34,10 +34,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Block:
-    """Rows under a heading of their own; an empty title gives no heading."""
+    """Rows under a heading of their own; an empty title gives no heading.
+
+    Attributes:
+        about: what a reader must know of these rows; it stands under the title.
+    """
 
     title: str
     rows: tuple[tuple[Entry, ...], ...]
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ class Table:
         blocks: the readers' form.
         notes: what a reader must know besides.
         origins: run id -> where it comes from, for all runs that entries name.
+        beside: what the files beside this one have; not in LaTeX, whose reader has no such files.
     """
 
     name: str
@@ -74,6 +80,7 @@ class Table:
     blocks: tuple[Block, ...]
     notes: tuple[str, ...]
     origins: Mapping[str, Origin]
+    beside: tuple[str, ...] = ()
 
 
 def write_files(table: Table, out: Path) -> list[Path]:
@@ -107,18 +114,21 @@ def to_markdown(table: Table) -> str:
     for block in table.blocks:
         if block.title:
             lines += [f"**{_markdown(block.title)}**", ""]
+        if block.about:
+            lines += [_markdown(block.about), ""]
         lines += [_markdown_row([Entry(head) for head in table.heads]), rule]
         lines += [_markdown_row(row) for row in block.rows]
         lines.append("")
-    for note in table.notes:
+    for note in (*table.notes, *table.beside):
         lines += [_markdown(note), ""]
     return "\n".join(lines[:-1]) + "\n"
 
 
 def to_latex(table: Table) -> str:
     r"""The readers' form for \input: a ``table*``, or several where one page cannot hold it."""
-    pages = _pages(table.blocks)
-    caption = _latex(" ".join((table.caption, *table.notes)))
+    said = " ".join((table.caption, *table.notes))
+    pages = _pages(table.blocks, len(said) // CHARACTERS_OF_A_LINE)
+    caption = _latex(said)
     captions = [caption] + [_latex(table.caption) + " (continued)"] * (len(pages) - 1)
     floats = [
         _latex_float(table, blocks, f"\\caption{{{text}}}", _latex_label(table, number))
@@ -128,22 +138,28 @@ def to_latex(table: Table) -> str:
 
 
 ROWS_OF_A_PAGE = 48
-"""Rows of a table in footnotesize that fit on a page with their caption."""
+"""Rows of a table in footnotesize that fit on a page with a caption of four lines."""
+CHARACTERS_OF_A_LINE = 75
+"""Of a caption; it is larger than the rows, so this is rather few."""
 
 
-def _pages(blocks: Sequence[Block]) -> list[list[Block]]:
-    """Blocks on as many pages as their rows need; a block too long for one is cut."""
+def _pages(blocks: Sequence[Block], caption: int) -> list[list[Block]]:
+    """Blocks on as many pages as rows and the caption's lines need; a long block is cut."""
     pages: list[list[Block]] = [[]]
-    room = ROWS_OF_A_PAGE
+    room = max(10, ROWS_OF_A_PAGE - max(0, caption - 4))
     for block in blocks:
         rows = block.rows
         while rows:
-            if len(rows) > room and pages[-1] and room < ROWS_OF_A_PAGE:
+            if len(rows) + _lines_above(block) > room and pages[-1]:
                 pages.append([])
                 room = ROWS_OF_A_PAGE
-            pages[-1].append(Block(block.title, rows[:room]))
-            rows, room = rows[room:], room - len(rows[:room]) - bool(block.title)
+            pages[-1].append(Block(block.title, rows[:room], block.about))
+            rows, room = rows[room:], room - len(rows[:room]) - _lines_above(block)
     return pages
+
+
+def _lines_above(block: Block) -> int:
+    return bool(block.title) + (1 + len(block.about) // 110 if block.about else 0)
 
 
 def _latex_label(table: Table, number: int) -> str:
@@ -156,6 +172,8 @@ def _latex_float(table: Table, blocks: Sequence[Block], caption: str, label: str
     lines = [
         "\\begin{table*}",
         "\\centering",
+        # Document classes make room above a caption, as for one under a figure.
+        "\\setlength{\\belowcaptionskip}{6pt}",
         caption,
         label,
         "\\footnotesize",
@@ -170,6 +188,9 @@ def _latex_float(table: Table, blocks: Sequence[Block], caption: str, label: str
         lines.append("\\midrule")
         if block.title:
             lines.append(rf"\multicolumn{{{width}}}{{l}}{{\emph{{{_latex(block.title)}}}}} \\")
+        if block.about:
+            about = rf"{{p{{0.95\textwidth}}}}{{{_latex(block.about)}}}"
+            lines.append(rf"\multicolumn{{{width}}}{about} \\")
         lines += [" & ".join(_latex_entry(entry) for entry in row) + r" \\" for row in block.rows]
     lines += ["\\bottomrule", "\\end{tabular}}", "\\end{table*}", ""]
     return "\n".join(lines)
@@ -188,7 +209,7 @@ def to_html(table: Table) -> str:
 def html_part(table: Table) -> str:
     """The readers' form for a page that gives each cell's runs the anchor of ``anchor_of``."""
     tables = "\n".join(_html_block(table, block) for block in table.blocks)
-    notes = "\n".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
+    notes = "\n".join(f"<p>{html.escape(note)}</p>" for note in (*table.notes, *table.beside))
     return f"<p>{html.escape(table.caption)}</p>\n{tables}\n{notes}\n"
 
 
@@ -202,6 +223,7 @@ STYLE = (
     "table{border-collapse:collapse;margin:1em 0;display:block;overflow-x:auto}"
     "td,th{padding:.3em .7em;text-align:right;white-space:nowrap;border-bottom:1px solid #ddd}"
     "td:first-child,th:first-child{text-align:left}caption{text-align:left;font-weight:bold}"
+    "caption small{font-weight:normal}"
     "a{color:inherit;text-decoration:underline dotted}"
     "#runs td,#runs th{text-align:left;font-size:13px}tbody:target{background:#fff2b3}"
 )
@@ -247,7 +269,17 @@ LATEX = {
 """Characters that LaTeX takes for commands or lacks in its default encoding."""
 
 
+FORMULAS = {
+    "t(n - 1) s sqrt(1/m + 1/n)": r"$t_{n-1}\,s\sqrt{1/m + 1/n}$",
+}
+"""Formulas as notes write them -> as LaTeX does."""
+
+
 def _latex(text: str) -> str:
+    for plain, formula in FORMULAS.items():
+        if plain in text:
+            before, _, after = text.partition(plain)
+            return _latex(before) + formula + _latex(after)
     return "".join(LATEX.get(character, character) for character in text)
 
 
@@ -260,7 +292,9 @@ def _latex_entry(entry: Entry) -> str:
 
 
 def _html_block(table: Table, block: Block) -> str:
-    caption = f"<caption>{html.escape(block.title)}</caption>" if block.title else ""
+    about = f"<br><small>{html.escape(block.about)}</small>" if block.about else ""
+    title = html.escape(block.title) + about
+    caption = f"<caption>{title}</caption>" if title else ""
     heads = "".join(f"<th>{html.escape(head)}</th>" for head in table.heads)
     rows = "\n".join(
         "<tr>" + "".join(f"<td>{_html_entry(entry)}</td>" for entry in row) + "</tr>"

@@ -19,19 +19,20 @@ class Stopwatch:
 
     Attributes:
         seconds: phase -> seconds so far.
+        phase: the one that runs; empty for none.
     """
 
     def __init__(self, seconds: Mapping[str, float] | None = None) -> None:
         self.seconds = dict.fromkeys(("train", "validate", "load"), 0.0) | dict(seconds or {})
-        self._phase = ""
+        self.phase = ""
         self._since = time.perf_counter()
 
     def switch(self, phase: str) -> None:
         """End the running phase and begin another; '' is not measured."""
         now = time.perf_counter()
-        if self._phase:
-            self.seconds[self._phase] += now - self._since
-        self._phase, self._since = phase, now
+        if self.phase:
+            self.seconds[self.phase] += now - self._since
+        self.phase, self._since = phase, now
 
 
 class EncoderUse:

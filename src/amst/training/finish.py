@@ -76,11 +76,15 @@ class Outcome:
         arrays |= part_arrays("val", main.val) | part_arrays("test", main.test)
         for name, each in sorted(self.chosen.items()):
             if name != self.main.main:
-                arrays[f"val/selected/{name}"] = each.val.logits[name]
-                arrays[f"test/selected/{name}"] = each.test.logits[name]
+                arrays |= _selected("val", name, each.val) | _selected("test", name, each.test)
         for names, logits in self.main.subset_logits.items():
             arrays[f"test/subset/{names}"] = logits
         return arrays
+
+
+def _selected(part: str, name: str, predictions: PartPredictions) -> dict[str, NDArray[Any]]:
+    """Logits at the epoch of a fused prediction other than the main one: each has a result."""
+    return {f"{part}/selected/{name}/{key}": each for key, each in predictions.logits.items()}
 
 
 def finish(

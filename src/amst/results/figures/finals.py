@@ -58,7 +58,7 @@ def accuracy_against_hours(collection: Collection, cells: Sequence[Cell]) -> Fig
     height = max(2.3 * len(splits), 0.6 + 0.16 * len(variants))
     figure = Figure(figsize=(0.75 * PAGE, height), layout="constrained")
     grid = figure.subplots(len(splits), 1, squeeze=False)
-    looks = {v: (COLOURS[i % 6], MARKERS[i % len(MARKERS)]) for i, v in enumerate(variants)}
+    looks = {variant: _look(place) for place, variant in enumerate(variants)}
     for axes, split in zip(grid[:, 0], splits, strict=True):
         _marks(axes, [cell for cell in cells if cell.split == split], looks)
         if len(splits) > 1:
@@ -66,6 +66,12 @@ def accuracy_against_hours(collection: Collection, cells: Sequence[Cell]) -> Fig
     handles = [_dot(*looks[v], _legend_text(collection, cells, v)) for v in variants]
     figure.legend(handles=handles, loc="outside right center")
     return figure
+
+
+def _look(place: int) -> tuple[str, str]:
+    """Colour and mark of a variant; 6 divides 12, so that marks turn after every 12."""
+    turn = place // len(MARKERS)
+    return COLOURS[place % 6], MARKERS[(place + turn) % len(MARKERS)]
 
 
 def _dots(

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from amst.results.cells import Collection, Run, collect
-from amst.results.comparison import Comparison, compare, groups_of, leaders
+from amst.results.comparison import Comparison, compare, drawn_text, groups_of, leaders
 from amst.results.names import TABLE_NAMES
 from amst.results.sheet import Table, write_files
 from amst.results.tables.balance import balance_table
@@ -52,8 +52,11 @@ class Material:
 def _main(material: Material) -> Table:
     # The test behind bold numbers is one of accuracies.
     compared = material.compared and material.metric == "accuracy"
-    best = leaders(material.collection, material.comparison) if compared else None
-    return score_table("main", material.collection, material.metric, best)
+    if not compared:
+        return score_table("main", material.collection, material.metric)
+    best = leaders(material.collection, material.comparison)
+    drawn = drawn_text(material.collection, material.comparison)
+    return score_table("main", material.collection, material.metric, best, drawn)
 
 
 def _reproduction(material: Material) -> Table:

@@ -77,11 +77,16 @@ def _quantities(modalities: list[str]) -> Iterator[tuple[str, str, str, Quantity
     yield "best_epoch", "", "", best_epoch
     yield "parameters", "", "", lambda record: float(record.parameters)
     yield "peak_host", "", "byte", lambda record: float(record.cost.peak_host_bytes)
-    yield "peak_device", "", "byte", lambda record: float(record.cost.peak_device_bytes)
+    yield "peak_device", "", "byte", peak_device
     yield "flops", "", "FLOP", operations
     for name in modalities:
         yield "forward_flops", name, "FLOP", _flops_of(name, backward=False)
         yield "backward_flops", name, "FLOP", _flops_of(name, forward=False)
+
+
+def peak_device(record: RunRecord) -> float | None:
+    """Most memory held on the device, in bytes; None on a CPU, which has none of its own."""
+    return float(record.cost.peak_device_bytes) or None
 
 
 def best_epoch(record: RunRecord) -> float | None:
@@ -150,7 +155,7 @@ def _readers_row(
         _ratio_text(ratio_to(naive, cell, hours, same_device=True)),
         _mean_text(cell, lambda record: record.settings.recipe.epochs, "{:.0f}"),
         _mean_text(cell, lambda record: record.cost.peak_host_bytes / GIB, "{:.1f}"),
-        _mean_text(cell, lambda record: record.cost.peak_device_bytes / GIB, "{:.1f}"),
+        _mean_text(cell, lambda record: (peak := peak_device(record)) and peak / GIB, "{:.1f}"),
         *(_flops_text(_summary(cell, _flops_of(name))) for name in modalities),
         _ratio_text(ratio_to(naive, cell, operations, same_device=False)),
     ]

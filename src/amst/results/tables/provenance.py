@@ -18,7 +18,7 @@ FROM_ENVIRONMENT = (
 COLUMNS = (
     *("dataset", "split", "variant", "seed", "state", "method", "settings_hash"),
     *FROM_ENVIRONMENT,
-    *("started", "finished", "attempts", "adopted", "record"),
+    *("started", "finished", "attempts", "adopted", "record", "why"),
 )
 
 
@@ -34,14 +34,17 @@ def runs_table(collection: Collection) -> Table:
         blocks.append(Block(collection.title(dataset, split), tuple(rows)))
     return Table(
         name="runs",
-        caption="Every run of the grid and its state; the CSV of this table has its settings hash, "
-        "commit, code and image digests, host and times.",
+        caption="Every run of the grid and its state.",
         columns=COLUMNS,
         rows=tuple(_tidy(collection)),
         heads=("", "seed", "state"),
         blocks=tuple(blocks),
         notes=(),
         origins=origins(collection.cells),
+        beside=(
+            "runs.csv has settings hash, commit, code and image digests, host and times of each, "
+            "and why a damaged one is damaged.",
+        ),
     )
 
 
@@ -55,6 +58,7 @@ def _tidy(collection: Collection) -> list[dict[str, Value]]:
                 "variant": run.variant,
                 "seed": run.seed,
                 "state": run.state,
+                "why": run.why or None,
             }
             record = cell.records.get(run.seed)
             if record is not None:

@@ -2,13 +2,14 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from amst.errors import AmstError
 from amst.records import RunRecord
 from amst.results.cells import Cell, Collection
+from amst.results.common_settings import dotted
 from amst.results.sheet import MINUS, Block, Entry, Table, Value
 from amst.results.statistics import FEWEST_FOR_PREDICTION, prediction_interval, summarise
 from amst.results.tables.entries import (
@@ -53,6 +54,10 @@ class Figure:
     source: str
 
 
+Section = tuple[str, str, str, str]
+"""Dataset, split, method and published conditions: what figures under one heading share."""
+
+
 def read_figures(path: Path) -> list[Figure]:
     """Read published figures from a CSV with the columns of ``FIELDS``; shares in percent.
 
@@ -69,13 +74,16 @@ def read_figures(path: Path) -> list[Figure]:
 
 def reproduction_table(collection: Collection, figures: Sequence[Figure]) -> Table:
     """Every published figure with our variants of the same method beside it."""
-    rows, body = [], []
+    rows: list[dict[str, Value]] = []
+    sections: dict[Section, list[tuple[Entry, ...]]] = {}
+    there = {dataset for dataset, _ in collection.blocks}
     for figure in figures:
         matched: Sequence[Cell | None] = list(_matches(collection, figure))
         for cell in matched or [None]:
             row, entries = _row(collection, figure, cell)
             rows.append(row)
-            body.append(entries)
+            if figure.dataset in there:
+                sections.setdefault(_section(figure), []).append(entries)
     used = [cell for figure in figures for cell in _matches(collection, figure)]
     return Table(
         name="reproduction",
@@ -91,15 +99,21 @@ def reproduction_table(collection: Collection, figures: Sequence[Figure]) -> Tab
         ),
         rows=tuple(rows),
         heads=(
-            *("published", "prediction", "part", "theirs", "variant", "ours"),
+            *("variant", "prediction", "part", "theirs", "ours"),
             *(f"ours {MINUS} theirs", "interval", "within"),
         ),
-        blocks=(Block("", tuple(body)),),
+        blocks=tuple(
+            Block(_title(section), tuple(body), _our_settings(collection, section))
+            for section, body in sections.items()
+        ),
         notes=(
             "Prediction interval: mean ± t(n - 1) s sqrt(1/m + 1/n) from n seeds of ours for the "
             f"mean of m further ones; none under {FEWEST_FOR_PREDICTION} seeds. A figure without "
             "a variant has no run of its dataset, split and method in this grid.",
-        ),
+            *_absent(figures, there),
+        )
+        if sections
+        else _absent(figures, there),
         origins=origins(used),
     )
 
@@ -117,6 +131,40 @@ def our_prediction(figure: Figure, record: RunRecord) -> str:
     if not found and word == "fused":
         return record.main
     return found
+
+
+def _section(figure: Figure) -> Section:
+    return figure.dataset, figure.split, figure.method, figure.conditions
+
+
+def _title(section: Section) -> str:
+    dataset, split, method, conditions = section
+    return f"{dataset} {split}, {method}; published with: {conditions}"
+
+
+def _our_settings(collection: Collection, section: Section) -> str:
+    """The settings of our variants of a method, to be read beside the published conditions."""
+    dataset, split, method, _ = section
+    texts = []
+    for cell in collection.block(dataset, split):
+        if cell.method == method and cell.any_record:
+            settings = cell.any_record.settings
+            own = {"epochs": str(settings.recipe.epochs), **dotted(settings.method_settings)}
+            said = ", ".join(f"{key} {value}" for key, value in own.items())
+            texts.append(f"{collection.label(cell.variant)} with {said}")
+    return f"Ours: {'; '.join(texts)}." if texts else ""
+
+
+def _absent(figures: Sequence[Figure], there: Container[str]) -> tuple[str, ...]:
+    """One line on the figures of datasets that the grid does not have."""
+    absent = [figure.dataset for figure in figures if figure.dataset not in there]
+    if not absent:
+        return ()
+    names = ", ".join(dict.fromkeys(absent))
+    return (
+        f"{len(absent)} of {len(figures)} published figures are of datasets that this grid does "
+        f"not have ({names}).",
+    )
 
 
 def _figure(path: Path, line: int, row: Mapping[str, str]) -> Figure:
@@ -160,18 +208,13 @@ def _row(
         "published": figure.value,
         "source": figure.source,
     }
-    published = (
-        Entry(f"{figure.dataset} {figure.split} {figure.method}"),
-        Entry(figure.prediction),
-        Entry(figure.part),
-        Entry(percent(figure.value)),
-    )
+    published = (Entry(figure.prediction), Entry(figure.part), Entry(percent(figure.value)))
     if cell is None:
-        return row, (*published, *[Entry(NOTHING)] * 5)
+        return row, (Entry(NOTHING), *published, *[Entry(NOTHING)] * 4)
+    label = Entry(collection.label(cell.variant))
     if cell.any_record is None:
         row |= {**identity(cell), **counts(cell, None)}
-        label = Entry(collection.label(cell.variant))
-        return row, (*published, label, mean_entry(None, cell), *[Entry(NOTHING)] * 3)
+        return row, (label, *published, mean_entry(None, cell), *[Entry(NOTHING)] * 3)
     prediction = our_prediction(figure, cell.any_record)
     fused = "/" not in prediction
     values = list(
@@ -195,14 +238,13 @@ def _row(
         "within": within,
         **counts(cell, summary),
     }
-    entries = (
-        Entry(collection.label(cell.variant)),
-        mean_entry(summary, cell),
-        Entry(NOTHING if difference is None else percent(difference)),
-        Entry(f"{percent(interval[0])} to {percent(interval[1])}" if interval else NOTHING),
-        Entry(within or NOTHING),
+    texts = (
+        NOTHING if difference is None else percent(difference),
+        f"{percent(interval[0])} to {percent(interval[1])}" if interval else NOTHING,
+        within or NOTHING,
     )
-    return row, (*published, *entries)
+    linked = (Entry(text, runs=() if text == NOTHING else cell.run_ids) for text in texts)
+    return row, (label, *published, mean_entry(summary, cell), *linked)
 
 
 def _within(value: float, interval: tuple[float, float] | None) -> str:

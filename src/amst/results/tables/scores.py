@@ -3,6 +3,7 @@
 from collections.abc import Collection as Members
 
 from amst.results.cells import Collection
+from amst.results.comparison import FEWEST_SEEDS
 from amst.results.sheet import Block, Entry, Table
 from amst.results.statistics import summarise
 from amst.results.tables.entries import (
@@ -15,6 +16,7 @@ from amst.results.tables.entries import (
     origins,
     spread,
 )
+from amst.results.tables.significance import FEW_SEEDS
 
 WORDS = {
     "accuracy": "accuracy",
@@ -27,7 +29,11 @@ Key = tuple[str, str, str]
 
 
 def score_table(
-    name: str, collection: Collection, metric: str, best: Members[Key] | None = None
+    name: str,
+    collection: Collection,
+    metric: str,
+    best: Members[Key] | None = None,
+    drawn: str = "",
 ) -> Table:
     """One metric of the main prediction on the test part.
 
@@ -36,6 +42,7 @@ def score_table(
         collection: the grid's cells.
         metric: a scalar field of ``amst.records.Metrics``.
         best: (dataset, split, variant) of the entries in bold; None when nothing was compared.
+        drawn: what of the test parts the comparison drew, in words.
     """
     found = {
         (cell.dataset, cell.split, cell.variant): summarise(
@@ -64,18 +71,25 @@ def score_table(
         rows=tuple(rows),
         heads=("", *(collection.title(*block) for block in collection.blocks)),
         blocks=(Block("", tuple(body)),),
-        notes=_notes(best),
+        notes=_notes(best, drawn, name),
         origins=origins(collection.cells),
     )
 
 
-def _notes(best: Members[Key] | None) -> tuple[str, ...]:
+def _notes(best: Members[Key] | None, drawn: str, name: str) -> tuple[str, ...]:
+    if name == "macro_f1":
+        return ("Nothing is bold: the test behind bold numbers is one of accuracies.",)
     if best is None:
         return ()
     if not best:
-        return ("Nothing is bold: no two variants share two seeds on a dataset.",)
+        return (
+            f"Nothing is bold: on no dataset does the highest share {FEWEST_SEEDS} seeds with "
+            "another variant.",
+        )
     return (
-        "Bold: the highest of a dataset and all not significantly lower (paired bootstrap of the "
-        "difference over seeds and test groups, Holm over all pairs of all datasets, level 0.05); "
-        "nothing is bold on one seed.",
+        "Bold: the highest of a dataset and all not significantly lower at 0.05 (paired bootstrap "
+        f"of the difference over seeds and the test part, drawn were {drawn}; Holm over all pairs "
+        "of variants of the dataset and split). A variant that shares fewer than "
+        f"{FEWEST_SEEDS} seeds with the highest is not bold.",
+        FEW_SEEDS,
     )

@@ -1,49 +1,78 @@
 """Which differences between variants are more than chance: intervals, pairs, McNemar, ranks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, combinations
 
 import numpy as np
 
 from amst.results.cells import Cell, Collection
-from amst.results.comparison import FEWEST_GROUPS, Comparison, Pair, best_of, leaders
+from amst.results.comparison import (
+    FEWEST_SEEDS,
+    Comparison,
+    Pair,
+    best_of,
+    drawn_text,
+    leaders,
+)
 from amst.results.sheet import Block, Entry, Table, Value
 from amst.results.statistics import FEWEST_FOR_WILCOXON, average_ranks, summarise, wilcoxon
-from amst.results.tables.entries import NOTHING, mean_entry, number, origins, percent
+from amst.results.tables.entries import (
+    NOTHING,
+    mean_entry,
+    number,
+    origins,
+    percent,
+    seeds_text,
+)
 
 PAIR = ("dataset", "split", "variant", "against")
 SMALLEST_SHOWN = 0.001
+SHARED_CLIPS = ("IEMOCAP", "IEMOCAP3")
+"""Datasets that are cut from the same recordings."""
+FEW_SEEDS = (
+    "With few seeds, or few groups drawn, a bootstrap is too sure of itself: intervals come out "
+    "somewhat narrow and p somewhat small."
+)
+"""Stands under everything that rests on the bootstrap."""
 
 
 def significance_table(collection: Collection, comparison: Comparison) -> Table:
     """Paired bootstrap of every pair; readers see each variant against the best of its dataset."""
     bold = leaders(collection, comparison)
 
-    def entry(cell: Cell, best: Cell, pair: Pair | None) -> Entry:
+    def entries(cell: Cell, best: Cell, pair: Pair | None) -> list[Entry]:
         chosen = (cell.dataset, cell.split, cell.variant) in bold
         if cell is best:
-            return Entry("best", chosen, cell.run_ids)
-        return Entry(_difference(cell, pair), chosen, (*cell.run_ids, *best.run_ids))
+            seeds = Entry(seeds_text(len(cell.records), cell))
+            return [Entry("best", chosen, cell.run_ids), Entry(NOTHING), Entry(NOTHING), seeds]
+        if pair is None:
+            return [Entry("no common seed"), *[Entry(NOTHING)] * 3]
+        runs = (*_runs(cell, pair.seeds), *_runs(best, pair.seeds))
+        first, *others = _texts(cell, pair)
+        return [Entry(first, chosen, runs), *(Entry(text, runs=runs) for text in others)]
 
+    heads = ("difference", "95 % interval", "p", "seeds")
     return Table(
         name="significance",
         caption="Test accuracy less that of the best variant of the dataset, in percentage "
         "points, over their common seeds, with 95 % interval and p.",
         columns=(
             *PAIR,
-            *("difference", "ci95_low", "ci95_high", "p", "p_holm", "seeds", "resampled"),
+            *("difference", "ci95_low", "ci95_high", "p", "p_holm", "family", "seeds", "resampled"),
         ),
         rows=tuple(_pair_row(pair, comparison) for pair in comparison.pairs),
-        heads=("", *(collection.title(*block) for block in collection.blocks)),
-        blocks=(_against_best(collection, comparison, entry),),
+        heads=("", *heads),
+        blocks=_against_best(collection, comparison, entries, len(heads)),
         notes=(
-            "Paired bootstrap of the difference over seeds and test groups (actor, session or "
-            f"video; samples where there are fewer than {FEWEST_GROUPS} groups), percentile "
-            "interval; p after Holm's "
-            f"correction for all {len(comparison.pairs)} pairs, all of which are in the CSV. "
-            "Bold: the best and all that are not significantly worse at 0.05.",
+            "Paired bootstrap of the difference over seeds and the test part"
+            f"{_of(collection, comparison)}; percentile interval of each difference by itself. p "
+            "is after Holm's correction for all pairs of variants of one dataset and split, so an "
+            "interval may leave out 0 where p is above 0.05. Bold: the best and all that are not "
+            f"significantly worse at 0.05. Under {FEWEST_SEEDS} common seeds there is no p.",
+            FEW_SEEDS,
         ),
         origins=origins(collection.cells),
+        beside=("All pairs of variants are in significance.csv.",),
     )
 
 
@@ -68,12 +97,12 @@ def intervals_table(collection: Collection, comparison: Comparison) -> Table:
         )
         text = f"{percent(interval.estimate)} [{percent(interval.low)}, {percent(interval.high)}]"
         shown[cell.dataset, cell.split, cell.variant] = Entry(
-            f"{text} ({len(estimate.seeds)})", runs=cell.run_ids
+            f"{text} ({seeds_text(len(estimate.seeds), cell)})", runs=cell.run_ids
         )
     return Table(
         name="intervals",
-        caption="Test accuracy in % with the 95 % interval of a bootstrap over seeds and test "
-        "groups (number of seeds).",
+        caption="Test accuracy in %, the 95 % interval of a bootstrap over seeds and the test part"
+        f"{_of(collection, comparison)}, and in brackets the number of seeds.",
         columns=(
             *("dataset", "split", "variant", "accuracy", "ci95_low", "ci95_high"),
             *("seeds", "groups", "samples"),
@@ -88,7 +117,11 @@ def intervals_table(collection: Collection, comparison: Comparison) -> Table:
                 ),
             ),
         ),
-        notes=("With one seed the interval knows nothing of the spread between seeds.",),
+        notes=(
+            "With one seed the interval knows nothing of the spread between seeds. Ends are cut "
+            "at 0 and 100.",
+            FEW_SEEDS,
+        ),
         origins=origins(collection.cells),
     )
 
@@ -107,27 +140,34 @@ def mcnemar_table(collection: Collection, comparison: Comparison) -> Table:
         for seed, test in pair.mcnemar.items()
     ]
 
-    def entry(cell: Cell, best: Cell, pair: Pair | None) -> Entry:
-        if cell is best:
-            return Entry("best", runs=cell.run_ids)
-        if pair is None:
-            return Entry(NOTHING)
-        tests = ", ".join(p_text(pair.mcnemar[seed][2]) for seed in pair.seeds)
-        return Entry(tests, runs=(*cell.run_ids, *best.run_ids))
+    seeds = sorted({seed for pair in comparison.pairs for seed in pair.seeds})
 
+    def entries(cell: Cell, best: Cell, pair: Pair | None) -> list[Entry]:
+        if cell is best:
+            return [Entry("best", runs=cell.run_ids), *[Entry(NOTHING)] * (len(seeds) - 1)]
+        tests = pair.mcnemar if pair else {}
+        return [
+            Entry(p_text(tests[seed][2]), runs=(*_runs(cell, [seed]), *_runs(best, [seed])))
+            if seed in tests
+            else Entry(NOTHING)
+            for seed in seeds
+        ]
+
+    heads = [f"seed {seed}" for seed in seeds] or ["p"]
     return Table(
         name="mcnemar",
         caption="p of the exact McNemar test against the best variant of the dataset, for each "
-        "common seed in turn.",
+        "common seed.",
         columns=(*PAIR, "seed", "only_variant_right", "only_against_right", "p"),
         rows=tuple(rows),
-        heads=("", *(collection.title(*block) for block in collection.blocks)),
-        blocks=(_against_best(collection, comparison, entry),),
+        heads=("", *heads),
+        blocks=_against_best(collection, comparison, entries, len(heads)),
         notes=(
             "Each p is of two trained models on one test part, not corrected and not to be "
             "pooled: it knows nothing of the spread between seeds.",
         ),
         origins=origins(collection.cells),
+        beside=("All pairs of variants are in mcnemar.csv.",),
     )
 
 
@@ -161,8 +201,9 @@ def ranks_table(collection: Collection) -> Table:
         rows=tuple(rows),
         heads=("", "average rank"),
         blocks=(Block("", tuple(body)),),
-        notes=(_wilcoxon_note(len(datasets)),),
+        notes=_wilcoxon_note(datasets),
         origins=origins(collection.cells),
+        beside=_wilcoxon_beside(len(datasets)),
     )
 
 
@@ -173,16 +214,16 @@ def p_text(p: float) -> str:
 
 def _pair_row(pair: Pair, comparison: Comparison) -> dict[str, Value]:
     estimate = next(e for e in comparison.estimates if e.cell is pair.ours)
-    grouped = estimate.groups < estimate.samples
     return {
         **_names(pair),
         "difference": pair.interval.estimate,
         "ci95_low": pair.interval.low,
         "ci95_high": pair.interval.high,
-        "p": pair.interval.p,
+        "p": pair.p,
         "p_holm": pair.adjusted,
+        "family": pair.family,
         "seeds": len(pair.seeds),
-        "resampled": f"{estimate.groups} {'groups' if grouped else 'samples'}",
+        "resampled": estimate.drawn,
     }
 
 
@@ -191,14 +232,27 @@ def _names(pair: Pair) -> dict[str, Value]:
     return dict(zip(PAIR, values, strict=True))
 
 
-def _difference(cell: Cell, pair: Pair | None) -> str:
-    if pair is None:
-        return NOTHING
+def _texts(cell: Cell, pair: Pair) -> tuple[str, str, str, str]:
+    """Difference, interval, p and seeds of a cell less the best."""
     # The pair may name the best variant first; readers always see the cell less the best.
     sign = 1 if pair.ours is cell else -1
     ends = sorted((sign * pair.interval.low, sign * pair.interval.high))
-    text = f"{percent(sign * pair.interval.estimate)} [{percent(ends[0])}, {percent(ends[1])}]"
-    return f"{text}, p {p_text(pair.adjusted)}"
+    return (
+        percent(sign * pair.interval.estimate),
+        f"[{percent(ends[0])}, {percent(ends[1])}]",
+        NOTHING if pair.adjusted is None else p_text(pair.adjusted),
+        seeds_text(len(pair.seeds), cell),
+    )
+
+
+def _runs(cell: Cell, seeds: Iterable[int]) -> tuple[str, ...]:
+    chosen = set(seeds)
+    return tuple(run.id for run in cell.runs if run.seed in chosen and run.seed in cell.records)
+
+
+def _of(collection: Collection, comparison: Comparison) -> str:
+    text = drawn_text(collection, comparison)
+    return f" (drawn were {text})" if text else ""
 
 
 def _by_variant(collection: Collection, entry: Callable[[Cell], Entry]) -> Block:
@@ -215,17 +269,24 @@ def _by_variant(collection: Collection, entry: Callable[[Cell], Entry]) -> Block
 def _against_best(
     collection: Collection,
     comparison: Comparison,
-    entry: Callable[[Cell, Cell, Pair | None], Entry],
-) -> Block:
-    best = {block: best_of(collection.block(*block)) for block in collection.blocks}
-
-    def against(cell: Cell) -> Entry:
-        leader = best[cell.dataset, cell.split]
-        if leader is None or not cell.records:
-            return mean_entry(None, cell)
-        return entry(cell, leader, comparison.between(cell, leader))
-
-    return _by_variant(collection, against)
+    entries: Callable[[Cell, Cell, Pair | None], list[Entry]],
+    width: int,
+) -> tuple[Block, ...]:
+    """A block per dataset: side by side, six of them would be too small to read."""
+    blocks = []
+    for block in collection.blocks:
+        cells = collection.block(*block)
+        best = best_of(cells)
+        rows = []
+        for cell in cells:
+            label = Entry(collection.label(cell.variant))
+            if best is None or not cell.records:
+                found = [mean_entry(None, cell), *[Entry(NOTHING)] * (width - 1)]
+            else:
+                found = entries(cell, best, comparison.between(cell, best))
+            rows.append((label, *found))
+        blocks.append(Block(collection.title(*block), tuple(rows)))
+    return tuple(blocks)
 
 
 def _complete_scores(collection: Collection) -> tuple[list[str], list[str], np.ndarray]:
@@ -244,11 +305,22 @@ def _complete_scores(collection: Collection) -> tuple[list[str], list[str], np.n
     return variants, datasets, np.array(scores).reshape(len(datasets), len(variants))
 
 
-def _wilcoxon_note(datasets: int) -> str:
-    if datasets >= FEWEST_FOR_WILCOXON:
-        return "Wilcoxon's signed-rank test of every pair over the datasets is in the CSV."
+def _wilcoxon_note(datasets: Sequence[str]) -> tuple[str, ...]:
+    shared = [name for name in SHARED_CLIPS if name in datasets]
+    together = f"{' and '.join(shared)} share clips: they are not independent of each other."
+    also = (together,) if len(shared) > 1 else ()
+    if len(datasets) >= FEWEST_FOR_WILCOXON:
+        return also
+    smallest = min(1.0, 2 / 2 ** len(datasets))
     return (
-        f"Described only, no test: over {datasets} dataset{'s' if datasets != 1 else ''} the "
-        "smallest two-sided p that Wilcoxon's signed-rank test can give is "
-        f"{min(1.0, 2 / 2**datasets):.4g}; it is made from {FEWEST_FOR_WILCOXON} datasets up."
+        f"Described only: a test over datasets is made from {FEWEST_FOR_WILCOXON} of them up. Over "
+        f"{len(datasets)} the smallest two-sided p of Wilcoxon's signed-rank test is "
+        f"{smallest:.4g}, before any correction for several pairs.",
+        *also,
     )
+
+
+def _wilcoxon_beside(datasets: int) -> tuple[str, ...]:
+    if datasets < FEWEST_FOR_WILCOXON:
+        return ()
+    return ("Wilcoxon's signed-rank test of every pair, p not corrected, is in ranks.csv.",)

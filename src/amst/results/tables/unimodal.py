@@ -34,22 +34,26 @@ def unimodal_table(collection: Collection) -> Table:
         cells = collection.block(dataset, split)
         alone = references(cells)
         rows += [row for cell in cells for row in _tidy(cell, alone)]
-        body = tuple(_readers_row(collection, cell, alone, modalities) for cell in cells)
+        body = tuple(
+            row for cell in cells for row in _readers_rows(collection, cell, alone, modalities)
+        )
         blocks.append(Block(collection.title(dataset, split), body))
     heads = [head for name in modalities for head in (name, f"{MINUS} alone")]
     return Table(
         name="unimodal",
-        caption="Test accuracy in % of the fused prediction and of each modality inside a method: "
-        "of a linear probe on its encoder, or of its own prediction where there is no probe; "
+        caption="Test accuracy in % of the fused prediction and of each modality inside a method, "
+        "by a linear probe on its encoder (probe) and by its own prediction (own); "
         "mean ± standard deviation over seeds (number of seeds).",
         columns=COLUMNS,
         rows=tuple(rows),
-        heads=("", "fused", *heads),
+        heads=("", "by", "fused", *heads),
         blocks=tuple(blocks),
         notes=(
             f"{MINUS} alone: difference in percentage points to the same modality trained alone, "
-            "paired over seeds, ± half of its 95 % t interval (none for one pair). Below zero, the "
-            "method's encoder has learnt less than it could have alone.",
+            "paired over seeds, ± half of its 95 % t interval (none for one pair). An interval "
+            "wholly below zero: the encoder (probe) or the prediction (own) of this modality is "
+            "worse inside the method than alone.",
+            *_branches_note(collection),
         ),
         origins=origins(collection.cells),
     )
@@ -105,21 +109,54 @@ def _against(values: Mapping[int, float], reference: Cell | None, cell: Cell) ->
     return dict(zip(DIFFERENCE, numbers, strict=True))
 
 
-def _readers_row(
+def _branches_note(collection: Collection) -> tuple[str, ...]:
+    names = {name for cell in collection.cells for name in _branches(cell) if name}
+    if not names:
+        return ()
+    return (
+        "A method of two models has two encoders of each modality: rows named "
+        f"{', '.join(sorted(names))} are of the second one, the others of the first, which "
+        "alternates between modalities.",
+    )
+
+
+def _branches(cell: Cell) -> list[str]:
+    """Names of the models that a method has side by side, the first of them empty."""
+    singles = [name for _, name in cell.predictions() if kind_of(name) != "fused"]
+    return sorted({"/".join(name.split("/")[:-2]) for name in singles})
+
+
+def _readers_rows(
     collection: Collection, cell: Cell, alone: Mapping[str, Cell], modalities: list[str]
-) -> tuple[Entry, ...]:
-    fused = summarise(list(cell.values(cell.main).values()))
-    entries = [Entry(collection.label(cell.variant)), mean_entry(fused, cell)]
-    for name in modalities:
-        values = cell.values(f"probe/{name}") or cell.values(f"modality/{name}")
-        if not values:
-            entries += [Entry(NOTHING), Entry(NOTHING)]
-            continue
-        reference = alone.get(name)
-        difference = None
-        if reference is not None and reference is not cell:
-            difference = paired_difference(values, reference.values(reference.main))
-        entries.append(mean_entry(summarise(list(values.values())), cell))
-        both = (*cell.run_ids, *reference.run_ids) if reference and difference else ()
-        entries.append(Entry(difference_text(difference), runs=both))
-    return tuple(entries)
+) -> list[tuple[Entry, ...]]:
+    """A row for the probes and one for the modalities' own predictions, of each branch."""
+    fused = mean_entry(summarise(list(cell.values(cell.main).values())), cell)
+    rows: list[tuple[Entry, ...]] = []
+    for branch in _branches(cell):
+        for kind, word in (("probe", "probe"), ("modality", "own")):
+            prefix = f"{branch}/{kind}/" if branch else f"{kind}/"
+            entries = [_pair(cell, prefix + name, alone.get(name)) for name in modalities]
+            if all(entry.text == NOTHING for pair in entries for entry in pair):
+                continue
+            first = (
+                Entry(collection.label(cell.variant)),
+                Entry(f"{branch} {word}".strip()),
+                fused,
+            )
+            again = (Entry(""), first[1], Entry(""))
+            rows.append((*(again if rows else first), *(e for pair in entries for e in pair)))
+    empty = [Entry(NOTHING)] * (2 * len(modalities))
+    return rows or [(Entry(collection.label(cell.variant)), Entry(NOTHING), fused, *empty)]
+
+
+def _pair(cell: Cell, prediction: str, reference: Cell | None) -> tuple[Entry, Entry]:
+    """Accuracy of one prediction, and its difference to the modality trained alone."""
+    values = cell.values(prediction)
+    if not values:
+        return Entry(NOTHING), Entry(NOTHING)
+    difference = None
+    if reference is not None and reference is not cell:
+        difference = paired_difference(values, reference.values(reference.main))
+    both = (*cell.run_ids, *reference.run_ids) if reference and difference else ()
+    shown = mean_entry(summarise(list(values.values())), cell)
+    return shown, Entry(difference_text(difference), runs=both)

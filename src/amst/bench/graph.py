@@ -1,0 +1,125 @@
+"""The graph and its jobs: a dry run of a large grid, and what a training job costs besides."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from amst.bench.prepared import Prepared, settings_of
+from amst.config.run import RunSettings
+from amst.config.settings import Config
+from amst.errors import AmstError
+from amst.provenance import SOURCE
+from amst.records import read_record
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """A dry run of a grid on a folder without anything.
+
+    Attributes:
+        jobs: training jobs in the graph.
+        seconds: from call to end.
+        peak_mb: highest resident memory.
+    """
+
+    jobs: int
+    seconds: float
+    peak_mb: float
+
+    def lines(self) -> list[str]:
+        """One line."""
+        return [f"dry run of {self.jobs} runs: {self.seconds:.1f} s, {self.peak_mb:.0f} MB"]
+
+
+def measure_dry_run(jobs: int, folder: Path) -> DryRun:
+    """Call ``snakemake -n`` for a grid of at least so many runs of the embedded dataset.
+
+    Args:
+        jobs: training jobs, rounded up to whole seeds of all of the configuration's methods.
+        folder: an empty folder.
+    """
+    root = SOURCE.parent
+    variants = [f"naive{number}" for number in range(10)]
+    seeds = list(range(-(-jobs // len(variants))))
+    values = {
+        "grid": {"datasets": ["digits"], "methods": variants, "seeds": seeds},
+        "methods": {name: {"method": "naive"} for name in variants},
+    }
+    # JSON is YAML, too.
+    (folder / "grid.yaml").write_text(json.dumps(values), encoding="utf-8")
+    command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "--cores", "1"]
+    command += ["--snakefile", str(root / "Snakefile"), "--configfile", "grid.yaml"]
+    begin = time.perf_counter()
+    with (folder / "said").open("w") as said:
+        process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=said)
+        _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - begin
+    if status:
+        raise AmstError(f"the dry run failed: {(folder / 'said').read_text()[-500:]}")
+    return DryRun(len(variants) * len(seeds), seconds, usage.ru_maxrss / 1024)
+
+
+@dataclass(frozen=True)
+class JobCost:
+    """A training job of one epoch as a rule calls it, without Snakemake; medians.
+
+    Attributes:
+        whole: seconds from call to end.
+        training: seconds of its epochs, as its record has them.
+        torch: seconds of a process that only imports torch.
+    """
+
+    whole: float
+    training: float
+    torch: float
+
+    def lines(self) -> list[str]:
+        """What the job takes besides training."""
+        return [
+            f"training job of one epoch: {self.whole:.2f} s, its epoch {self.training:.2f} s",
+            f"  besides: {self.whole - self.training:.2f} s",
+            f"  `import torch` alone: {self.torch:.2f} s",
+        ]
+
+
+def measure_job(config: Config, made: Prepared, rounds: int, folder: Path) -> JobCost:
+    """Call ``amst train`` for the embedded dataset, and ``import torch``, in turns.
+
+    Args:
+        config: defines the run.
+        made: the dataset.
+        rounds: turns; medians are taken over them.
+        folder: runs are written below it.
+    """
+    values = settings_of(config, "digits", "naive").model_dump()
+    values["recipe"]["epochs"] = 1
+    settings = RunSettings.model_validate(values)
+    wholes, trainings, imports = [], [], []
+    for turn in range(rounds):
+        imports.append(_seconds(["-c", "import torch"], folder))
+        wholes.append(_seconds(_train_command(settings, made, f"results{turn}"), folder))
+        cost = read_record(folder / f"results{turn}/runs/{settings.run_id}/run.json").cost
+        trainings.append(cost.train_seconds + cost.validate_seconds + cost.load_seconds)
+    return JobCost(*(statistics.median(each) for each in (wholes, trainings, imports)))
+
+
+def _train_command(settings: RunSettings, made: Prepared, results: str) -> list[str]:
+    files = ["--manifest", str(made.manifest), "--split", str(made.split), "--results", results]
+    given = ["--settings", settings.model_dump_json(), "--execution", "{}"]
+    return ["-m", "amst", "train", settings.run_id, *given, *files]
+
+
+def _seconds(arguments: list[str], folder: Path) -> float:
+    environment = os.environ | {"PYTHONPATH": str(SOURCE)}
+    begin = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise AmstError(f"{' '.join(arguments[:4])} failed: {done.stderr[-500:]}")
+    return time.perf_counter() - begin

@@ -1,0 +1,44 @@
+"""Modalities that skip epochs: what the three forms of AMST share. Not a method by itself.
+
+Source: AMST (github.com/CXianRen/AMST).
+"""
+
+from collections.abc import Collection, Mapping
+from typing import TypeVar
+
+from amst.config.run import SkippingSettings
+from amst.methods.base import Batch, Forward, Method, Network, Problem, check_names
+
+S = TypeVar("S", bound=SkippingSettings)
+
+
+class SkippingMethod(Method[S]):
+    """Modality m trains in an epoch only if epoch mod k_m = 0."""
+
+    def __init__(self, settings: S, problem: Problem) -> None:
+        super().__init__(settings, problem)
+        check_names("skip", settings.skip, problem)
+
+    def active_modalities(self, epoch: int) -> frozenset[str]:
+        """Those that train; all of them if skipped encoders are run."""
+        if self.settings.skipped_encoder == "forward":
+            return frozenset(self.modalities)
+        return self.trained_modalities(epoch)
+
+    def trained_modalities(self, epoch: int) -> frozenset[str]:
+        """Those with epoch mod k_m = 0, also where the skipped ones are run forward."""
+        return frozenset(trained_in(epoch, self.modalities, self.settings.skip))
+
+    def forward(self, network: Network, batch: Batch, epoch: int) -> Forward:
+        """One forward pass: of those that train, and without a graph of those only run."""
+        trained = self.trained_modalities(epoch)
+        skipped = self.active_modalities(epoch) - trained
+        return network(batch.inputs, trained, without_gradient=skipped)
+
+
+def trained_in(epoch: int, modalities: Collection[str], skip: Mapping[str, int]) -> list[str]:
+    """Modalities m that train in ``epoch``, in the order given: those with epoch mod k_m = 0.
+
+    k_m is ``skip[m]``, and 1 for a modality that ``skip`` does not name.
+    """
+    return [name for name in modalities if epoch % skip.get(name, 1) == 0]

@@ -1,0 +1,18 @@
+"""The benchmarks of the graph and its jobs call the real commands."""
+
+from amst.bench.graph import measure_dry_run, measure_job
+from amst.bench.prepared import Prepared
+from amst.config.settings import Config
+
+
+def test_a_dry_run_of_a_grid_is_measured(tmp_path):
+    found = measure_dry_run(15, tmp_path)
+    assert found.jobs == 20, "whole seeds of ten variants"
+    assert found.seconds > 0
+    assert 50 < found.peak_mb < 1000
+
+
+def test_a_training_job_is_measured(tmp_path, config: Config, digits: Prepared):
+    found = measure_job(config, digits, 1, tmp_path)
+    assert 0 < found.training < found.whole
+    assert 0 < found.torch < found.whole

@@ -1,0 +1,86 @@
+"""`amst tables`, `figures`, `report` and `export` as a user calls them."""
+
+import json
+import tarfile
+
+import pytest
+from typer.testing import CliRunner
+
+from amst.cli import app
+from amst.errors import AmstError
+from amst.records import read_record
+
+
+@pytest.fixture
+def results(make, plan):
+    """A results folder with two finished runs and a stale grid.json."""
+    folder = plan.root.parent
+    runs = make(plan, plan.with_(seed=1))
+    for run in runs:
+        run.path.with_name("cost.csv").write_text("epoch,train_seconds\n0,1.5\n")
+    planned = {
+        "format": 2,
+        "metric": "accuracy",
+        "variants": [{"name": "naive", "method": "naive"}],
+        "features": {"digits": "digits"},
+        "runs": {run.id: read_record(run.path).settings_hash for run in runs},
+        "left_out": [],
+    }
+    (folder / "planned.json").write_text(json.dumps(planned))
+    (folder / "grid.json").write_text("stale")
+    samples = folder / "features" / "digits" / "samples.jsonl"
+    samples.parent.mkdir(parents=True)
+    samples.write_text('{"id": "test-0000", "group": "actor1"}\n{"id": "test-0001", "group": ""}\n')
+    return folder
+
+
+def amst(results, *arguments):
+    where = ("--results", str(results), "--grid", str(results / "planned.json"))
+    done = CliRunner().invoke(app, [*arguments, *where])
+    if done.exception is not None:
+        raise done.exception
+    return done.stdout
+
+
+def test_outdated_runs_are_refused_and_named_in_partial_tables(results):
+    planned = json.loads((results / "planned.json").read_text())
+    planned["runs"]["digits/random/naive/seed1"] = "0" * 16
+    (results / "planned.json").write_text(json.dumps(planned))
+    for command in ("tables", "figures", "report"):
+        with pytest.raises(AmstError, match=r"seed1 \(outdated\)"):
+            amst(results, command)
+    assert "from 1 of 2 runs" in amst(results, "tables", "--partial")
+    assert "(1 of 2, 1 outdated)" in (results / "tables/partial/main.md").read_text()
+
+
+def test_complete_tables_clear_the_partial_ones_and_say_so(results):
+    amst(results, "tables", "--partial")
+    amst(results, "tables", "--only", "main")
+    assert (results / "tables/partial").is_dir(), "one table is not all"
+    assert "partial removed" in amst(results, "tables")
+    assert not (results / "tables/partial").exists()
+    assert (results / "tables/main.csv").is_file()
+    assert "removed" not in amst(results, "tables")
+
+
+def test_a_grid_of_another_version_is_refused(results):
+    (results / "planned.json").write_text('{"format": 1}')
+    with pytest.raises(AmstError, match="another version"):
+        amst(results, "tables")
+
+
+def test_the_bundle_has_what_is_planned_and_what_tables_are_made_of(results, tmp_path):
+    published = results / "published.csv"
+    published.write_text(
+        "dataset,split,method,variant,head_or_prediction,seeds,part,metric,value,best_epoch,source\n"
+    )
+    amst(results, "export", str(tmp_path / "mine.tar.gz"), "--published", str(published))
+    with tarfile.open(tmp_path / "mine.tar.gz") as archive:
+
+        def content(name):
+            return archive.extractfile(f"mine/{name}").read()
+
+        planned = json.loads((results / "planned.json").read_text())
+        assert json.loads(content("settings/grid.json")) == planned
+        assert content("reference/published.csv") == published.read_bytes()
+        assert json.loads(content("data/digits/groups.json")) == {"test-0000": "actor1"}

@@ -1,0 +1,70 @@
+"""The runs that a grid expects, as their files show them."""
+
+import json
+
+import pytest
+
+from amst.errors import AmstError
+from amst.records import read_record
+from amst.results.cells import collect
+from amst.results.expected import expected_runs
+from amst.results.tables import write_tables
+
+METHODS = {"naive": "naive", "mla": "mla"}
+
+
+@pytest.fixture
+def wanted(make, plan):
+    """Run id -> hash of its settings, of three finished seeds."""
+    runs = make(*(plan.with_(seed=seed) for seed in range(3)))
+    return {run.id: read_record(run.path).settings_hash for run in runs}
+
+
+@pytest.fixture
+def results(plan):
+    """The folder that has ``runs``."""
+    return plan.root.parent
+
+
+def test_a_run_made_with_other_settings_than_the_grid_s_is_outdated(wanted, results, tmp_path):
+    first = next(iter(wanted))
+    runs = expected_runs({**wanted, first: "0" * 16}, METHODS, results)
+    assert [run.state for run in runs] == ["outdated", "done", "done"]
+    with pytest.raises(
+        AmstError, match=r"1 of 3 runs are not done: .*seed0 \(outdated\); outdated:"
+    ):
+        collect(runs, [])
+    write_tables(runs, tmp_path, [], only=["main"], partial=True)
+    assert "(2 of 3, 1 outdated)" in (tmp_path / "main.md").read_text()
+
+
+def test_what_the_grid_expects_and_nobody_made_is_missing(wanted, results):
+    runs = expected_runs({**wanted, "digits/random/mla/seed0": "0" * 16}, METHODS, results)
+    assert [run.state for run in runs] == ["done", "done", "done", "missing"]
+    assert runs[-1].method == "mla"
+
+
+@pytest.mark.parametrize("file", ["predictions.npz", "run.json"])
+@pytest.mark.parametrize("keep", [0, 100, 900])
+def test_a_damaged_run_is_marked_in_partial_tables_and_stops_no_other(
+    wanted, results, tmp_path, file, keep
+):
+    path = results / "runs" / next(iter(wanted)) / file
+    path.write_bytes(path.read_bytes()[:keep])
+    runs = expected_runs(wanted, METHODS, results, partial=True)
+    assert [run.state for run in runs] == ["damaged", "done", "done"]
+    assert file in runs[0].why
+    write_tables(runs, tmp_path, [], partial=True)
+    assert "(2 of 3, 1 damaged)" in (tmp_path / "main.md").read_text()
+    assert file in (tmp_path / "runs.csv").read_text()
+    with pytest.raises(AmstError, match=file.replace(".", r"\.")):
+        write_tables(expected_runs(wanted, METHODS, results), tmp_path, [])
+
+
+def test_a_record_in_the_wrong_folder_is_damaged(wanted, results):
+    first, second, _ = (results / "runs" / name / "run.json" for name in wanted)
+    value = json.loads(first.read_text())
+    second.write_text(json.dumps(value))
+    hashes = dict.fromkeys(wanted, value["settings_hash"])
+    runs = expected_runs(hashes, METHODS, results, partial=True)
+    assert [run.state for run in runs] == ["done", "damaged", "outdated"]
