@@ -39,6 +39,7 @@ def settle_jobs_of_an_earlier_controller():
 if (
     workflow.is_main_process
     and SITE
+    and workflow.resource_settings.nodes is not None
     and "slurm_partition" not in (workflow.resource_settings.default_resources or {})
 ):
     raise WorkflowError(

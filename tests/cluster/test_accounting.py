@@ -1,11 +1,13 @@
 """A cluster with accounting, as most are: Snakemake asks sacct, the doctor asks for the account."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cluster.conftest import GRID
 from tests.cluster.machines import SITE, ClusterSuite, Slurm, missing
+from tests.cluster.test_doctor import examined
 
 
 @pytest.fixture(scope="module")
@@ -34,17 +36,15 @@ def test_the_end_of_jobs_is_learnt_by_sacct(accounted: Slurm, grid: ClusterSuite
 @pytest.mark.parametrize(
     ("site", "said"),
     [
-        ({"account": "lab", "jobs": 50}, "ok    account: lab"),
+        ({"account": "lab", "jobs": 50}, "ok account: lab"),
         ({"account": "nope", "jobs": 50}, "you have no nope (you have lab)"),
         ({"jobs": 200}, "may submit 50 jobs, and the profile 200"),
         ({"qos": "nope", "jobs": 50}, "--qos=nope"),
     ],
 )
 def test_the_doctor_knows_the_account(
-    accounted: Slurm, tmp_path: Path, site: dict[str, object], said: str
+    accounted: Slurm, tmp_path: Path, monkeypatch, site: dict[str, Any], said: str
 ):
-    suite = ClusterSuite.new(tmp_path / "suite")
-    suite.slurm, suite.site = accounted, site
-    done = suite.amst("doctor", check=False)
-    assert said in done.stdout
-    assert ("fault" in done.stdout) is not said.startswith("ok")
+    found = examined(accounted, tmp_path, monkeypatch, site, {"gpu": 1})
+    assert said in "".join(f"{f.verdict} {f.about}: {f.text}\n" for f in found)
+    assert ("fault" in {finding.verdict for finding in found}) is not said.startswith("ok")

@@ -11,6 +11,7 @@ import yaml
 import yte
 
 from amst.cluster.live import prefix_of
+from amst.cluster.site import TRAINING
 from tests.cluster.machines import ROOT, ClusterSuite, Slurm
 
 PROFILES = ROOT / "profiles"
@@ -22,6 +23,7 @@ def profile(
 ) -> dict[str, Any]:
     """A profile as Snakemake reads it."""
     monkeypatch.setattr(sys, "argv", ["snakemake", *arguments])
+    monkeypatch.setenv(TRAINING, "")  # the profile sets it, and it must not outlive the test
     for key, value in environment.items():
         monkeypatch.setenv(key, value)
     with (PROFILES / name / "config.yaml").open() as file:
