@@ -27,8 +27,8 @@ def test_the_end_of_jobs_is_learnt_by_sacct(accounted: Slurm, grid: ClusterSuite
         *suite.on_slurm("results/runs/digits/random/naive/seed0/run.json"), "--verbose"
     )
     said = done.stdout + done.stderr
-    assert "sacct -X" in said
-    assert "squeue" not in said
+    assert "command=sacct" in said
+    assert "command=squeue" not in said
     listed = accounted("sacct", "-X", "-n", "-P", "--format=state,account,allocnodes")
     assert "COMPLETED|lab|1" in listed
 
@@ -37,7 +37,7 @@ def test_the_end_of_jobs_is_learnt_by_sacct(accounted: Slurm, grid: ClusterSuite
     ("site", "said"),
     [
         ({"account": "lab", "jobs": 50}, "ok account: lab"),
-        ({"account": "nope", "jobs": 50}, "you have no nope (you have lab)"),
+        ({"account": "nope", "jobs": 50}, "you have no nope (you have lab"),
         ({"jobs": 200}, "may submit 50 jobs, and the profile 200"),
         ({"qos": "nope", "jobs": 50}, "--qos=nope"),
     ],
