@@ -3,6 +3,7 @@
 from dataclasses import asdict
 
 from amst.cluster import allocation, live
+from amst.cluster.calls import this_call
 from amst.training.kept import set_aside
 from amst.training.lock import Writer
 
@@ -17,10 +18,10 @@ def clear_the_locks_of_a_dead_controller():
     me = Writer.this()
     try:
         before = Writer(**json.loads(CONTROLLER.read_text("utf-8")))
-        if not before.surely_dead(me):
-            return
     except (OSError, ValueError, TypeError):
-        pass
+        before = None
+    if before and not (before.surely_dead(me) or live.has_ended(before.job, me.job)):
+        return
     for lock in Path(".snakemake/locks").glob("*.lock"):
         lock.unlink(missing_ok=True)
     write_text(CONTROLLER, json.dumps(asdict(me)))
@@ -34,7 +35,25 @@ def settle_jobs_of_an_earlier_controller():
         raise WorkflowError(str(error)) from None
 
 
-if workflow.is_main_process and not workflow.output_settings.dryrun:
+# Another profile, or --default-resources, replaces the whole block and not single keys of it.
+if (
+    workflow.is_main_process
+    and SITE
+    and workflow.resource_settings.nodes is not None
+    and "slurm_partition" not in (workflow.resource_settings.default_resources or {})
+):
+    raise WorkflowError(
+        "default-resources of profiles/slurm are replaced by another profile or option: jobs "
+        "would get no partition. Take `default-resources` out of it; the site's file has "
+        "`resources` for single rules"
+    )
+
+# A report, a summary or --unlock may be asked for while jobs or another controller live.
+if (
+    workflow.is_main_process
+    and not workflow.output_settings.dryrun
+    and this_call().runs
+):
     clear_the_locks_of_a_dead_controller()
     # Locks that are left belong to a living controller; Snakemake says so in a moment.
     if not any(Path(".snakemake/locks").glob("*.lock")):

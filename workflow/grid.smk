@@ -9,6 +9,7 @@ from snakemake.settings.types import DeploymentMethod
 
 from amst import grid
 from amst.cluster import slots
+from amst.cluster.site import told_to_rules
 from amst.config.run import settings_hash
 from amst.datasets import registry
 from amst.datasets.lists import LISTS
@@ -22,6 +23,7 @@ from amst.features.samples import (
 from amst.files import sha256_of, write_text
 from amst.pretrained import LOCK, STAGED, model_folder
 from amst.provenance import code_digest, package_digest
+from amst.training.kills import kills
 from amst.training.state import read_adopted
 from amst.results.names import (
     FIGURE_FORMS,
@@ -83,6 +85,10 @@ if not workflow.subprocess_exec:
     execution = CONFIG.execution.model_dump()
     execution |= {"runs_on_node": _together, "runs_on_gpu": slots.per_gpu()}
     os.environ.update(AMST_EXECUTION=as_json(execution))
+
+os.environ[slots.WITHOUT_GPU] = " ".join(
+    name for name, entry in CONFIG.datasets.items() if not entry.resources.gpu
+)
 
 # The package runs from the checkout, in any working directory. Outside the container, rules use
 # the Python that runs Snakemake.
@@ -244,3 +250,37 @@ def training_code(wildcards):
     run = f"{wildcards.dataset}/{wildcards.split}/{wildcards.variant}/seed{wildcards.seed}"
     adopted = ADOPTED.get(run, {})
     return f"{adopted['from'] if adopted.get('to') == digest else digest}-{package_digest()}"
+
+
+# None without profiles/slurm.
+SITE = told_to_rules()
+
+
+def gpus(wildcards):
+    """GPUs of a training job."""
+    return CONFIG.datasets[wildcards.dataset].resources.gpu
+
+
+def memory(wildcards, attempt):
+    """Megabytes of a training job, at most threefold.
+
+    Grows with the attempts that were killed without a word, as for want of memory; those that a
+    time limit or a pre-emption has ended had enough.
+    """
+    own = CONFIG.datasets[wildcards.dataset].resources.mem_mb
+    asked = (SITE and SITE.mem_mb) or own
+    if attempt == 1:  # a file per run is not looked for while the graph is made
+        return asked
+    run = f"{wildcards.dataset}/{wildcards.split}/{wildcards.variant}/seed{wildcards.seed}"
+    return asked * min(1 + kills(Path("results/checkpoints", run)), 3)
+
+
+def of_site():
+    """Partition and GPUs as the site wants them asked for; nothing without profiles/slurm."""
+    if not SITE:
+        return {}
+    return {
+        "slurm_partition": lambda w: SITE.partition(gpus(w)),
+        "gpu_model": lambda w: SITE.model(gpus(w)),
+        "gres": lambda w: SITE.gres(gpus(w)),
+    }

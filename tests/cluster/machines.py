@@ -42,11 +42,16 @@ class Slurm:
     """A running cluster: nodes n1..nN, partitions cpu, gpu and scav (which the others pre-empt)."""
 
     def __init__(
-        self, folder: Path, nodes: int = 4, gpus: int = 2, preempt: str = "REQUEUE"
+        self,
+        folder: Path,
+        nodes: int = 4,
+        gpus: int = 2,
+        preempt: str = "REQUEUE",
+        accounting: str = "none",
     ) -> None:
         self.folder = folder
-        values = {"NODES": str(nodes), "GPUS": str(gpus), "PREEMPT": preempt}
-        self._script("slurm-up.sh", values)
+        values = {"NODES": nodes, "GPUS": gpus, "PREEMPT": preempt, "ACCT": accounting}
+        self._script("slurm-up.sh", {key: str(value) for key, value in values.items()})
         self.environment = {
             "SLURM_CONF": str(folder / "etc" / "slurm.conf"),
             "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",

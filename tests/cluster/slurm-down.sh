@@ -28,5 +28,7 @@ if [ -s "$SLURM_CONF" ] && timeout 5 scontrol ping >/dev/null 2>&1; then
 fi
 stop slurmd "$BASE"/pid/slurmd-*
 stop slurmctld "$BASE/pid/slurmctld"
+stop slurmdbd "$BASE/pid/slurmdbd"
+stop mariadbd "$BASE/pid/mariadbd"
 stop munged "$BASE/pid/munged"
 [ "${KEEP:-}" ] || rm -rf "$BASE"

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Throwaway SLURM cluster on this one machine, without accounting, systemd or /etc/slurm.
+# Throwaway SLURM cluster on this one machine, without systemd or /etc/slurm.
 #   NODES=4  virtual nodes n1..nN, each its own slurmd
 #   CPUS=8 MEM=16000 GPUS=2  what each node claims to have
 #   PREEMPT=REQUEUE  or CANCEL: what happens to jobs of partition scav
+#   ACCT=none  or dbd: accounting through slurmdbd and mariadb; account lab, at most 50 jobs
 # usage: slurm-up.sh DIR; then SLURM_CONF=DIR/etc/slurm.conf PATH=DIR/bin:$PATH; slurm-down.sh DIR
 set -euo pipefail
 BASE=$(realpath -m "$1")
 NODES=${NODES:-4} CPUS=${CPUS:-8} MEM=${MEM:-16000} GPUS=${GPUS:-2} PREEMPT=${PREEMPT:-REQUEUE}
+ACCT=${ACCT:-none}
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 [ -e "$BASE/etc" ] && { echo "slurm-up.sh: $BASE already holds a cluster" >&2; exit 2; }
 ME=$(id -un) HOST=$(hostname -s)
@@ -30,7 +32,7 @@ for x in s: x.bind(("127.0.0.1", 0))
 print(*(x.getsockname()[1] for x in s))
 PY
 }
-read -r CTLD NODEPORTS <<<"$(ports $((1 + NODES)))"
+read -r CTLD DBD SQL NODEPORTS <<<"$(ports $((3 + NODES)))"
 read -ra NP <<<"$NODEPORTS"
 
 wait_for() { # wait_for SECONDS WHAT CMD...
@@ -48,6 +50,53 @@ munged --force --key-file="$BASE/munge/key" --socket="$BASE/munge/sock" \
        --seed-file="$BASE/munge/seed" --num-threads=4 2>"$BASE/log/munged.start"
 cp "$BASE/munge/pid" "$BASE/pid/munged"
 wait_for 10 munge munge -n -S "$BASE/munge/sock"
+
+ACCTCONF=AccountingStorageType=accounting_storage/none
+if [ "$ACCT" = dbd ]; then
+  mkdir -m 700 "$BASE/db"
+  mariadb-install-db --no-defaults --user="$ME" --datadir="$BASE/db/data" \
+    --auth-root-authentication-method=normal --skip-test-db >"$BASE/log/mariadb-install" 2>&1
+  setsid mariadbd --no-defaults --user="$ME" --datadir="$BASE/db/data" --socket="$BASE/db/sock" \
+    --pid-file="$BASE/pid/mariadbd" --bind-address=127.0.0.1 --port="$SQL" --skip-log-bin \
+    --innodb-buffer-pool-size=64M --innodb-log-file-size=16M --innodb-lock-wait-timeout=900 \
+    --innodb-flush-log-at-trx-commit=0 --performance-schema=OFF \
+    </dev/null >"$BASE/log/mariadbd" 2>&1 &
+  sql() { mariadb --no-defaults -uroot -S "$BASE/db/sock" -e "$1"; }
+  wait_for 60 mariadb sql 'select 1'
+  PASS=$(head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n')
+  sql 'create database slurm_acct'
+  for host in 127.0.0.1 localhost; do
+    sql "create user 'slurm'@'$host' identified by '$PASS'"
+    sql "grant all on slurm_acct.* to 'slurm'@'$host'"
+  done
+  cat > "$BASE/etc/slurmdbd.conf" <<X
+AuthType=auth/munge
+AuthInfo=socket=$BASE/munge/sock
+DbdHost=$HOST
+DbdAddr=127.0.0.1
+DbdPort=$DBD
+CommunicationParameters=NoInAddrAny
+SlurmUser=$ME
+LogFile=$BASE/log/slurmdbd
+PidFile=$BASE/pid/slurmdbd
+DebugLevel=info
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort=$SQL
+StorageUser=slurm
+StoragePass=$PASS
+StorageLoc=slurm_acct
+CommitDelay=1
+X
+  chmod 600 "$BASE/etc/slurmdbd.conf"
+  ACCTCONF="AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort=$DBD
+AccountingStoragePass=$BASE/munge/sock
+AccountingStorageEnforce=associations,limits,qos
+AccountingStorageTRES=gres/gpu
+AccountingStoreFlags=job_comment"
+fi
 
 cat > "$BASE/etc/slurm.conf" <<X
 ClusterName=probe
@@ -91,7 +140,7 @@ OverTimeLimit=0
 InactiveLimit=0
 RebootProgram=/bin/true
 GresTypes=gpu
-AccountingStorageType=accounting_storage/none
+$ACCTCONF
 JobCompType=jobcomp/filetxt
 JobCompLoc=$BASE/log/jobcomp.txt
 $(for i in $(seq 1 "$NODES"); do
@@ -115,11 +164,18 @@ printf 'AutoDetect=off\nName=gpu File=%s\n' "$f" > "$BASE/etc/gres.conf"
 export SLURM_CONF=$BASE/etc/slurm.conf
 # Commands that carry SLURM_CONF themselves: Snakemake's job step drops every SLURM_* variable
 # before its inner srun, which then would look for /etc/slurm/slurm.conf.
-for c in sbatch srun salloc sacct squeue scontrol scancel sinfo; do
+for c in sbatch srun salloc sacct sacctmgr squeue scontrol scancel sinfo; do
   printf '#!/bin/sh\nSLURM_CONF=%s exec /usr/bin/%s "$@"\n' "$SLURM_CONF" "$c" > "$BASE/bin/$c"
   chmod +x "$BASE/bin/$c"
 done
 
+if [ "$ACCT" = dbd ]; then
+  slurmdbd
+  wait_for 30 slurmdbd sacctmgr -n show cluster
+  sacctmgr -i add cluster probe >/dev/null
+  sacctmgr -i add account lab Cluster=probe >/dev/null
+  sacctmgr -i add user "$ME" Account=lab DefaultAccount=lab MaxSubmitJobs=50 >/dev/null
+fi
 slurmctld -c
 wait_for 30 slurmctld scontrol ping
 for i in $(seq 1 "$NODES"); do slurmd -N "n$i"; done

@@ -4,11 +4,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from amst.cluster import node, scheduler, storage
+from amst import grid
+from amst.cluster import node, requests, scheduler, storage
+from amst.cluster.findings import Finding
+from amst.cluster.site import Site
 from tests.cluster.machines import ROOT, Slurm
 
 
@@ -25,6 +29,22 @@ def doctor(slurm: Slurm, work: Path, **site: object) -> subprocess.CompletedProc
         timeout=120,
         check=False,
     )  # fmt: skip
+
+
+def examined(
+    slurm: Slurm,
+    work: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    site: dict[str, Any],
+    resources: dict[str, int],
+) -> list[Finding]:
+    """What it says of SLURM, with a site's file and what training on the digits asks for."""
+    (work / "site.yaml").write_text(yaml.safe_dump(site))
+    for key, value in {**slurm.environment, "AMST_SITE": str(work / "site.yaml")}.items():
+        monkeypatch.setenv(key, value)
+    values = yaml.safe_load((ROOT / "config.yaml").read_text())
+    values["datasets"]["digits"]["resources"] |= resources
+    return list(scheduler.examine(work, grid.check_config(values)))
 
 
 def test_a_sound_cluster_has_no_faults(slurm: Slurm, tmp_path):
@@ -51,6 +71,75 @@ def test_everything_that_will_not_work_is_named(start_slurm, tmp_path, monkeypat
     assert "will not work. Mend them before you submit" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("resources", "site", "said"),
+    [
+        ({"mem_mb": 999_000}, {}, "fault training on digits: SLURM refuses --partition=cpu"),
+        ({"threads": 64}, {}, "--cpus-per-task=64: allocation failure: Requested node config"),
+        ({"gpu": 9, "mem_mb": 9}, {"gpu_request": "gres"}, "--gres=gpu:9: allocation failure"),
+        ({"runtime": 6000}, {}, "training on digits: 6000 minutes, and the partition allows 60"),
+        ({}, {"resources": {"extract": {"mem_mb": 999_000}}}, "fault jobs of rule extract"),
+        ({}, {"resources": {"train": {"runtime": 90}}}, "digits: 90 minutes, and the partition"),
+        ({}, {"jobs": 20_000}, "SLURM holds 10000 (MaxJobCount): lower jobs"),
+        ({}, {"gpu_request": "gre"}, "gpu_request: input should be 'gpus' or 'gres', got 'gre'"),
+        ({}, {"acount": "me"}, "acount: unknown key. Did you mean 'account'?"),
+    ],
+)
+def test_what_slurm_would_refuse_or_leave_waiting_is_a_fault(
+    slurm: Slurm, tmp_path, monkeypatch, resources: dict[str, int], site: dict[str, Any], said: str
+):
+    found = examined(slurm, tmp_path, monkeypatch, site, resources)
+    assert said in "".join(f"{f.verdict} {f.about}: {f.text}\n" for f in found)
+    assert "fault" in {finding.verdict for finding in found}
+
+
+def test_slurm_that_is_down_says_why(slurm: Slurm, tmp_path: Path, monkeypatch):
+    bare = {"SLURM_CONF": str(tmp_path / "none.conf"), "PATH": os.environ["PATH"]}
+    monkeypatch.setattr(slurm, "environment", bare)
+    done = doctor(slurm, tmp_path)
+    assert done.returncode == 1
+    assert "scontrol show config: scontrol: " in done.stdout
+    assert "none.conf" in done.stdout or "configuration source" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("site", "verdict", "said"),
+    [
+        ({}, "ok", "default"),
+        ({"account": "lab"}, "ok", "lab"),
+        ({"account": "labb"}, "fault", "you have no labb (you have big, lab)"),
+        ({"account": "lab", "jobs": 51}, "fault", "may submit 50 jobs, and the profile 51"),
+        ({"account": "big", "jobs": 500}, "ok", "big"),
+    ],
+)
+def test_the_account_and_how_much_it_may_submit(site: dict[str, Any], verdict: str, said: str):
+    (found,) = scheduler.account([["lab", "50"], ["big", ""]], Site(**{"jobs": 40, **site}))
+    assert found.verdict == verdict
+    assert said in found.text
+
+
+@pytest.mark.parametrize(
+    ("limit", "minutes"),
+    [("01:00:00", 60), ("7-00:30:00", 7 * 24 * 60 + 30), ("UNLIMITED", None)],
+)
+def test_a_partition_s_limit_in_minutes(limit: str, minutes: int | None):
+    assert requests.minutes(limit) == minutes
+
+
+@pytest.mark.parametrize(("status", "verdict"), [(0, "ok"), (255, "fault")])
+def test_an_image_that_is_there_is_tried(tmp_path: Path, monkeypatch, status: int, verdict: str):
+    """Through a stand-in for apptainer; the real one is tried in test_image."""
+    program = tmp_path / "apptainer"
+    program.write_text(f"#!/bin/sh\necho FATAL: no image >&2\nexit {status}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    image = tmp_path / "amst.sif"
+    image.touch()
+    (found,) = [found for found in node.examine(image) if found.about == "image"]
+    assert found.verdict == verdict
+    assert str(image) in found.text
+
+
 def test_slurm_conf_without_a_wrapper_is_a_fault(slurm: Slurm, tmp_path):
     bare = {"SLURM_CONF": slurm.environment["SLURM_CONF"], "PATH": os.environ["PATH"]}
     kept, slurm.environment = slurm.environment, bare
@@ -67,7 +156,7 @@ def test_slurm_conf_without_a_wrapper_is_a_fault(slurm: Slurm, tmp_path):
 )
 def test_without_accounting_ended_jobs_must_stay_visible(age, first, verdict):
     settings = {"AccountingStorageType": "accounting_storage/none", "MinJobAge": age}
-    assert scheduler.accounting(settings, {"first_status_check": first}).verdict == verdict
+    assert scheduler.accounting(settings, Site(first_status_check=first)).verdict == verdict
 
 
 @pytest.mark.parametrize(("driver", "verdict"), [("535.104", "fault"), ("580.65.06", "ok")])

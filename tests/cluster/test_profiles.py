@@ -11,15 +11,19 @@ import yaml
 import yte
 
 from amst.cluster.live import prefix_of
+from amst.cluster.site import TRAINING
 from tests.cluster.machines import ROOT, ClusterSuite, Slurm
 
 PROFILES = ROOT / "profiles"
 EXAMPLES = sorted((PROFILES / "slurm" / "sites").glob("*.yaml"))
 
 
-def profile(name: str, monkeypatch: pytest.MonkeyPatch, **environment: str) -> dict[str, Any]:
+def profile(
+    name: str, monkeypatch: pytest.MonkeyPatch, *arguments: str, **environment: str
+) -> dict[str, Any]:
     """A profile as Snakemake reads it."""
-    monkeypatch.setattr(sys, "argv", ["snakemake"])
+    monkeypatch.setattr(sys, "argv", ["snakemake", *arguments])
+    monkeypatch.setenv(TRAINING, "")  # the profile sets it, and it must not outlive the test
     for key, value in environment.items():
         monkeypatch.setenv(key, value)
     with (PROFILES / name / "config.yaml").open() as file:
@@ -46,20 +50,60 @@ def test_a_dry_run_needs_neither_slurm_nor_apptainer(tmp_path: Path, example: Pa
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_a_gpu_is_asked_for_in_one_way(example: Path, monkeypatch):
+def test_a_site_goes_over_the_rules(example: Path, monkeypatch):
     site = yaml.safe_load(example.read_text())
-    train = profile("slurm", monkeypatch, AMST_SITE=str(example))["set-resources"]["train"]
-    if site["gpu_request"] == "gres":
-        assert (train["gpu"], train["gres"]) == (0, "gpu:a100:1")
-    else:
-        assert "gres" not in train
-    assert train["slurm_partition"] == site["gpu_partition"]
+    found = profile("slurm", monkeypatch, "-n", AMST_SITE=str(example))
+    train = found["set-resources"]["train"]
     assert train["runtime"] == site["resources"]["train"]["runtime"]
+    assert "mem_mb" not in train, "it would not grow there"
+    assert not {"gpu", "gres", "gpu_model"} & set(train), "the rule knows whether one is wanted"
+    assert found["default-resources"]["slurm_partition"] == site["cpu_partition"]
 
 
-def test_jobs_are_named_after_the_working_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert profile("slurm", monkeypatch)["slurm-jobname-prefix"] == prefix_of(tmp_path)
+@pytest.mark.parametrize("form", ["{}", "-d {}", "-d{}", "--directory {}", "--directory={}"])
+def test_jobs_are_named_after_the_working_folder(form: str, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path if form == "{}" else tmp_path.parent)
+    words = [] if form == "{}" else form.format(tmp_path).split()
+    found = profile("slurm", monkeypatch, "-n", *words)
+    assert found["slurm-jobname-prefix"] == prefix_of(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["acount: x", "resources: {train: }"])
+def test_a_mistake_in_the_site_s_file_ends_the_call_in_one_line(tmp_path: Path, text: str):
+    suite = ClusterSuite.new(tmp_path / "suite")
+    suite.site = yaml.safe_load(text)
+    done = suite.snakemake("--profile", str(suite.checkout / "profiles/slurm"), "-n", check=False)
+    assert done.returncode == 1
+    *announced, said = done.stderr.splitlines()
+    assert len(announced) == 1, "which profiles Snakemake uses"
+    assert said.startswith(f"profiles/slurm: {suite.work}/site.yaml: ")
+
+
+def test_nothing_starts_while_slurm_does_not_answer(tmp_path: Path, slurm: Slurm):
+    """By default Snakemake would take sacct, and wait for ever where there is no accounting."""
+    suite = ClusterSuite.new(tmp_path / "suite")
+    suite.slurm = slurm
+    suite.extra = {"SLURM_CONF": "/none", "PATH": os.environ["PATH"]}
+    arguments = ("results/raw/digits/digits.json", "--profile")
+    profile = str(suite.checkout / "profiles" / "slurm")
+    done = suite.snakemake(*arguments, profile, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("profiles/slurm: SLURM does not answer: ")
+    assert "Traceback" not in done.stderr
+    suite.snakemake(*arguments, profile, "-n")
+
+
+def test_default_resources_of_another_profile_are_refused(tmp_path: Path):
+    """Snakemake replaces the whole block, and jobs would lose partition and account."""
+    suite = ClusterSuite.new(tmp_path / "suite")
+    stale = suite.work / "profiles" / "default"
+    stale.mkdir(parents=True)
+    (stale / "config.yaml").write_text("default-resources:\n  mem_mb: 1000\n")
+    arguments = ("--profile", str(suite.checkout / "profiles" / "slurm"), "-n")
+    done = suite.snakemake(*arguments, check=False)
+    assert done.returncode == 1
+    assert "default-resources of profiles/slurm are replaced" in done.stdout + done.stderr
+    suite.snakemake(*arguments, "--workflow-profile", "none")
 
 
 def test_without_accounting_squeue_is_asked(slurm: Slurm, monkeypatch, tmp_path):
@@ -70,7 +114,7 @@ def test_without_accounting_squeue_is_asked(slurm: Slurm, monkeypatch, tmp_path)
 
 def test_the_settings_that_survive_outages_and_pre_emption(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    slurm = profile("slurm", monkeypatch)
+    slurm = profile("slurm", monkeypatch, "-n")
     assert slurm["slurm-status-attempts"] >= 600
     assert slurm["max-status-checks-per-second"] == 1
     assert slurm["slurm-requeue"] is True

@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
+from amst.cli import runs
 from amst.cluster import slots
 from amst.config.settings import Resources
 from amst.errors import AmstError
@@ -83,6 +85,43 @@ def test_slots_are_off_without_the_setting_and_without_a_gpu():
     assert slots.take({"CUDA_VISIBLE_DEVICES": "", "AMST_RUNS_PER_GPU": "2"}) == ""
 
 
+@pytest.mark.parametrize(
+    ("dataset", "device", "given", "seen"),
+    [
+        ("AVE", "auto", "2", "3"),
+        ("digits", "auto", "2", ""),
+        ("AVE", "cpu", "2", ""),
+        ("digits", "cpu", "0", "3"),
+    ],
+)
+def test_a_run_on_the_processors_takes_no_slot_and_sees_no_gpu(
+    environment, monkeypatch, dataset: str, device: str, given: str, seen: str
+):
+    monkeypatch.setattr("tempfile.tempdir", environment["TMPDIR"])
+    environment = {**environment, "CUDA_VISIBLE_DEVICES": "3", "AMST_RUNS_PER_GPU": given,
+                   "AMST_WITHOUT_GPU": "digits other"}  # fmt: skip
+    slots.place(dataset, device, environment)
+    assert environment["CUDA_VISIBLE_DEVICES"] == seen
+    assert slots.folder(environment).exists() is (seen == "3" and given == "2")
+
+
 def test_a_wrong_number_of_runs_is_named():
     with pytest.raises(AmstError, match="AMST_RUNS_PER_GPU is 'two'"):
         slots.per_gpu({"AMST_RUNS_PER_GPU": "two"})
+
+
+def test_the_wait_for_a_slot_is_over_before_the_time_that_is_left_is_looked_at(
+    monkeypatch, tmp_path
+):
+    looked: list[str] = []
+
+    def look(*_: object) -> int:
+        looked.append("deadline")
+        raise AmstError("far enough")
+
+    monkeypatch.setattr(runs, "run_settings", lambda *_: SimpleNamespace(dataset="digits"))
+    monkeypatch.setattr(runs, "place", lambda *_: looked.append("slot"))
+    monkeypatch.setattr(runs, "deadline", look)
+    with pytest.raises(AmstError, match="far enough"):
+        runs.train("run", "{}", tmp_path, tmp_path, "{}")
+    assert looked == ["slot", "deadline"]

@@ -8,7 +8,8 @@ from tests.cluster.machines import ClusterSuite, Slurm
 def test_whole_chain_gives_the_same_tables(slurm: Slurm, grid: ClusterSuite, folder):
     suite = ClusterSuite.new(folder, GRID)
     suite.slurm = slurm
-    suite.snakemake(*suite.on_slurm("results/tables/main.csv"))
+    # jobs are named after the folder, however it is given
+    suite.snakemake(*suite.on_slurm("results/tables/main.csv", f"--directory={suite.work}"))
     assert suite.tables() == grid.tables()
     assert suite.bytes_of_runs() == grid.bytes_of_runs()
 

@@ -23,11 +23,9 @@ rule train:
         "benchmarks/train/{dataset}/{split}/{variant}/seed{seed}.tsv"
     threads: lambda w: CONFIG.datasets[w.dataset].resources.threads
     resources:
-        gpu=lambda w: CONFIG.datasets[w.dataset].resources.gpu,
-        # attempts also come from time limits: three times the memory is for those that need it
-        mem_mb=lambda w, attempt: (
-            CONFIG.datasets[w.dataset].resources.mem_mb * min(attempt, 3)
-        ),
+        **of_site(),
+        gpu=lambda w: SITE.gpus(gpus(w)) if SITE else gpus(w),
+        mem_mb=lambda w, attempt: memory(w, attempt),
         runtime=lambda w: CONFIG.datasets[w.dataset].resources.runtime,
     params:
         settings=lambda w: run_settings(w),

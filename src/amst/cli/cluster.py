@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from amst.cli.configuration import RESULTS, ConfigFiles, Results, configuration
+from amst.config.settings import Config
 from amst.errors import AmstError
 
 KINDS = ("checkpoints", "runs", "features", "images")
@@ -20,21 +21,24 @@ def register(app: typer.Typer) -> None:
 
 def doctor(
     folder: Annotated[Path, typer.Option(help="working folder to examine")] = Path(),
+    configfile: ConfigFiles = None,
 ) -> None:
     """Examine node, GPU, container, file system and scheduler before anything is submitted.
 
-    Leaves with 1 where something will not work.
+    The grid's training jobs are tried, too, in a folder with config.yaml. Leaves with 1 where
+    something will not work.
     """
     from rich.console import Console
 
     from amst.cluster import node, scheduler, storage
 
     console = Console(highlight=False)
+    config = configuration(configfile) if configfile or Path("config.yaml").is_file() else None
     faults = 0
     for heading, findings in (
-        ("This node", node.examine()),
+        ("This node", node.examine(_image(config, folder))),
         ("This folder", storage.examine(folder)),
-        ("SLURM", scheduler.examine(folder)),
+        ("SLURM", scheduler.examine(folder, config)),
     ):
         console.print(f"[bold]{heading}[/]")
         for found in findings:
@@ -43,6 +47,17 @@ def doctor(
             console.print(f"  {mark} {found.about}: {found.text}", soft_wrap=True)
     if faults:
         raise AmstError(f"{faults} of these will not work", "Mend them before you submit")
+
+
+def _image(config: Config | None, folder: Path) -> Path | None:
+    """The image file that jobs use; None where it is fetched by its address."""
+    from amst.cluster.image import image_name
+    from amst.provenance import SOURCE
+
+    given = config.container.image if config else ""
+    if "://" in given:
+        return None
+    return folder / (given or f"containers/{image_name(SOURCE.parent)}")
 
 
 def jobs(

@@ -10,10 +10,11 @@ from amst import grid
 from amst.cli.configuration import RESULTS, ConfigFiles, Results, configuration, from_json
 from amst.cluster.allocation import deadline
 from amst.cluster.image import DIGEST
-from amst.cluster.slots import take as take_slot
+from amst.cluster.slots import place
 from amst.config.run import RunSettings
 from amst.errors import AmstError
 from amst.provenance import code_digest, package_digest, pinned_packages
+from amst.training import kills
 from amst.training.signals import listening
 
 if TYPE_CHECKING:
@@ -59,11 +60,12 @@ def train(
         how = configuration(configfile).execution.model_dump()
     else:
         how = from_json(execution, "--execution")
+    place(resolved.dataset, how.get("device", "auto"))
+    # after the wait for a slot, which takes from the time that is left
     how["deadline"] = deadline(how.get("deadline", 0))
-    device = take_slot()
-    if device:
-        os.environ["CUDA_VISIBLE_DEVICES"] = device
-    with listening():  # from here on: importing torch takes seconds
+    checkpoints = results / "checkpoints" / run
+    # from here on: importing torch takes seconds, and memory
+    with listening() as stop, kills.counted(checkpoints, stop):
         from amst.training.run import train as train_run
 
         record = train_run(
@@ -71,7 +73,7 @@ def train(
             manifest or features / "manifest.json",
             split or features / "splits" / f"{resolved.split}.json",
             results / "runs" / run,
-            results / "checkpoints" / run,
+            checkpoints,
             execution_of(resolved, how, log),
         )
     shown = record.metrics(record.main)

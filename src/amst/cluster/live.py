@@ -60,6 +60,21 @@ def live_jobs(folder: Path) -> list[LiveJob]:
     return found
 
 
+def has_ended(job: str, own: str = "") -> bool:
+    """Whether SLURM says that a job does not live any more; False where it says nothing.
+
+    Args:
+        job: SLURM's number; empty for none.
+        own: the job that asks.
+    """
+    if not job or job == own or not shutil.which("squeue"):
+        return False
+    try:
+        return not _slurm("squeue", "--noheader", "--jobs", job, "--format=%i").strip()
+    except AmstError as error:  # it knows ended jobs for some minutes only
+        return "Invalid job id" in str(error)
+
+
 def cancel(jobs: Sequence[LiveJob], folder: Path) -> None:
     """End jobs and wait until they are gone.
 

@@ -15,12 +15,16 @@ from amst.provenance import installed_packages, pinned_packages
 _DRIVERS = {11: 450, 12: 525, 13: 580}
 
 
-def examine() -> Iterator[Finding]:
-    """Look at this node."""
+def examine(image: Path | None = None) -> Iterator[Finding]:
+    """Look at this node.
+
+    Args:
+        image: the image file that jobs use; None where it is fetched by its address.
+    """
     yield _processors()
     yield _packages()
     yield _gpu()
-    yield from _container()
+    yield from _container(image)
 
 
 def _said(*command: str) -> str | None:
@@ -83,12 +87,30 @@ def judge_driver(gpus: list[str], cuda: int | None) -> Finding:
     return ok("GPU", text)
 
 
-def _container() -> Iterator[Finding]:
+def _runs(program: str, image: Path) -> Finding:
+    """Whether the image that is there can be used."""
+    command = [program, "exec", str(image), "python", "--version"]
+    try:
+        tried = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    except subprocess.TimeoutExpired:
+        return fault("image", f"{image} has not started within two minutes")
+    if tried.returncode:
+        said = " ".join(tried.stderr.split()[-40:])
+        return fault("image", f"{image} does not run: {said}")
+    return ok("image", f"{image} runs, {tried.stdout.strip()}")
+
+
+def _container(image: Path | None) -> Iterator[Finding]:
     program = shutil.which("apptainer") or shutil.which("singularity")
     if not program:
         yield note("container", "no apptainer on PATH: load its module, or use --sdm env-modules")
         return
     yield ok("container", _said(program, "--version") or program)
+    if image and image.is_file():
+        yield _runs(program, image)
+        return
+    if image:
+        yield note("image", f"{image} is not there yet: the first call builds it")
     spaces = Path("/proc/sys/user/max_user_namespaces")
     if spaces.is_file() and int(spaces.read_text()) == 0:
         yield note("image", "no user namespaces: the image cannot be built here, only run")

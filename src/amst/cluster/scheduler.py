@@ -1,44 +1,29 @@
 """Examines SLURM: partitions, GPUs, accounting, pre-emption, and what the profile asks of them."""
 
 import os
+import pwd
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from amst.cluster import live
+from amst.cluster import live, requests
 from amst.cluster.findings import Finding, fault, note, ok
+from amst.cluster.site import Site, read_site, site_file
+from amst.config.settings import Config
 from amst.errors import AmstError
 
-SITE = "profiles/slurm/site.yaml"
-"""The site's file unless AMST_SITE names another; as in profiles/slurm."""
-_FIRST_CHECK = 40  # seconds; the executor's default
 _KILL_WAIT = 15  # seconds from SIGTERM to SIGKILL in which a run can save
 
 
-def site() -> dict[str, Any]:
-    """What the site's file says; empty without one.
+def examine(folder: Path, config: Config | None = None) -> Iterator[Finding]:
+    """Look at SLURM from here.
 
-    Raises:
-        AmstError: the named file is not there or is no map.
+    Args:
+        folder: the working folder.
+        config: the configuration, whose training jobs are tried; None without one.
     """
-    path = Path(os.environ.get("AMST_SITE") or SITE)
-    if not path.is_file():
-        if "AMST_SITE" in os.environ:
-            raise AmstError(f"AMST_SITE names {path}, which is not there", f"Or unset it: {SITE}")
-        return {}
-    found = yaml.safe_load(path.read_text("utf-8")) or {}
-    if not isinstance(found, dict):
-        raise AmstError(f"{path} is no map of settings", "See profiles/slurm/sites")
-    return found
-
-
-def examine(folder: Path) -> Iterator[Finding]:
-    """Look at SLURM from here."""
     if not shutil.which("scontrol"):
         yield note("SLURM", "not here; profiles/local and profiles/node need none")
         return
@@ -49,11 +34,19 @@ def examine(folder: Path) -> Iterator[Finding]:
             for line in _ask("scontrol", "--oneliner", "show", "partition").splitlines()
             if "PartitionName" in (found := _fields(line, r"(\w+)=(\S*)"))
         }
-        given = site()
         yield ok("SLURM", f"{settings.get('SLURM_VERSION', '?')}, {len(partitions)} partitions")
+        try:
+            given = read_site()
+        except AmstError as error:
+            yield fault("site", str(error))
+            return
+        yield ok("site", str(site_file() or "no file: partitions cpu and gpu, no account"))
         yield accounting(settings, given)
+        yield from _account(settings, given)
+        yield many(settings, given)
         yield from pre_emption(settings, partitions, given)
         yield from _wanted(partitions, given)
+        yield from requests.examine(requests.requests(given, config), partitions)
         yield _configuration()
         yield _live(folder)
     except AmstError as error:
@@ -65,24 +58,27 @@ def _ask(*command: str) -> str:
         return subprocess.run(
             command, capture_output=True, text=True, timeout=60, check=True
         ).stdout
-    except subprocess.SubprocessError as error:
-        raise AmstError(f"{' '.join(command)} does not answer: {error}") from None
+    except subprocess.TimeoutExpired:
+        raise AmstError(f"{' '.join(command)} has not answered for a minute") from None
+    except subprocess.CalledProcessError as error:
+        said = " ".join((error.stderr or f"exit code {error.returncode}").split())
+        raise AmstError(f"{' '.join(command)}: {said}") from None
 
 
 def _fields(text: str, pattern: str) -> dict[str, str]:
     return {key: value.strip() for key, value in re.findall(pattern, text, re.MULTILINE)}
 
 
-def accounting(settings: dict[str, str], given: dict[str, Any]) -> Finding:
+def accounting(settings: dict[str, str], given: Site) -> Finding:
     """Whether Snakemake can learn how jobs end."""
     if "none" not in settings.get("AccountingStorageType", ""):
         return ok("accounting", "on")
-    if given.get("status_command") == "sacct":
+    if given.status_command == "sacct":
         return fault(
             "accounting",
             "off, and the site's file says status_command: sacct: Snakemake would wait for ever",
         )
-    first = given.get("first_status_check", _FIRST_CHECK)
+    first = given.first_status_check
     age = int(re.sub(r"\D.*", "", settings.get("MinJobAge", "300")) or 300)
     if age < 3 * first:
         return fault(
@@ -93,8 +89,54 @@ def accounting(settings: dict[str, str], given: dict[str, Any]) -> Finding:
     return note("accounting", "off: the profile asks squeue; why a job failed stands in its log")
 
 
+def _account(settings: dict[str, str], given: Site) -> Iterator[Finding]:
+    """Whether the account exists and may submit as many jobs as the profile wants."""
+    if "slurmdbd" not in settings.get("AccountingStorageType", ""):
+        return
+    user = pwd.getpwuid(os.getuid()).pw_name
+    listed = _ask(
+        "sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={user}",
+        "format=account,maxsubmit",
+    )  # fmt: skip
+    yield from account([line.split("|") for line in listed.splitlines()], given)
+
+
+def account(associations: list[list[str]], given: Site) -> Iterator[Finding]:
+    """Judge the site's account.
+
+    Args:
+        associations: the user's, each an account and its MaxSubmitJobs, empty for none.
+        given: what the site's file says.
+    """
+    names = sorted({name for name, _ in associations})
+    if given.account and given.account not in names:
+        yield fault("account", f"you have no {given.account} (you have {', '.join(names)})")
+        return
+    limits = [
+        int(limit)
+        for name, limit in associations
+        if limit.isdigit() and given.account in ("", name)
+    ]
+    if limits and min(limits) < given.jobs:
+        yield fault(
+            "account",
+            f"may submit {min(limits)} jobs, and the profile {given.jobs}: lower jobs in the "
+            "site's file",
+        )
+    else:
+        yield ok("account", given.account or "your default one")
+
+
+def many(settings: dict[str, str], given: Site) -> Finding:
+    """Whether SLURM holds as many jobs as the profile submits at once."""
+    most = settings.get("MaxJobCount", "")
+    if most.isdigit() and int(most) < given.jobs:
+        return fault("jobs", f"SLURM holds {most} (MaxJobCount): lower jobs in the site's file")
+    return ok("jobs", f"{given.jobs} at once")
+
+
 def pre_emption(
-    settings: dict[str, str], partitions: dict[str, dict[str, str]], given: dict[str, Any]
+    settings: dict[str, str], partitions: dict[str, dict[str, str]], given: Site
 ) -> Iterator[Finding]:
     """Whether a pre-empted job comes back."""
     names = wanted_partitions(given)
@@ -113,19 +155,18 @@ def pre_emption(
         yield note("KillWait", f"{wait} s from SIGTERM to SIGKILL; a kill loses at most one epoch")
 
 
-def wanted_partitions(given: dict[str, Any]) -> set[str]:
+def wanted_partitions(given: Site) -> set[str]:
     """Partitions that the profile submits to."""
-    rules = [entry.get("slurm_partition") for entry in given.get("resources", {}).values()]
-    own = [given.get("cpu_partition", "cpu"), given.get("gpu_partition", "gpu")]
-    return {name for name in (*own, *rules) if name}
+    rules = [entry.get("slurm_partition") for entry in given.resources.values()]
+    return {str(name) for name in (given.cpu_partition, given.gpu_partition, *rules) if name}
 
 
-def _wanted(partitions: dict[str, dict[str, str]], given: dict[str, Any]) -> Iterator[Finding]:
+def _wanted(partitions: dict[str, dict[str, str]], given: Site) -> Iterator[Finding]:
     for name in sorted(wanted_partitions(given)):
         found = partitions.get(name)
         if not found:
             there = ", ".join(sorted(partitions))
-            yield fault("partition", f"there is no {name} (there are {there}); see {SITE}")
+            yield fault("partition", f"there is no {name} (there are {there}); see the site's file")
         elif found.get("State") != "UP":
             yield fault("partition", f"{name} is {found.get('State', 'not up')}")
         else:
@@ -133,9 +174,9 @@ def _wanted(partitions: dict[str, dict[str, str]], given: dict[str, Any]) -> Ite
                 "partition",
                 f"{name}: up to {found.get('MaxTime')}, {found.get('TotalNodes')} nodes",
             )
-    gpus = _ask("sinfo", "--noheader", "-p", given.get("gpu_partition", "gpu"), "-o", "%G").split()
+    gpus = _ask("sinfo", "--noheader", "-p", given.gpu_partition, "-o", "%G").split()
     offered = sorted({part for part in gpus if part.startswith("gpu")})
-    model = given.get("gpu_model")
+    model = given.gpu_model
     if not offered:
         yield fault("GPUs", "the GPU partition offers none")
     elif model and not any(f":{model}:" in part for part in offered):

@@ -9,7 +9,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
 
 from amst.config.settings import Resources
@@ -17,6 +17,8 @@ from amst.errors import AmstError
 
 PER_GPU = "AMST_RUNS_PER_GPU"
 """Environment variable that switches slots on, set by profiles/node: runs on one GPU."""
+WITHOUT_GPU = "AMST_WITHOUT_GPU"
+"""Environment variable with the datasets whose runs ask for no GPU, set by the Snakefile."""
 _PAUSE = 0.2  # seconds between two looks for a free slot
 
 
@@ -64,6 +66,25 @@ def folder(environ: Mapping[str, str] = os.environ) -> Path:
     """Where the locks of this user and allocation lie on this node."""
     allocation = environ.get("SLURM_JOB_ID", "local")
     return Path(tempfile.gettempdir(), f"amst-slots-{os.getuid()}-{allocation}")
+
+
+def place(dataset: str, device: str, environ: MutableMapping[str, str] = os.environ) -> None:
+    """Put this process on a GPU slot, or off all GPUs if its run asks for none.
+
+    Waits for a free slot; does nothing where slots are off. A run on the processors must not see
+    GPUs: it would take one that counts as free.
+
+    Args:
+        dataset: whose run this is.
+        device: what the configuration says of the device.
+        environ: where CUDA_VISIBLE_DEVICES is set.
+    """
+    if not per_gpu(environ):
+        return
+    if device == "cpu" or dataset in environ.get(WITHOUT_GPU, "").split():
+        environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif taken := take(environ):
+        environ["CUDA_VISIBLE_DEVICES"] = taken
 
 
 def take(environ: Mapping[str, str] = os.environ) -> str:

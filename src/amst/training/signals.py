@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -38,10 +38,15 @@ class StopRequest:
         self._started = time.monotonic()
         self._deadline = 0.0
         self._received: list[int] = []
+        self._before_leaving: Callable[[], None] = lambda: None
 
     def set_deadline(self, seconds: float) -> None:
         """Ask for a stop after so many seconds since listening began; 0 for never."""
         self._deadline = seconds
+
+    def before_leaving(self, action: Callable[[], None]) -> None:
+        """What to do once the state is saved; SIGKILL may come at any moment after it."""
+        self._before_leaving = action
 
     def receive(self, number: int, _frame: FrameType | None) -> None:
         """Note a signal."""
@@ -71,6 +76,7 @@ class StopRequest:
         Raises:
             StoppedError: always.
         """
+        self._before_leaving()
         if self.reason == "SIGTERM" and os.environ.get("SLURM_JOB_ID"):
             print(f"{message}; SLURM asked, waiting to be killed", file=sys.stderr, flush=True)
             while all(number == signal.SIGTERM for number in self._received):

@@ -1,0 +1,62 @@
+"""What a call of Snakemake is for, by its command line."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+_LOOKS = (
+    "archive",
+    "containerize",
+    "d3dag",
+    "dag",
+    "detailed_summary",
+    "filegraph",
+    "generate_unit_tests",
+    "lint",
+    "list_changes",
+    "list_conda_envs",
+    "list_input_changes",
+    "list_params_changes",
+    "list_rules",
+    "list_target_rules",
+    "list_untracked",
+    "print_compilation",
+    "rulegraph",
+    "summary",
+    "unlock",
+)
+"""Options with which Snakemake runs no job and leaves outputs as they are."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of Snakemake.
+
+    Attributes:
+        runs: whether it may run jobs or change outputs; a dry run or a report does not.
+        folder: its working folder.
+    """
+
+    runs: bool
+    folder: Path
+
+
+def this_call() -> Call:
+    """The call of this process."""
+    return call_of(tuple(sys.argv[1:]))
+
+
+@lru_cache(maxsize=1)
+def call_of(arguments: Sequence[str]) -> Call:
+    """Read a command line as Snakemake does: joined and shortened options count, too."""
+    from snakemake.cli import get_argument_parser
+
+    try:
+        given, _ = get_argument_parser().parse_known_args(list(arguments))
+    except SystemExit:  # of another program that uses Snakemake
+        return Call(runs=True, folder=Path())
+    looks = any(getattr(given, name, None) for name in _LOOKS)
+    reports = bool(given.report) and not given.report_after_run
+    return Call(runs=not (looks or reports or given.dryrun), folder=Path(given.directory or "."))

@@ -1,0 +1,50 @@
+"""A cluster with accounting, as most are: Snakemake asks sacct, the doctor asks for the account."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.conftest import GRID
+from tests.cluster.machines import SITE, ClusterSuite, Slurm, missing
+from tests.cluster.test_doctor import examined
+
+
+@pytest.fixture(scope="module")
+def accounted(start_slurm) -> Slurm:
+    """A cluster with accounting; the user has the account lab, and may submit 50 jobs."""
+    if reason := missing("slurmdbd", "slurmdbd") or missing("mariadbd", "MariaDB"):
+        pytest.skip(reason)
+    return start_slurm(nodes=1, gpus=1, accounting="dbd")
+
+
+def test_the_end_of_jobs_is_learnt_by_sacct(accounted: Slurm, grid: ClusterSuite, folder: Path):
+    suite = ClusterSuite.on(grid, folder, accounted)
+    suite.configure({**GRID, "grid": {"methods": ["naive"], "seeds": [0]}})
+    suite.site = {**SITE, "account": "lab", "jobs": 50}
+    suite.extra = {"AMST_LIVE_JOBS": "refuse"}
+    done = suite.snakemake(
+        *suite.on_slurm("results/runs/digits/random/naive/seed0/run.json"), "--verbose"
+    )
+    said = done.stdout + done.stderr
+    assert "command=sacct" in said
+    assert "command=squeue" not in said
+    listed = accounted("sacct", "-X", "-n", "-P", "--format=state,account,allocnodes")
+    assert "COMPLETED|lab|1" in listed
+
+
+@pytest.mark.parametrize(
+    ("site", "said"),
+    [
+        ({"account": "lab", "jobs": 50}, "ok account: lab"),
+        ({"account": "nope", "jobs": 50}, "you have no nope (you have lab"),
+        ({"jobs": 200}, "may submit 50 jobs, and the profile 200"),
+        ({"qos": "nope", "jobs": 50}, "--qos=nope"),
+    ],
+)
+def test_the_doctor_knows_the_account(
+    accounted: Slurm, tmp_path: Path, monkeypatch, site: dict[str, Any], said: str
+):
+    found = examined(accounted, tmp_path, monkeypatch, site, {"gpu": 1})
+    assert said in "".join(f"{f.verdict} {f.about}: {f.text}\n" for f in found)
+    assert ("fault" in {finding.verdict for finding in found}) is not said.startswith("ok")
