@@ -79,7 +79,7 @@ _local = workflow.is_main_process and workflow.resource_settings.cores
 _together = slots.on_node(
     [CONFIG.datasets[name].resources for name in CONFIG.grid.datasets],
     workflow.resource_settings.cores if _local else 1,
-    workflow.global_resources.get("gpu"),
+    workflow.global_resources.get("gpu").value,
 )
 if not workflow.subprocess_exec:
     execution = CONFIG.execution.model_dump()
