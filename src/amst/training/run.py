@@ -3,6 +3,7 @@
 import hashlib
 import sys
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 from amst.config.run import RunSettings
@@ -17,6 +18,7 @@ from amst.training.kept import take_back
 from amst.training.lock import RunLock
 from amst.training.loop import Surroundings, TrainingLoop
 from amst.training.progress import progress
+from amst.training.recorder import Recorder, has_events
 from amst.training.signals import SAVED, StopRequest, listening
 
 
@@ -34,7 +36,8 @@ def train(
         settings: all that the run's numbers depend on.
         manifest: the dataset's manifest.
         split: the split file.
-        out: the run's folder; ``run.json`` appears in it last and means that the run is done.
+        out: the run's folder; ``run.json`` appears in it last, and the run is done when all of
+            its files are there.
         checkpoints: the run's folder of working checkpoints, with its lock and ``failed.json``;
             below it one folder per digest of settings, code, packages and data.
         execution: where and how.
@@ -51,7 +54,7 @@ def train(
         digest = working_digest(settings, manifest, split, execution)
         attempt = Attempt(checkpoints, settings.run_id, digest, execution.log)
         done = _finished(out, digest)
-        if done and not attempt.has_traces():
+        if done and has_events(out / "tensorboard") and not attempt.has_traces():
             print(f"{settings.run_id}: nothing to do, it is done", file=sys.stderr, flush=True)
             return done
         attempt.refuse_if_failed()
@@ -63,6 +66,7 @@ def train(
             # Another process may have ended the run while this one waited for the lock.
             done = _finished(out, digest)
             if done:
+                _complete_events(out, done)
                 attempt.end()
                 return done
             attempt.refuse_if_failed()
@@ -85,15 +89,21 @@ def working_digest(settings: RunSettings, manifest: Path, split: Path, execution
 
 
 def _finished(out: Path, digest: str) -> RunRecord | None:
-    """The record of a run that is done with this digest."""
-    path = out / "run.json"
-    if not path.is_file():
+    """The record of a run that is done with this digest; its folder has all but the events."""
+    if not all((out / name).is_file() for name in FILES):
         return None
     try:
-        record = read_record(path)
+        record = read_record(out / "run.json")
     except AmstError:
         return None
     return record if record.digest == digest else None
+
+
+def _complete_events(out: Path, record: RunRecord) -> None:
+    """Write the events of a finished run anew where they are gone: its tables hold the same."""
+    if not has_events(out / "tensorboard"):
+        ended = datetime.fromisoformat(record.finished).timestamp()
+        Recorder.from_tables(out, ended).events(out / "tensorboard").close()
 
 
 def _attempt(
@@ -108,7 +118,11 @@ def _attempt(
 ) -> RunRecord:
     record = out / "run.json"
     if record.is_file():
-        print(f"{record} is of another version of this run; replacing it", file=sys.stderr)
+        print(
+            f"{record} is of another version of this run, or not all of its files are there; "
+            "replacing it",
+            file=sys.stderr,
+        )
         record.unlink()
     assembly = assemble(settings, manifest, split, execution)
     state = attempt.checkpoints.load()
