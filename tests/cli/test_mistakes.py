@@ -21,6 +21,10 @@ ROOT = Path(__file__).parents[2]
         ("generate CREMAD", "CREMAD is not made by the suite"),
         ("retry digits/random/naive/seed0", "has not failed. See `amst status`"),
         ("tables --grid nope.json", "nope.json is no grid"),
+        ('generate digits --settings {"sample":3}', "--settings.sample: unknown key. Did you mean"),
+        ("train digits/random/naive/seed0 --settings {}", "--settings.dataset: missing"),
+        ('extract digits 0 --features {"audio":{}}', "--features.audio.kind: missing"),
+        ('train digits/random/naive/seed0 --execution {"device":1}', "--execution.device: "),
         ("tables", "33 of 33 runs are not done"),
     ],
 )

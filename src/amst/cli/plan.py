@@ -14,7 +14,7 @@ from amst.cli.runs import cell_of
 from amst.config.run import RunSettings
 from amst.errors import AmstError
 from amst.files import write_json
-from amst.provenance import code_digest, package_digest
+from amst.provenance import package_digest, training_digest
 from amst.records import RunRecord, read_record, write_record
 from amst.training.state import adopted_file, read_adopted, state_of
 
@@ -39,11 +39,6 @@ class Planned:
     hours: float | None
 
 
-def training_code(method: str) -> str:
-    """Digest of the code that trains a method."""
-    return code_digest("amst.training.run", f"amst.methods.{method}")
-
-
 def plan_of(config: grid.Config, results: Path) -> list[Planned]:
     """What would be trained, run by run, from the records that are there."""
     resolve = grid.Resolver(config)
@@ -63,7 +58,7 @@ def plan_of(config: grid.Config, results: Path) -> list[Planned]:
 
 def _outdated(record: RunRecord, settings: RunSettings, adopted: Mapping[str, str]) -> str:
     """Why a finished run would be trained again; empty when it would not."""
-    digest = training_code(settings.method)
+    digest = training_digest(settings.method)
     if record.settings_hash != settings.hash:
         return "settings changed"
     if record.environment.package_digest != package_digest():
@@ -152,7 +147,7 @@ def adopt(
             raise AmstError(
                 f"{cell.run} was made with other settings", "Only changed code can be adopted"
             )
-        digest = training_code(settings.method)
+        digest = training_digest(settings.method)
         if record.environment.code_digest == digest:
             typer.echo(f"{cell.run}: the code is the one it was made with")
             continue

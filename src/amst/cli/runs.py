@@ -12,8 +12,10 @@ from amst.cluster.allocation import deadline
 from amst.cluster.image import DIGEST
 from amst.cluster.slots import take as take_slot
 from amst.config.run import RunSettings
+from amst.config.settings import ExecutionSettings
 from amst.errors import AmstError
-from amst.provenance import code_digest, package_digest, pinned_packages
+from amst.grid.messages import validated
+from amst.provenance import package_digest, pinned_packages, training_digest
 from amst.training.signals import listening
 
 if TYPE_CHECKING:
@@ -58,7 +60,9 @@ def train(
     if execution is None:
         how = configuration(configfile).execution.model_dump()
     else:
-        how = from_json(execution, "--execution")
+        how = validated(
+            ExecutionSettings, from_json(execution, "--execution"), "--execution"
+        ).model_dump()
     how["deadline"] = deadline(how.get("deadline", 0))
     device = take_slot()
     if device:
@@ -87,7 +91,7 @@ def run_settings(
         AmstError: the name is not that of a run, or not of the run that the settings are of.
     """
     if settings is not None:
-        given = RunSettings.model_validate(from_json(settings, "--settings"))
+        given = validated(RunSettings, from_json(settings, "--settings"), "--settings")
         if given.run_id != run:
             raise AmstError(f"--settings are those of {given.run_id}, not of {run}")
         return given
@@ -117,7 +121,7 @@ def execution_of(settings: RunSettings, how: dict[str, object], log: str = "") -
         {
             **how,
             "container_digest": os.environ.get(DIGEST, ""),
-            "code_digest": code_digest("amst.training.run", f"amst.methods.{settings.method}"),
+            "code_digest": training_digest(settings.method),
             "package_digest": package_digest(),
             "packages": tuple(pinned_packages()),
             "log": log,

@@ -2,17 +2,65 @@
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 Kind = Literal["audio", "visual", "text"]
+
+
+class KeyMistake(ValueError):  # noqa: N818
+    """A mistake that a check of several keys has found in one of them.
+
+    Args:
+        key: the key, below the settings that are checked.
+        message: what is wrong.
+    """
+
+    def __init__(self, key: str, message: str) -> None:
+        self.key = key
+        super().__init__(message)
 
 
 class Settings(BaseModel):
     """Base of all settings: unknown keys are errors, values never change after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, values: Any) -> Any:
+        """Refuse ``true`` where a number stands; pydantic would take it for 1."""
+        for key, value in values.items() if isinstance(values, Mapping) else ():
+            field = cls.model_fields.get(key)
+            if field and _of_numbers(field.annotation):
+                for one in _inside(value):
+                    if isinstance(one, bool):
+                        raise KeyMistake(key, f"expected a number, got {one!r}")
+        return values
+
+
+def _of_numbers(annotation: Any) -> bool:
+    """Whether a type is a number, or a list or map of numbers."""
+    inner = [one for one in get_args(annotation) if isinstance(one, type) or get_args(one)]
+    if inner:
+        return any(map(_of_numbers, inner)) and bool not in inner
+    return annotation in (int, float)
+
+
+def _inside(value: Any) -> list[Any]:
+    """A value, or the values of a list or map."""
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 class MethodSettings(Settings):
@@ -51,15 +99,24 @@ class TextFeatures(Settings):
 Features = Annotated[AudioFeatures | VisualFeatures | TextFeatures, Field(discriminator="kind")]
 
 
-class ResNet18(Settings):
+class _Encoder(Settings):
+    """Base of the encoders."""
+
+    kinds: ClassVar[tuple[Kind, ...]]
+    """Kinds of modalities that this encoder takes."""
+
+
+class ResNet18(_Encoder):
     """ResNet-18 from scratch (He et al., CVPR 2016), for audio and visual modalities."""
 
+    kinds = ("audio", "visual")
     name: Literal["resnet18"] = "resnet18"
 
 
-class Roberta(Settings):
+class Roberta(_Encoder):
     """RoBERTa from pretrained weights (Liu et al., 2019), for text."""
 
+    kinds = ("text",)
     name: Literal["roberta"] = "roberta"
     weights: str = Field("roberta-base", description="local folder or hub name")
     trainable_layers: int = Field(5, ge=0, description="last transformer layers that train")
@@ -68,23 +125,36 @@ class Roberta(Settings):
     )
 
 
-class SmallCNN(Settings):
+class SmallCNN(_Encoder):
     """Convolution, BatchNorm, ReLU per width, each halving the picture: audio and visual."""
 
+    kinds = ("audio", "visual")
     name: Literal["small_cnn"] = "small_cnn"
     widths: tuple[PositiveInt, ...] = (8, 16, 32, 64)
 
 
-class SmallTransformer(Settings):
+class SmallTransformer(_Encoder):
     """A small transformer encoder trained from scratch, for text."""
 
+    kinds = ("text",)
     name: Literal["small_transformer"] = "small_transformer"
     layers: PositiveInt = 2
     heads: PositiveInt = 4
     width: PositiveInt = 64
     dropout: float = Field(0.1, ge=0, lt=1)
 
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        if self.width % self.heads:
+            fitting = [n for n in range(1, self.width + 1) if self.width % n == 0]
+            near = min(fitting, key=lambda n: abs(n - self.heads))
+            raise KeyMistake(
+                "heads", f"{self.heads} does not divide the width {self.width}, {near} does"
+            )
+        return self
 
+
+ENCODERS = (ResNet18, Roberta, SmallCNN, SmallTransformer)
 Encoder = Annotated[ResNet18 | Roberta | SmallCNN | SmallTransformer, Field(discriminator="name")]
 
 

@@ -1,7 +1,7 @@
 """Everything that config.yaml may say, as models with defaults; imports no torch.
 
 Two layers: what exists (maps of definitions: ``datasets``, ``methods``) and what runs (lists under
-``grid``). Resolving one run's settings from them is ``amst.config.resolve``.
+``grid``). ``amst.grid`` resolves one run's settings from them.
 """
 
 from typing import Any, Literal
@@ -14,8 +14,8 @@ from amst.config.run import Arithmetic, Augmentation, Encoder, Recipe, Settings
 class Grid(Settings):
     """What runs: every listed dataset x method x seed."""
 
-    datasets: tuple[str, ...]
-    methods: tuple[str, ...]
+    datasets: tuple[str, ...] = Field(min_length=1)
+    methods: tuple[str, ...] = Field(min_length=1)
     seeds: tuple[NonNegativeInt, ...] = Field(min_length=1)
 
 
