@@ -4,6 +4,7 @@ import json
 import os
 import re
 from functools import lru_cache
+from importlib.util import find_spec
 
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
@@ -37,7 +38,7 @@ def config_files():
 try:
     CONFIG = grid.check_config(config, config_files())
 except AmstError as error:
-    raise WorkflowError(str(error)) from None
+    sys.exit(f"amst: {error}")
 
 RESOLVE = grid.Resolver(CONFIG)
 CELLS = grid.cells(CONFIG)

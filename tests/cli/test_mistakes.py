@@ -40,3 +40,20 @@ def test_a_mistake_is_told_in_one_line(command: str, said: str, tmp_path: Path):
     assert done.returncode == 1
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_step_that_the_light_set_up_cannot_do_is_told_in_one_line(tmp_path: Path):
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    (tmp_path / "sklearn.py").write_text("raise ModuleNotFoundError(name='scipy')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "amst", "generate", "digits"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "amst: the package scipy is not installed here. "
+        "This needs more than the light set-up: `make environment`\n"
+    )

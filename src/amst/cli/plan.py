@@ -14,9 +14,10 @@ from amst.cli.runs import cell_of
 from amst.config.run import RunSettings
 from amst.errors import AmstError
 from amst.files import write_json
+from amst.grid.stale_data import stale_data
 from amst.provenance import package_digest, training_digest
 from amst.records import RunRecord, read_record, write_record
-from amst.training.state import adopted_file, read_adopted, state_of
+from amst.training.state import adopted_file, read_adopted, run_digest, state_of
 
 
 def register(app: typer.Typer) -> None:
@@ -51,6 +52,7 @@ def plan_of(config: grid.Config, results: Path) -> list[Planned]:
         why: str = state_of(results, cell.run).name
         if record is not None:
             why = _outdated(record, settings, adopted.get(cell.run, {}))
+            why = why or _data_changed(config, results, record)
         hours = measured.get((cell.dataset, settings.method))
         planned.append(Planned(cell, why, hours and hours * settings.recipe.epochs))
     return planned
@@ -66,6 +68,20 @@ def _outdated(record: RunRecord, settings: RunSettings, adopted: Mapping[str, st
     if digest not in (record.environment.code_digest, adopted.get("to")):
         return "code changed"
     return ""
+
+
+def _data_changed(config: grid.Config, results: Path, record: RunRecord) -> str:
+    """Why a run would be trained again for its data, as configured or as they lie there now."""
+    settings, made = record.settings, record.environment
+    stale = stale_data(config, results, settings.dataset, settings.split)
+    if stale:
+        return f"data changed ({stale})"
+    folder = results / "features" / grid.features_owner(config, settings.dataset)
+    files = (folder / "manifest.json", folder / "splits" / f"{settings.split}.json")
+    if not all(file.is_file() for file in files):
+        return ""  # made again, they are what they were
+    now = run_digest(record.settings_hash, made.code_digest, made.package_digest, *files)
+    return "" if now == record.digest else "data changed"
 
 
 def _record(results: Path, cell: grid.Cell) -> RunRecord | None:

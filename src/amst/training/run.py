@@ -1,6 +1,5 @@
 """One run from its settings to its folder: train, select, evaluate, write ``run.json`` last."""
 
-import hashlib
 import sys
 from contextlib import closing
 from datetime import datetime
@@ -8,7 +7,6 @@ from pathlib import Path
 
 from amst.config.run import RunSettings
 from amst.errors import AmstError
-from amst.files import sha256_of
 from amst.records import RunRecord, read_record
 from amst.training.assembly import assemble
 from amst.training.attempts import Attempt, drop_unfinished
@@ -20,6 +18,7 @@ from amst.training.loop import Surroundings, TrainingLoop
 from amst.training.progress import progress
 from amst.training.recorder import Recorder, has_events
 from amst.training.signals import SAVED, StopRequest, listening
+from amst.training.state import run_digest
 
 
 def train(
@@ -83,9 +82,8 @@ def train(
 
 def working_digest(settings: RunSettings, manifest: Path, split: Path, execution: Execution) -> str:
     """Digest of all that a run's numbers depend on: a changed run never continues an old one."""
-    parts = [settings.hash, execution.code_digest, execution.package_digest]
-    parts += [sha256_of(path) if path.is_file() else "" for path in (manifest, split)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    made_by = (execution.code_digest, execution.package_digest)
+    return run_digest(settings.hash, *made_by, manifest, split)
 
 
 def _finished(out: Path, digest: str) -> RunRecord | None:
