@@ -72,6 +72,7 @@ def test_a_lost_file_is_made_again_and_nothing_else(suite: Suite, file: str, exp
             {"audio": {"features": {"mel_bins": 24}}},
             {"extract": 2, "manifest": 1, "data_report": 1, "train": 2, **RESULTS},
         ),
+        ("tables.metric", "macro_f1", {"grid": 1, "tables": 1}),
         ("datasets.digits.split_seed", 1, {"split": 1, "data_report": 1, "train": 2, **RESULTS}),
     ],
 )
