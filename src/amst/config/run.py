@@ -68,7 +68,12 @@ class MethodSettings(Settings):
 
 
 class AudioFeatures(Settings):
-    """Kaldi log-mel filter bank of the first channel: (frames, mel_bins)."""
+    """Kaldi log-mel filter bank of the first channel: (frames, mel_bins).
+
+    Attributes:
+        mel_bins: bands of the filter bank.
+        dtype: of the stored numbers.
+    """
 
     kind: Literal["audio"] = "audio"
     mel_bins: PositiveInt = 128
@@ -89,7 +94,11 @@ class VisualFeatures(Settings):
 
 
 class TextFeatures(Settings):
-    """Token ids and attention mask: (tokens,) each."""
+    """Token ids and attention mask: (tokens,) each.
+
+    Attributes:
+        tokens: length that sentences are padded or cut to.
+    """
 
     kind: Literal["text"] = "text"
     tokens: PositiveInt = 128
@@ -107,14 +116,22 @@ class _Encoder(Settings):
 
 
 class ResNet18(_Encoder):
-    """ResNet-18 from scratch (He et al., CVPR 2016), for audio and visual modalities."""
+    """ResNet-18 from scratch (He et al., CVPR 2016), for audio and visual modalities.
+
+    Attributes:
+        name: chooses this encoder.
+    """
 
     kinds = ("audio", "visual")
     name: Literal["resnet18"] = "resnet18"
 
 
 class Roberta(_Encoder):
-    """RoBERTa from pretrained weights (Liu et al., 2019), for text."""
+    """RoBERTa from pretrained weights (Liu et al., 2019), for text.
+
+    Attributes:
+        name: chooses this encoder.
+    """
 
     kinds = ("text",)
     name: Literal["roberta"] = "roberta"
@@ -126,15 +143,28 @@ class Roberta(_Encoder):
 
 
 class SmallCNN(_Encoder):
-    """Convolution, BatchNorm, ReLU per width, each halving the picture: audio and visual."""
+    """Convolution, BatchNorm, ReLU per width, each halving the picture: audio and visual.
+
+    Attributes:
+        name: chooses this encoder.
+        widths: channels of each convolution, the first one first.
+    """
 
     kinds = ("audio", "visual")
     name: Literal["small_cnn"] = "small_cnn"
-    widths: tuple[PositiveInt, ...] = (8, 16, 32, 64)
+    widths: tuple[PositiveInt, ...] = Field((8, 16, 32, 64), min_length=1)
 
 
 class SmallTransformer(_Encoder):
-    """A small transformer encoder trained from scratch, for text."""
+    """A small transformer encoder trained from scratch, for text.
+
+    Attributes:
+        name: chooses this encoder.
+        layers: transformer layers.
+        heads: attention heads of a layer; they divide the width.
+        width: length of a token inside.
+        dropout: share of values that training drops.
+    """
 
     kinds = ("text",)
     name: Literal["small_transformer"] = "small_transformer"
@@ -182,7 +212,16 @@ class Modality(Settings):
 
 
 class Recipe(Settings):
-    """The training recipe common to all methods (SGD with a step schedule)."""
+    """The training recipe common to all methods (SGD with a step schedule).
+
+    Attributes:
+        epochs: passes over the training part.
+        batch_size: samples of one step.
+        learning_rate: before the first decay.
+        momentum: of SGD.
+        weight_decay: of SGD.
+        decay_factor: what a decay multiplies the learning rate by.
+    """
 
     epochs: PositiveInt = 100
     batch_size: PositiveInt = 64
@@ -194,7 +233,11 @@ class Recipe(Settings):
 
 
 class Arithmetic(Settings):
-    """How numbers are computed; part of the hash, since it changes their last digits."""
+    """How numbers are computed; part of the hash, since it changes their last digits.
+
+    Attributes:
+        precision: bf16 is autocast, on a GPU.
+    """
 
     precision: Literal["fp32", "bf16"] = "fp32"
     tf32: Literal["off", "conv", "all"] = Field("conv", description="TensorFloat-32 on a GPU")
