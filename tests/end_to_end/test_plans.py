@@ -2,26 +2,13 @@
 
 import re
 import subprocess
-from collections import Counter
 
 import pytest
 
-from tests.end_to_end.suite import ROOT, Suite
+from tests.end_to_end.suite import ROOT, Suite, planned
 
 METHODS = 11
 PAPER_RUNS = 310  # six datasets x eleven methods x five seeds, less four single modalities
-
-
-def planned(text: str) -> Counter[str]:
-    """Rule -> number of jobs in the first table of a dry run."""
-    lines = text.partition("Job stats:")[2].splitlines()[3:]
-    counts: Counter[str] = Counter()
-    for line in lines:
-        if not line.strip():
-            break
-        rule, count = line.split()
-        counts[rule] = int(count)
-    return counts
 
 
 @pytest.fixture
