@@ -18,7 +18,7 @@ SNAKEFILES := Snakefile workflow
 export OMP_NUM_THREADS ?= 1
 
 demo: environment
-	$(BIN)/snakemake --profile profiles/local --quiet rules
+	$(BIN)/snakemake --profile profiles/local --quiet host reason
 	@$(MAKE) --no-print-directory results/report.html results/snakemake-report.html
 	@cat results/tables/main.md
 
@@ -35,7 +35,7 @@ results/snakemake-report.html: results/tables/main.csv results/figures/curves-di
 # The imbalance that the suite is about, on the embedded dataset with five seeds.
 imbalance: environment
 	$(BIN)/snakemake results/tables/main.csv results/tables/unimodal.csv --profile profiles/local \
-	  --quiet rules --configfile workflow/configs/imbalance.yaml
+	  --quiet host reason --configfile workflow/configs/imbalance.yaml
 	@cat results/tables/unimodal.md
 
 test: environment
@@ -53,12 +53,14 @@ format: environment
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/snakefmt $(SNAKEFILES)
 
-# Plans, dry runs and status only, for a laptop or a login node: no torch, some 150 MB.
+# Plans, dry runs and status only, for a laptop or a login node: no torch, some 290 MB.
 light: $(UV)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-light
 	$(UV) pip sync --python .venv-light --quiet --compile-bytecode --require-hashes containers/requirements-light.txt
 	echo "$(CURDIR)/src" > "$$(.venv-light/bin/python -c 'import site; print(site.getsitepackages()[0])')/amst.pth"
-	@echo "ready: .venv-light/bin/snakemake -n, .venv-light/bin/python -m amst plan"
+	printf '#!%s\nfrom amst.cli import main\n\nmain()\n' "$(CURDIR)/.venv-light/bin/python" > .venv-light/bin/amst
+	chmod +x .venv-light/bin/amst
+	@echo "ready: .venv-light/bin/snakemake -n, .venv-light/bin/amst plan, .venv-light/bin/amst status"
 
 environment: .venv/.installed
 

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 from functools import lru_cache
+from importlib.util import find_spec
 
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
@@ -22,7 +24,7 @@ from amst.features.samples import (
 )
 from amst.files import sha256_of, write_text
 from amst.pretrained import LOCK, STAGED, model_folder
-from amst.provenance import code_digest, package_digest
+from amst.provenance import code_digest, package_digest, training_digest
 from amst.training.kills import kills
 from amst.training.state import read_adopted
 from amst.results.names import (
@@ -33,10 +35,18 @@ from amst.results.names import (
     TABLE_NAMES,
 )
 
+
+def config_files():
+    """The files of the configuration, each merged over those before it."""
+    over = [Path(file) for file in workflow.overwrite_configfiles]
+    own = [Path(file) for file in workflow.configfiles if Path(file) not in over]
+    return [Path(os.path.relpath(file)) for file in (*own, *over)]
+
+
 try:
-    CONFIG = grid.check_config(config)
+    CONFIG = grid.check_config(config, config_files())
 except AmstError as error:
-    raise WorkflowError(f"config.yaml: {error}") from None
+    sys.exit(f"amst: {error}")
 
 RESOLVE = grid.Resolver(CONFIG)
 CELLS = grid.cells(CONFIG)
@@ -50,11 +60,16 @@ IN_CONTAINER = (
 )
 
 
+# Names that exist, so that Snakemake says of a target with another one that no rule makes it.
 wildcard_constraints:
     dataset="|".join(CONFIG.datasets),
     generated="|".join(GENERATED) or "none",
-    split=r"[a-z0-9-]+",
-    variant=r"[A-Za-z0-9._+-]+",
+    split="|".join(
+        sorted(
+            {split for name in CONFIG.datasets for split in registry.load(name).splits}
+        )
+    ),
+    variant="|".join(map(re.escape, RESOLVE.variants)),
     seed=r"\d+",
     shard=r"\d{3}",
 
@@ -244,9 +259,9 @@ ADOPTED = read_adopted(Path("results"))
 
 
 def training_code(wildcards):
-    """Digest of the code that trains a run: the loop and the file of its method."""
+    """Digest of the code that trains a run and of the packages, unless the run was adopted."""
     method = RESOLVE.variants[wildcards.variant].method
-    digest = code_digest("amst.training.run", f"amst.methods.{method}")
+    digest = training_digest(method)
     run = f"{wildcards.dataset}/{wildcards.split}/{wildcards.variant}/seed{wildcards.seed}"
     adopted = ADOPTED.get(run, {})
     return f"{adopted['from'] if adopted.get('to') == digest else digest}-{package_digest()}"

@@ -36,6 +36,11 @@ def code_digest(*modules: str) -> str:
     return total.hexdigest()[:16]
 
 
+def training_digest(method: str) -> str:
+    """Digest of the code that trains a method: the loop and the method's file."""
+    return code_digest("amst.training.run", f"amst.methods.{method}")
+
+
 @cache
 def closure(*modules: str) -> frozenset[str]:
     """The modules and everything of the package that they import, directly or not."""

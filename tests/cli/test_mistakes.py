@@ -21,6 +21,10 @@ ROOT = Path(__file__).parents[2]
         ("generate CREMAD", "CREMAD is not made by the suite"),
         ("retry digits/random/naive/seed0", "has not failed. See `amst status`"),
         ("tables --grid nope.json", "nope.json is no grid"),
+        ('generate digits --settings {"sample":3}', "--settings.sample: unknown key. Did you mean"),
+        ("train digits/random/naive/seed0 --settings {}", "--settings.dataset: missing"),
+        ('extract digits 0 --features {"audio":{}}', "--features.audio.kind: missing"),
+        ('train digits/random/naive/seed0 --execution {"device":1}', "--execution.device: "),
         ("tables", "33 of 33 runs are not done"),
     ],
 )
@@ -57,3 +61,20 @@ def test_lists_are_looked_for_where_the_workflow_has_them(configured, folder, tm
         check=False,
     )
     assert f"there is no list {folder}/CREMAD/80_train_cre.txt" in done.stderr
+
+
+def test_a_step_that_the_light_set_up_cannot_do_is_told_in_one_line(tmp_path: Path):
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    (tmp_path / "sklearn.py").write_text("raise ModuleNotFoundError(name='scipy')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "amst", "generate", "digits"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "amst: the package scipy is not installed here. "
+        "This needs more than the light set-up: `make environment`\n"
+    )

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 from amst.cli import app
 from amst.grid import Cell, Resolver, read_config
-from amst.provenance import code_digest, package_digest
-from amst.training.digest import working_digest
+from amst.provenance import package_digest, training_digest
+from amst.training.state import run_digest
 from tests.cluster.machines import ROOT
 
 CURRENT = "digits/random/naive/seed0"
@@ -79,12 +79,12 @@ def test_the_checkpoints_that_the_run_would_continue_from_stay_however_old(work:
     config = read_config(work / "config.yaml")
     settings = Resolver(config)(Cell("digits", "random", "naive", 0))
     features = work / "results/features/digits"
-    digest = working_digest(
-        settings,
+    digest = run_digest(
+        settings.hash,
+        training_digest("naive"),
+        package_digest(),
         make(features / "manifest.json"),
         make(features / "splits/random.json"),
-        code_digest("amst.training.run", "amst.methods.naive"),
-        package_digest(),
     )
     folder = work / "results/checkpoints" / CURRENT
     make(folder / digest / "epoch-0003-batch-000000.pt")

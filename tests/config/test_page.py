@@ -12,11 +12,20 @@ def test_the_page_is_current():
     assert current == page(), "run: python -m amst.config.page"
 
 
-def test_every_key_has_a_type_and_a_default():
+def test_ranges_are_those_that_the_models_check():
+    text = page()
+    assert "| `epochs` | integer > 0 | `100` | passes over the training part. |" in text
+    assert "| `momentum` | number ≥ 0, < 1 |" in text
+    assert "| `seeds` | list of integer ≥ 0, at least 1 of them | required |" in text
+    assert "| `widths` | list of integer > 0, at least 1 of them |" in text
+
+
+def test_every_key_has_a_type_a_default_and_a_meaning():
     rows = [line for line in page().splitlines() if line.startswith("| `")]
     assert len(rows) > 60
     for row in rows:
-        _, key, kind, default, _, _ = row.replace("\\|", "").split("|")
+        _, key, kind, default, meaning, _ = row.replace("\\|", "").split("|")
         assert key.strip()
         assert kind.strip()
         assert default.strip()
+        assert meaning.strip(), key

@@ -27,6 +27,18 @@ SMALL: dict[str, Any] = {
 """A grid of two runs that takes seconds."""
 
 
+def planned(text: str) -> Counter[str]:
+    """Rule -> number of jobs in the first table of a dry run."""
+    lines = text.partition("Job stats:")[2].splitlines()[3:]
+    counts: Counter[str] = Counter()
+    for line in lines:
+        if not line.strip():
+            break
+        rule, count = line.split()
+        counts[rule] = int(count)
+    return counts
+
+
 class Suite:
     """A checkout and a working folder of its own.
 

@@ -1,14 +1,21 @@
 """A call that is interrupted at any moment completes when called again, with equal results."""
 
+import copy
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.suite import Suite
+from amst.records import read_record
+from amst.training.finish import FILES
+from amst.training.recorder import has_events
+from tests.end_to_end.suite import SMALL, Suite
 
 INTERRUPTIONS = 20
 
@@ -44,17 +51,71 @@ def test_twenty_interruptions_change_nothing(tmp_path, finished: Suite):
     """Ctrl-C and hard kills, from raw files to tables; each call goes on where it was."""
     suite = Suite.new(tmp_path / "interrupted")
     draw = random.Random(0)
-    for number in range(INTERRUPTIONS):
-        how = signal.SIGINT if number % 2 else signal.SIGKILL
+    hits = rounds = 0
+    while hits < INTERRUPTIONS:
+        how = signal.SIGINT if hits % 2 else signal.SIGKILL
         # Later calls find more done; the spread reaches from Snakemake's start into its jobs.
         if interrupt(suite, draw.uniform(1.0, 7.0), how):
-            break
+            # All was done before the interruption came: compared, and begun anew.
+            rounds += 1
+            assert rounds < INTERRUPTIONS, "hardly any call is interrupted; shorten the times"
+            compare(suite, finished)
+            for name in ("results", ".snakemake"):
+                shutil.rmtree(suite.file(name))
+        else:
+            hits += 1
         time.sleep(0.2)
     log = (suite.work / "calls.log").read_text()
     done = suite.snakemake(check=False)
     assert done.returncode == 0, log[-4000:] + done.stderr[-4000:]
+    compare(suite, finished)
+
+
+def compare(suite: Suite, finished: Suite) -> None:
+    """What came of an interrupted grid must be what came of one that was not."""
     assert suite.table() == finished.table()
     assert suite.bytes_of_runs() == finished.bytes_of_runs()
+
+
+def living(lock: Path) -> bool:
+    """Whether the process that holds a run's lock lives."""
+    try:
+        os.kill(json.loads(lock.read_text())["pid"], 0)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def test_runs_that_outlive_their_snakemake_are_kept(finished: Suite, tmp_path):
+    """Only Snakemake is killed: the next call waits for the runs that still train."""
+    suite = finished.copy(tmp_path / "copy")
+    values = copy.deepcopy(SMALL)
+    values["datasets"]["digits"]["recipe"]["epochs"] = 40
+    suite.configure(values)
+    process = subprocess.Popen(
+        suite.command("--cores", "2"),
+        cwd=suite.work,
+        env=suite.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    names = [f"digits/random/{variant}/seed0" for variant in values["grid"]["methods"]]
+    locks = [suite.file(f"results/checkpoints/{name}/lock") for name in names]
+    events = [suite.file(f"results/runs/{name}/tensorboard") for name in names]
+    while not all(path.exists() for path in (*locks, *events)):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert all(living(lock) for lock in locks), "the runs outlive the call"
+    suite.snakemake("--cores", "2")
+    for name in names:
+        folder = suite.file(f"results/runs/{name}")
+        assert {path.name for path in folder.iterdir()} == {*FILES, "tensorboard"}
+        assert has_events(folder / "tensorboard")
+        assert read_record(folder / "run.json").cost.attempts == 1, "not trained a second time"
+    assert "Nothing to be done" in suite.snakemake().stderr
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -53,6 +53,27 @@ def test_a_changed_setting_is_planned_with_its_reason_and_measured_hours(here: S
     assert "?" not in total, "hours come from the finished runs"
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("split_seed", 1), ("shards", 3), ("generate", {"samples": 150, "pools": 12})],
+)
+def test_changed_data_are_planned_with_the_setting(here: Suite, key: str, value: object):
+    values = copy.deepcopy(SMALL)
+    values["datasets"]["digits"][key] = value
+    here.configure(values)
+    text = plan(here)
+    assert "2 of 2 runs to train" in text
+    assert f"{NAIVE}: data changed ({key})" in text
+
+
+def test_data_that_were_made_anew_are_planned_for(here: Suite):
+    values = copy.deepcopy(SMALL)
+    values["datasets"]["digits"]["split_seed"] = 1
+    here.configure(values)
+    here.snakemake("results/features/digits/splits/random.json")
+    assert f"{NAIVE}: data changed\n" in plan(here)
+
+
 def test_a_run_that_never_ran_has_no_estimate(here: Suite):
     values = copy.deepcopy(SMALL)
     values["grid"]["methods"].append("pmr")

@@ -3,27 +3,14 @@
 import re
 import shlex
 import subprocess
-from collections import Counter
 
 import pytest
 import yaml
 
-from tests.end_to_end.suite import ROOT, Suite
+from tests.end_to_end.suite import ROOT, Suite, planned
 
 METHODS = 11
 PAPER_RUNS = 310  # six datasets x eleven methods x five seeds, less four single modalities
-
-
-def planned(text: str) -> Counter[str]:
-    """Rule -> number of jobs in the first table of a dry run."""
-    lines = text.partition("Job stats:")[2].splitlines()[3:]
-    counts: Counter[str] = Counter()
-    for line in lines:
-        if not line.strip():
-            break
-        rule, count = line.split()
-        counts[rule] = int(count)
-    return counts
 
 
 @pytest.fixture
@@ -84,8 +71,17 @@ def test_a_wrong_key_stops_with_one_line_before_the_graph_is_built(fresh: Suite)
     fresh.configure({"recipe": {"epoch": 3}})
     done = fresh.snakemake("-n", check=False)
     assert done.returncode != 0
-    assert "recipe.epoch: unknown key. Did you mean 'epochs'?" in done.stderr + done.stdout
+    said = "amst: small.yaml: recipe.epoch: unknown key. Did you mean 'epochs'?"
+    assert done.stderr.splitlines()[-1] == said, done.stderr
+    assert "Traceback" not in done.stderr
     assert "Building DAG" not in done.stderr + done.stdout
+
+
+def test_a_target_of_an_unknown_method_is_no_error_of_ours(fresh: Suite):
+    target = "results/runs/digits/random/nope/seed0/run.json"
+    done = fresh.snakemake("-n", target, check=False)
+    assert f"No rule to produce {target}" in done.stdout + done.stderr
+    assert "InputFunctionException" not in done.stdout + done.stderr
 
 
 def test_the_linter_finds_nothing(fresh: Suite):
@@ -110,6 +106,15 @@ def test_no_torch_is_loaded_to_plan_or_to_look(fresh: Suite):
     (fresh.work / "config.yaml").write_text((fresh.checkout / "config.yaml").read_text())
     for command in (["--help"], ["status"], ["train", "--help"]):
         assert fresh.amst(*command).returncode == 0
+
+
+def test_a_call_without_torch_stops_before_the_first_job(fresh: Suite):
+    grid = fresh.checkout / "workflow/grid.smk"
+    grid.write_text(grid.read_text() + "\n\ndef find_spec(name):\n    return None\n")
+    done = fresh.snakemake("--cores", "1", check=False)
+    assert done.returncode != 0
+    assert "Set everything up by `make environment`" in done.stdout + done.stderr
+    assert not fresh.file("results").exists()
 
 
 def test_status_shows_what_is_there(finished: Suite):

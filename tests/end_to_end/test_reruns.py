@@ -1,13 +1,14 @@
 """A change reruns exactly what it affects."""
 
 import copy
+import shutil
 from collections import Counter
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.end_to_end.suite import SMALL, Suite
+from tests.end_to_end.suite import SMALL, Suite, planned
 
 FEATURES = "results/features/digits"
 RUN = "results/runs/digits/random/naive/seed0"
@@ -72,6 +73,7 @@ def test_a_lost_file_is_made_again_and_nothing_else(suite: Suite, file: str, exp
             {"audio": {"features": {"mel_bins": 24}}},
             {"grid": 1, "extract": 2, "manifest": 1, "data_report": 1, "train": 2, **RESULTS},
         ),
+        ("tables.metric", "macro_f1", {"grid": 1, "tables": 1}),
         ("datasets.digits.split_seed", 1, {"split": 1, "data_report": 1, "train": 2, **RESULTS}),
     ],
 )
@@ -80,6 +82,58 @@ def test_a_changed_setting_reruns_what_depends_on_it(
 ):
     suite.configure(changed(path, value))
     assert suite.jobs() == Counter(expected)
+
+
+def plan(suite: Suite) -> Counter[str]:
+    """Rule -> number of jobs that a dry run announces, `all` and the sum left out."""
+    counts = planned(suite.snakemake("-n").stdout)
+    del counts["all"], counts["total"]
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        (f"{FEATURES}/report.json", {"data_report": 1}),
+        *(
+            (f"{RUN}/{name}", {"train": 1, **RESULTS})
+            for name in ("history.csv", "cost.csv", "predictions.npz", "tensorboard")
+        ),
+    ],
+)
+def test_a_lost_output_of_several_is_planned_anew(suite: Suite, file: str, expected: dict):
+    path = suite.file(file)
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    assert plan(suite) == Counter(expected)
+
+
+PREPARED = {"manifest": 1, "data_report": 1}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        (
+            "datasets.digits.generate.samples",
+            150,
+            # what is extracted anew shows when the samples have been listed
+            {"generate": 1, "samples": 1, "split": 1, **PREPARED, "train": 2},
+        ),
+        ("datasets.digits.shards", 3, {"extract": 3, **PREPARED, "train": 2}),
+        ("methods.naive.recipe", {"epochs": 1}, {"train": 1}),
+        ("methods.pmr.recipe", {"epochs": 1}, {}),
+        ("datasets.digits.modalities.text.encoder", {"dropout": 0.2}, {"train": 2}),
+        ("datasets.digits.modalities.visual.crop", 24, {"train": 2}),
+    ],
+)
+def test_a_changed_setting_plans_what_depends_on_it(
+    suite: Suite, path: str, value: Any, expected: dict
+):
+    suite.configure(changed(path, value))
+    assert plan(suite) == Counter({**expected, **(RESULTS if expected else {})})
 
 
 def test_a_comment_in_the_configuration_reruns_nothing(suite: Suite):

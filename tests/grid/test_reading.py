@@ -36,10 +36,10 @@ def test_the_shipped_configurations_are_valid():
         ("container.image", "docker://example/amst:1", "container.image: a published image needs"),
         ("recipes", {}, "recipes: unknown key. Did you mean 'recipe'?"),
         ("recipe.epoch", 3, "recipe.epoch: unknown key. Did you mean 'epochs'?"),
-        ("recipe.epochs", 0, "recipe.epochs: input should be greater than 0, got 0"),
-        ("recipe.epochs", "many", "recipe.epochs: input should be a valid integer"),
-        ("grid.seeds", [], "grid.seeds: tuple should have at least 1 item"),
-        ("grid.seeds", [-1], "grid.seeds.0: input should be greater than or equal to 0, got -1"),
+        ("recipe.epochs", 0, "recipe.epochs: must be greater than 0, got 0"),
+        ("recipe.epochs", "many", "recipe.epochs: expected a whole number, got 'many'"),
+        ("grid.seeds", [], "grid.seeds: expected at least one value, got []"),
+        ("grid.seeds", [-1], "grid.seeds.0: must be greater than or equal to 0, got -1"),
         ("grid.seeds", [0, 0], "grid.seeds: 0 stands twice"),
         ("grid.datasets", ["digit"], "grid.datasets: unknown name 'digit'. Did you mean 'digits'?"),
         ("grid.methods", ["navie"], "grid.methods: unknown name 'navie'. Did you mean 'naive'?"),
@@ -56,7 +56,7 @@ def test_the_shipped_configurations_are_valid():
         (
             "datasets.digits.modalities",
             {"audio": {"encoder": {"name": "small_cnn", "width": [3]}}},
-            "encoder.small_cnn.width: unknown key. Did you mean 'widths'?",
+            "datasets.digits.modalities.audio.encoder.width: unknown key. Did you mean 'widths'?",
         ),
         ("datasets.digits.method_defaults", {"skipp": {}}, "Did you mean 'skip'?"),
         (
@@ -78,8 +78,12 @@ def test_the_shipped_configurations_are_valid():
         ("datasets.digits.recipe", {"batch": 3}, "datasets.digits.recipe.batch: unknown key"),
         ("methods.naive.method", "naiv", "methods.naive.method: unknown name 'naiv'. Did you mean"),
         ("methods.amst.skp", 3, "methods.amst.skp: unknown key. Did you mean 'skip'?"),
-        ("methods.amst.skip", {"audio": 0}, "methods.amst.skip.audio: input should be greater"),
-        ("methods.short.recipe", {"epochs": "x"}, "methods.short.recipe.epochs: input should be"),
+        ("methods.amst.skip", {"audio": 0}, "methods.amst.skip.audio: must be greater"),
+        (
+            "methods.short.recipe",
+            {"epochs": "x"},
+            "methods.short.recipe.epochs: expected a whole number",
+        ),
         ("methods.short.sweep", {"head": "concat"}, "methods.short.sweep.head: expected a list"),
         ("methods.empty", {}, "methods.empty.method: missing. Valid names: amst_alternating"),
     ],
@@ -89,6 +93,115 @@ def test_a_wrong_setting_is_named_with_its_path_and_the_nearest_name(values, pat
         check_config(put(values, path, value))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("grid.methods", [], "grid.methods: expected at least one value"),
+        ("grid.datasets", [], "grid.datasets: expected at least one value"),
+        ("grid.seeds", 0, "grid.seeds: expected a list, got 0"),
+        ("grid.seeds", [True], "grid.seeds: expected a number, got True"),
+        ("grid.seeds", [0.5], "grid.seeds.0: expected a whole number, got 0.5"),
+        ("grid.methods", ["naive", "naive"], "grid.methods: 'naive' stands twice. Remove one"),
+        ("grid.datasets", ["digits"] * 2, "grid.datasets: 'digits' stands twice. Remove one"),
+        ("grid", 3, "grid: expected a map of settings, got 3"),
+        ("recipe.epochs", True, "recipe.epochs: expected a number, got True"),
+        ("recipe.learning_rate", float("inf"), "recipe.learning_rate: expected a finite number"),
+        ("recipe.learning_rate", float("nan"), "recipe.learning_rate: expected a finite number"),
+        ("datasets.CREMAD.split", [], "datasets.CREMAD.split: expected at least one value. Valid"),
+        ("datasets.CREMAD.split", ["amst", "amst"], "datasets.CREMAD.split: 'amst' stands twice"),
+        ("datasets.CREMAD.shares", "CREMAD", "CREMAD cannot share with itself. Valid names: dig"),
+        ("datasets.CREMAD.shares", "digit", "datasets.CREMAD.shares: unknown name 'digit'. Did"),
+        ("tables.metric", "accurcy", "tables.metric: unknown name 'accurcy'. Did you mean 'accu"),
+        ("methods.typo", {"metod": "pmr"}, "methods.typo.metod: unknown key. Did you mean 'method"),
+        (
+            "methods.picture",
+            {"method": "unimodal", "modality": "visul"},
+            "methods.picture.modality: unknown name 'visul'. Did you mean 'visual'?",
+        ),
+        (
+            "methods.p",
+            {"method": "pmr", "sweep": {"facto": [1]}},
+            "methods.p.sweep.facto: unknown key. Did you mean 'factor'?",
+        ),
+        (
+            "methods.p",
+            {"method": "pmr", "sweep": {"factor": ["x"]}},
+            "methods.p.sweep.factor: expected a number, got 'x'",
+        ),
+        ("datasets.digits.generate.samples", 3, "generate.samples: must be greater than or equal"),
+    ],
+)
+def test_a_setting_that_cannot_be_meant_is_refused(values, path, value, message):
+    with pytest.raises(AmstError) as caught:
+        check_config(put(values, path, value))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("modality", "settings", "message"),
+    [
+        ("text", {"encoder": {"name": "small_cnn"}}, "encoder.name: small_cnn takes no text. Val"),
+        ("visual", {"encoder": {"name": "roberta"}}, "roberta takes no visual. Valid names: resn"),
+        ("visual", {"encoder": {"name": "smal_cnn"}}, "encoder.name: unknown name 'smal_cnn'. Did"),
+        ("visual", {"encoder": {"widths": [3]}}, "encoder.name: missing. Add this key"),
+        (
+            "text",
+            {"encoder": {"name": "small_transformer", "heads": 5, "width": 32}},
+            "encoder.heads: 5 does not divide the width 32, 4 does",
+        ),
+        (
+            "text",
+            {"encoder": {"name": "small_transformer", "layers": 0}},
+            "encoder.layers: must be greater than 0, got 0",
+        ),
+        ("visual", {"crop": 40, "features": {"size": 32}}, "crop: 40 is larger than the stored"),
+        ("audio", {"crop": 40}, "crop: only a visual modality has it. Remove this key"),
+        ("audio", {"augmentation": {"flip": False}}, "augmentation: only a visual modality has"),
+    ],
+)
+def test_a_modality_gets_only_what_fits_its_kind(values, modality, settings, message):
+    with pytest.raises(AmstError) as caught:
+        check_config(put(values, f"datasets.digits.modalities.{modality}", settings))
+    assert str(caught.value).startswith(f"datasets.digits.modalities.{modality}.")
+    assert message in str(caught.value)
+
+
+def test_shards_are_shared_by_who_has_some(values):
+    values["datasets"] |= {
+        "IEMOCAP3": {"shares": "digits"},
+        "IEMOCAP": {"shares": "IEMOCAP3"},
+    }
+    with pytest.raises(AmstError, match="IEMOCAP3 has no shards of its own, it shares too"):
+        check_config(values)
+    del values["datasets"]["IEMOCAP"]
+    check_config(values)
+    values["datasets"]["IEMOCAP3"]["shares"] = "CREMAD"
+    with pytest.raises(AmstError, match="CREMAD lacks modalities of IEMOCAP3"):
+        check_config(values)
+
+
+def test_a_key_that_stands_twice_is_told_with_its_line(tmp_path):
+    (tmp_path / "config.yaml").write_text("recipe:\n  epochs: 1\n  epochs: 2\n")
+    with pytest.raises(AmstError, match=r"line 3: not YAML \(the key 'epochs' stands twice\)"):
+        read_config(tmp_path / "config.yaml")
+
+
+def test_the_file_that_holds_the_wrong_key_is_named(tmp_path):
+    over = tmp_path / "over.yaml"
+    over.write_text("recipe: {epoch: 3}\n")
+    with pytest.raises(AmstError, match=r"over\.yaml: recipe\.epoch: unknown key"):
+        read_config(ROOT / "config.yaml", over)
+    over.write_text("methods: {naive_concat: {head: cat}}\n")
+    with pytest.raises(AmstError, match=r"over\.yaml: methods\.naive_concat\.head: unknown name"):
+        read_config(ROOT / "config.yaml", over)
+    config = tmp_path / "config.yaml"
+    config.write_text((ROOT / "config.yaml").read_text().replace("tf32: conv", "tf32: con"))
+    over.write_text("arithmetic: {threads: 1}\n")
+    with pytest.raises(AmstError, match=r"config\.yaml: arithmetic\.tf32: unknown name 'con'"):
+        read_config(config, over)
 
 
 def test_a_missing_part_is_named(values):

@@ -125,3 +125,31 @@ def test_the_legend_says_why_a_variant_has_no_mark(make, plan):
 
 def test_no_two_of_thirty_variants_look_alike():
     assert len({_look(place) for place in range(30)}) == 30
+
+
+@pytest.mark.parametrize(
+    ("seconds", "unit", "shown"),
+    [(36000.0, "hours", 12.0), (500.0, "minutes", 10.0), (10.0, "seconds", 12.0)],
+)
+def test_times_are_shown_in_a_unit_that_reads_easily(make, plan, seconds, unit, shown):
+    collection = collect(make(plan.with_(seconds=seconds)), ())
+    (axes,) = accuracy_against_hours(collection, collection.cells).axes
+    assert axes.get_xlabel() == f"{unit} of one run"
+    assert axes.containers[0].lines[0].get_xdata() == pytest.approx([shown])
+
+
+def test_epochs_count_from_one_as_in_the_logs(make, plan):
+    collection = collect(make(plan.with_(epochs=5)), ())
+    (panel, *_) = learning_curves(collection, collection.cells).axes
+    assert list(panel.get_lines()[1].get_xdata()) == [1, 2, 3, 4, 5]
+    (schedule,) = skip_schedule(collection, collection.cells).axes
+    assert schedule.get_xlim() == (0.5, 5.5)
+
+
+def test_rows_of_panels_have_equal_gaps_and_lines_at_the_top_are_whole(make, plan):
+    variants = [plan.with_(variant=f"v{number}") for number in range(7)]
+    collection = collect(make(*variants), ())
+    figure = learning_curves(collection, collection.cells)
+    assert not any(axes.get_xlabel() for axes in figure.axes)
+    assert figure.get_supxlabel() == "epoch"
+    assert figure.axes[0].get_ylim()[1] > 100

@@ -1,4 +1,5 @@
 import csv
+from dataclasses import replace
 
 from amst.training.recorder import CostRow, EpochRow, Recorder, peak_host_bytes
 
@@ -64,6 +65,17 @@ def test_events_of_an_earlier_attempt_are_replaced(tmp_path):
     assert [event.step for event in scalars] == [0, 1, 2]
     assert [event.wall_time for event in scalars] == [1e9, 1e9 + 1, 1e9 + 2]
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_rows_come_back_from_the_tables_with_times_counted_back_from_the_end(tmp_path):
+    rows = _rows(3)
+    rows.write_tables(tmp_path)
+    again = Recorder.from_tables(tmp_path, ended=1e9)
+    assert again.history == rows.history
+    assert [cost.finished for cost in again.costs] == [1e9 - 12, 1e9 - 6, 1e9]
+    assert [replace(cost, finished=0) for cost in again.costs] == [
+        replace(cost, finished=0) for cost in rows.costs
+    ]
 
 
 def test_equal_rows_give_equal_event_files(tmp_path):

@@ -3,12 +3,14 @@
 import csv
 import json
 import math
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from amst.datasets.splits import read_split, write_split
 from amst.features.manifest import read_manifest
@@ -16,6 +18,7 @@ from amst.files import write_json
 from amst.loading.dataset import FeatureStore
 from amst.metrics import metrics_of
 from amst.records import read_record
+from amst.training.finish import FILES
 
 SUBSETS = {
     "audio",
@@ -299,6 +302,41 @@ def test_an_encoder_that_rests_in_released_form_costs_its_forward_pass(workplace
     released, all_run = costs
     assert released.forward_flops["audio"] == all_run.forward_flops["audio"]
     assert released.backward_flops["audio"] == pytest.approx(all_run.backward_flops["audio"] / 3)
+
+
+def _steps(place):
+    found = EventAccumulator(str(place.out / "tensorboard")).Reload()
+    return [event.step for event in found.Scalars("val_accuracy/fused")]
+
+
+def test_events_that_are_gone_are_written_anew_without_training(workplace):
+    place = workplace()
+    place.finish()
+    record = (place.out / "run.json").read_bytes()
+    shutil.rmtree(place.out / "tensorboard")
+    process = place.finish()
+    assert "epoch" not in process.said
+    assert _steps(place) == [0, 1, 2]
+    assert (place.out / "run.json").read_bytes() == record
+    assert list(place.checkpoints.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "run.json"])
+def test_a_run_that_lacks_a_file_is_not_done(workplace, undisturbed, name):
+    place = workplace()
+    place.finish()
+    (place.out / name).unlink()
+    assert "epoch 3/3" in place.finish().said
+    assert place.results() == undisturbed(place.settings)
+
+
+def test_events_that_vanish_while_a_run_trains_are_there_at_its_end(workplace):
+    place = workplace(recipe={"epochs": 6})
+    process = place.start()
+    process.wait_for("epoch 2/6")
+    shutil.rmtree(place.out / "tensorboard")
+    assert process.wait() == 0, process.said
+    assert _steps(place) == list(range(6))
 
 
 _TRAIN = """

@@ -40,6 +40,11 @@ def missing_image():
 
 onstart:
     # Once per call, before the first job: whatever would make every job fail.
+    if not IN_CONTAINER and find_spec("torch") is None:
+        raise WorkflowError(
+            "The light set-up plans and does not run: torch is not installed. "
+            "Set everything up by `make environment`, or run in the image (--sdm apptainer)"
+        )
     to_run = {
         (job.rule.name, job.wildcards_dict.get("dataset"))
         for job in workflow.dag.needrun_jobs()

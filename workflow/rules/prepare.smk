@@ -16,6 +16,7 @@ FEATURES = [
             "samples.json",
             "rejected.jsonl",
             "report.html",
+            "report.json",
             *(
                 f"shards/{s}.{end}"
                 for s in shards_of(name)

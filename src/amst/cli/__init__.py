@@ -49,3 +49,9 @@ def main() -> None:
             raise
         print(f"amst: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if _debug or (error.name or "amst").partition(".")[0] == "amst":
+            raise
+        remedy = "This needs more than the light set-up: `make environment`"
+        print(f"amst: the package {error.name} is not installed here. {remedy}", file=sys.stderr)
+        sys.exit(1)

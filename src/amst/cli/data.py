@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from amst import grid
 from amst.cli.configuration import RESULTS, ConfigFiles, configuration, dataset_settings, from_json
@@ -12,6 +12,7 @@ from amst.config.run import Features
 from amst.datasets import registry
 from amst.datasets.base import Dataset
 from amst.errors import AmstError
+from amst.grid.messages import told, validated
 from amst.pretrained import STAGED
 
 Name = Annotated[str, typer.Argument(metavar="DATASET", help="name of the dataset")]
@@ -40,7 +41,8 @@ def generate(
         given: Any = dataset_settings(dataset, configfile).generate
     else:
         given = from_json(settings, "--settings")
-    made = digits.make(raw or raw_root(dataset, configfile), digits.DigitsSettings(**(given or {})))
+    how = validated(digits.DigitsSettings, given or {}, "--settings")
+    made = digits.make(raw or raw_root(dataset, configfile), how)
     typer.echo(f"made {sum(made['parts'].values())} clips: {made['parts']}")
 
 
@@ -121,7 +123,11 @@ def feature_settings(
     if features is None:
         return grid.features_of(configuration(configfile), dataset)
     given = from_json(features, "--features")
-    return TypeAdapter(dict[str, Features]).validate_python(given)
+    model: TypeAdapter[dict[str, Features]] = TypeAdapter(dict[str, Features])
+    try:
+        return model.validate_python(given)
+    except ValidationError as error:
+        raise told(error, dict[str, Features], "--features", given) from error
 
 
 def manifest(

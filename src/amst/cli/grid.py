@@ -41,15 +41,17 @@ def status(
     states = {cell: state_of(results, cell.run) for cell in cells}
     console = Console()
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("dataset", "split", "method", "seeds"):
+    for column in ("dataset", "split", "method"):
         table.add_column(column)
-    for (dataset, split, variant), row in _by_row(states).items():
-        seeds = " ".join(f"[{MARKS[state.name]}]{seed}:{state.name}[/]" for seed, state in row)
-        table.add_row(dataset, split, variant, seeds)
-    if runs or len(cells) <= 400:
-        console.print(table)
-    counts = Counter(state.name for state in states.values())
-    console.print(", ".join(f"{counts[name]} {name}" for name in MARKS) + f" of {len(cells)} runs")
+    for name in MARKS:
+        table.add_column(name, justify="right")
+    for row, counts in _by_row(states).items():
+        table.add_row(*row, *(f"[{MARKS[n]}]{counts[n]}[/]" if counts[n] else "-" for n in MARKS))
+    console.print(table)
+    for cell, state in states.items() if runs else ():
+        console.print(f"[{MARKS[state.name]}]{state.name:8}[/]{cell.run}", soft_wrap=True)
+    total = Counter(state.name for state in states.values())
+    console.print(", ".join(f"{total[name]} {name}" for name in MARKS) + f" of {len(cells)} runs")
     for cell, state in states.items():
         if state.name == "failed":
             console.print(f"[red]failed[/] {cell.run}: {state.error}", soft_wrap=True)
@@ -58,10 +60,11 @@ def status(
         console.print(f"[yellow]note[/] {line}", soft_wrap=True)
 
 
-def _by_row(states: dict[grid.Cell, State]) -> dict[tuple[str, str, str], list[tuple[int, State]]]:
-    rows: dict[tuple[str, str, str], list[tuple[int, State]]] = {}
+def _by_row(states: dict[grid.Cell, State]) -> dict[tuple[str, str, str], Counter[StateName]]:
+    """(Dataset, split, variant) -> how many of its seeds are in each state."""
+    rows: dict[tuple[str, str, str], Counter[StateName]] = {}
     for cell, state in states.items():
-        rows.setdefault((cell.dataset, cell.split, cell.variant), []).append((cell.seed, state))
+        rows.setdefault((cell.dataset, cell.split, cell.variant), Counter())[state.name] += 1
     return rows
 
 

@@ -18,9 +18,10 @@ from amst.cli.space import table as table_of_space
 from amst.config.run import RunSettings
 from amst.errors import AmstError
 from amst.files import write_json
-from amst.provenance import code_digest, package_digest
+from amst.grid.stale_data import stale_data
+from amst.provenance import package_digest, training_digest
 from amst.records import RunRecord, read_record, write_record
-from amst.training.state import adopted_file, read_adopted, state_of
+from amst.training.state import adopted_file, read_adopted, run_digest, state_of
 
 
 def register(app: typer.Typer) -> None:
@@ -49,11 +50,6 @@ class Planned:
     kind: tuple[str, tuple[str, ...]] = ("", ())
 
 
-def training_code(method: str) -> str:
-    """Digest of the code that trains a method."""
-    return code_digest("amst.training.run", f"amst.methods.{method}")
-
-
 def plan_of(config: grid.Config, results: Path) -> list[Planned]:
     """What would be trained, run by run, from the records that are there."""
     resolve = grid.Resolver(config)
@@ -68,6 +64,7 @@ def plan_of(config: grid.Config, results: Path) -> list[Planned]:
         why: str = state_of(results, cell.run).name
         if record is not None:
             why = _outdated(record, settings, adopted.get(cell.run, {}))
+            why = why or _data_changed(config, results, record)
         own = measured.get((cell.dataset, "variant", cell.variant))
         hours = own or measured.get((cell.dataset, "method", settings.method))
         like, kind = own is None and hours is not None, (settings.method, encoders(settings))
@@ -81,7 +78,7 @@ def plan_of(config: grid.Config, results: Path) -> list[Planned]:
 
 def _outdated(record: RunRecord, settings: RunSettings, adopted: Mapping[str, str]) -> str:
     """Why a finished run would be trained again; empty when it would not."""
-    digest = training_code(settings.method)
+    digest = training_digest(settings.method)
     if record.settings_hash != settings.hash:
         return "settings changed"
     if record.environment.package_digest != package_digest():
@@ -89,6 +86,20 @@ def _outdated(record: RunRecord, settings: RunSettings, adopted: Mapping[str, st
     if digest not in (record.environment.code_digest, adopted.get("to")):
         return "code changed"
     return ""
+
+
+def _data_changed(config: grid.Config, results: Path, record: RunRecord) -> str:
+    """Why a run would be trained again for its data, as configured or as they lie there now."""
+    settings, made = record.settings, record.environment
+    stale = stale_data(config, results, settings.dataset, settings.split)
+    if stale:
+        return f"data changed ({stale})"
+    folder = results / "features" / grid.features_owner(config, settings.dataset)
+    files = (folder / "manifest.json", folder / "splits" / f"{settings.split}.json")
+    if not all(file.is_file() for file in files):
+        return ""  # made again, they are what they were
+    now = run_digest(record.settings_hash, made.code_digest, made.package_digest, *files)
+    return "" if now == record.digest else "data changed"
 
 
 def _record(results: Path, cell: grid.Cell) -> RunRecord | None:
@@ -208,7 +219,7 @@ def adopt(
             raise AmstError(
                 f"{cell.run} was made with other settings", "Only changed code can be adopted"
             )
-        digest = training_code(settings.method)
+        digest = training_digest(settings.method)
         if record.environment.code_digest == digest:
             typer.echo(f"{cell.run}: the code is the one it was made with")
             continue

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,12 +13,11 @@ from amst.cluster.image import DIGEST
 from amst.cluster.slots import place
 from amst.config.run import RunSettings
 from amst.errors import AmstError
-from amst.provenance import code_digest, package_digest, pinned_packages
+from amst.grid.messages import validated
+from amst.provenance import package_digest, pinned_packages, training_digest
 from amst.training import kills
+from amst.training.execution import Execution
 from amst.training.signals import listening
-
-if TYPE_CHECKING:
-    from amst.training.execution import Execution
 
 RunName = Annotated[
     str, typer.Argument(metavar="RUN", help="dataset/split/variant/seed<k>, as below results/runs")
@@ -59,7 +58,7 @@ def train(
     if execution is None:
         how = configuration(configfile).execution.model_dump()
     else:
-        how = from_json(execution, "--execution")
+        how = validated(Execution, from_json(execution, "--execution"), "--execution").model_dump()
     place(resolved.dataset, how.get("device", "auto"))
     # after the wait for a slot, which takes from the time that is left
     how["deadline"] = deadline(how.get("deadline", 0))
@@ -89,7 +88,7 @@ def run_settings(
         AmstError: the name is not that of a run, or not of the run that the settings are of.
     """
     if settings is not None:
-        given = RunSettings.model_validate(from_json(settings, "--settings"))
+        given = validated(RunSettings, from_json(settings, "--settings"), "--settings")
         if given.run_id != run:
             raise AmstError(f"--settings are those of {given.run_id}, not of {run}")
         return given
@@ -111,15 +110,13 @@ def cell_of(run: str) -> grid.Cell:
     return grid.Cell(dataset, split, variant, int(seed.removeprefix("seed")))
 
 
-def execution_of(settings: RunSettings, how: dict[str, object], log: str = "") -> "Execution":
+def execution_of(settings: RunSettings, how: dict[str, object], log: str = "") -> Execution:
     """How this process executes a run, with the digests that its record keeps."""
-    from amst.training.execution import Execution
-
     return Execution.model_validate(
         {
             **how,
             "container_digest": os.environ.get(DIGEST, ""),
-            "code_digest": code_digest("amst.training.run", f"amst.methods.{settings.method}"),
+            "code_digest": training_digest(settings.method),
             "package_digest": package_digest(),
             "packages": tuple(pinned_packages()),
             "log": log,

@@ -8,9 +8,8 @@ from pathlib import Path
 from amst import grid
 from amst.cluster.image import noted_at
 from amst.config.run import RunSettings
-from amst.provenance import code_digest, package_digest
-from amst.training.digest import working_digest
-from amst.training.state import state_of
+from amst.provenance import package_digest, training_digest
+from amst.training.state import run_digest, state_of
 
 
 @dataclass(frozen=True)
@@ -92,12 +91,12 @@ def _others(run: Path, settings: RunSettings, features: Path) -> Iterator[Leftov
     versions = [path for path in run.iterdir() if path.is_dir() and any(path.glob("epoch-*.pt"))]
     if len(versions) < 2:
         return
-    digest = working_digest(
-        settings,
+    digest = run_digest(
+        settings.hash,
+        training_digest(settings.method),
+        package_digest(),
         features / "manifest.json",
         features / "splits" / f"{settings.split}.json",
-        code_digest("amst.training.run", f"amst.methods.{settings.method}"),
-        package_digest(),
     )
     newest = max(versions, key=lambda path: path.stat().st_mtime)
     own = run / digest

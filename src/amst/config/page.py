@@ -2,6 +2,7 @@
 
 import types
 import typing
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ HEAD = """# Configuration
 
 `config.yaml` holds everything that can be set; files given by `--configfile` are merged over it
 (maps merge, lists replace). A wrong key, type, name or range stops Snakemake and `amst` at once
-with one line that names the key's path and the nearest valid name.
+with one line that names the file, the key's path and the nearest valid name.
 
 This page is written from the models in `src/amst/config` by `python -m amst.config.page`; a test
 compares it. The settings of the methods stand on their own pages, [docs/methods](methods).
@@ -50,7 +51,7 @@ def page() -> str:
 def _section(title: str, model: type[BaseModel]) -> str:
     described = _attributes(model)
     rows = [
-        f"| `{name}` | {_type(field.annotation)} | {_default(field)} | "
+        f"| `{name}` | {_type(field.annotation)}{_range(field.metadata)} | {_default(field)} | "
         f"{field.description or described.get(name, '')} |"
         for name, field in model.model_fields.items()
         if name != "kind"
@@ -79,18 +80,34 @@ def _type(annotation: Any) -> str:
     """A type as a reader of YAML knows it."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
-        return _type(arguments[0])
+        return _type(arguments[0]) + _range(arguments[1:])
     if origin is typing.Literal:
         return ", ".join(f"`{value}`" for value in arguments)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(dict.fromkeys(_type(a) for a in arguments if a is not type(None)))
     if origin is tuple:
-        return "list"
+        return f"list of {_type(arguments[0])}"
     if origin is dict or (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
         return "map"
     return {"int": "integer", "str": "text", "float": "number", "bool": "yes or no"}.get(
         getattr(annotation, "__name__", ""), "map"
     )
+
+
+def _range(constraints: Iterable[Any]) -> str:
+    """What limits a value, as a reader writes it: ' ≥ 0, < 1'."""
+    found = [
+        f"{sign} {getattr(each, name)}"
+        for each in constraints
+        for name, sign in (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤"))
+        if getattr(each, name, None) is not None
+    ]
+    longer = [f"at least {n} of them" for each in constraints if (n := _fewest(each))]
+    return "".join([" " + ", ".join(found) if found else "", *(f", {text}" for text in longer)])
+
+
+def _fewest(constraint: Any) -> int:
+    return getattr(constraint, "min_length", None) or 0
 
 
 def _default(field: FieldInfo) -> str:

@@ -2,17 +2,65 @@
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 Kind = Literal["audio", "visual", "text"]
+
+
+class KeyMistake(ValueError):  # noqa: N818
+    """A mistake that a check of several keys has found in one of them.
+
+    Args:
+        key: the key, below the settings that are checked.
+        message: what is wrong.
+    """
+
+    def __init__(self, key: str, message: str) -> None:
+        self.key = key
+        super().__init__(message)
 
 
 class Settings(BaseModel):
     """Base of all settings: unknown keys are errors, values never change after validation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, values: Any) -> Any:
+        """Refuse ``true`` where a number stands; pydantic would take it for 1."""
+        for key, value in values.items() if isinstance(values, Mapping) else ():
+            field = cls.model_fields.get(key)
+            if field and _of_numbers(field.annotation):
+                for one in _inside(value):
+                    if isinstance(one, bool):
+                        raise KeyMistake(key, f"expected a number, got {one!r}")
+        return values
+
+
+def _of_numbers(annotation: Any) -> bool:
+    """Whether a type is a number, or a list or map of numbers."""
+    inner = [one for one in get_args(annotation) if isinstance(one, type) or get_args(one)]
+    if inner:
+        return any(map(_of_numbers, inner)) and bool not in inner
+    return annotation in (int, float)
+
+
+def _inside(value: Any) -> list[Any]:
+    """A value, or the values of a list or map."""
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 class MethodSettings(Settings):
@@ -33,7 +81,12 @@ class SkippingSettings(MethodSettings):
 
 
 class AudioFeatures(Settings):
-    """Kaldi log-mel filter bank of the first channel: (frames, mel_bins)."""
+    """Kaldi log-mel filter bank of the first channel: (frames, mel_bins).
+
+    Attributes:
+        mel_bins: bands of the filter bank.
+        dtype: of the stored numbers.
+    """
 
     kind: Literal["audio"] = "audio"
     mel_bins: PositiveInt = 128
@@ -54,7 +107,11 @@ class VisualFeatures(Settings):
 
 
 class TextFeatures(Settings):
-    """Token ids and attention mask: (tokens,) each."""
+    """Token ids and attention mask: (tokens,) each.
+
+    Attributes:
+        tokens: length that sentences are padded or cut to.
+    """
 
     kind: Literal["text"] = "text"
     tokens: PositiveInt = 128
@@ -64,15 +121,32 @@ class TextFeatures(Settings):
 Features = Annotated[AudioFeatures | VisualFeatures | TextFeatures, Field(discriminator="kind")]
 
 
-class ResNet18(Settings):
-    """ResNet-18 from scratch (He et al., CVPR 2016), for audio and visual modalities."""
+class _Encoder(Settings):
+    """Base of the encoders."""
 
+    kinds: ClassVar[tuple[Kind, ...]]
+    """Kinds of modalities that this encoder takes."""
+
+
+class ResNet18(_Encoder):
+    """ResNet-18 from scratch (He et al., CVPR 2016), for audio and visual modalities.
+
+    Attributes:
+        name: chooses this encoder.
+    """
+
+    kinds = ("audio", "visual")
     name: Literal["resnet18"] = "resnet18"
 
 
-class Roberta(Settings):
-    """RoBERTa from pretrained weights (Liu et al., 2019), for text."""
+class Roberta(_Encoder):
+    """RoBERTa from pretrained weights (Liu et al., 2019), for text.
 
+    Attributes:
+        name: chooses this encoder.
+    """
+
+    kinds = ("text",)
     name: Literal["roberta"] = "roberta"
     weights: str = Field("roberta-base", description="local folder or hub name")
     trainable_layers: int = Field(5, ge=0, description="last transformer layers that train")
@@ -81,23 +155,49 @@ class Roberta(Settings):
     )
 
 
-class SmallCNN(Settings):
-    """Convolution, BatchNorm, ReLU per width, each halving the picture: audio and visual."""
+class SmallCNN(_Encoder):
+    """Convolution, BatchNorm, ReLU per width, each halving the picture: audio and visual.
 
+    Attributes:
+        name: chooses this encoder.
+        widths: channels of each convolution, the first one first.
+    """
+
+    kinds = ("audio", "visual")
     name: Literal["small_cnn"] = "small_cnn"
-    widths: tuple[PositiveInt, ...] = (8, 16, 32, 64)
+    widths: tuple[PositiveInt, ...] = Field((8, 16, 32, 64), min_length=1)
 
 
-class SmallTransformer(Settings):
-    """A small transformer encoder trained from scratch, for text."""
+class SmallTransformer(_Encoder):
+    """A small transformer encoder trained from scratch, for text.
 
+    Attributes:
+        name: chooses this encoder.
+        layers: transformer layers.
+        heads: attention heads of a layer; they divide the width.
+        width: length of a token inside.
+        dropout: share of values that training drops.
+    """
+
+    kinds = ("text",)
     name: Literal["small_transformer"] = "small_transformer"
     layers: PositiveInt = 2
     heads: PositiveInt = 4
     width: PositiveInt = 64
     dropout: float = Field(0.1, ge=0, lt=1)
 
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        if self.width % self.heads:
+            fitting = [n for n in range(1, self.width + 1) if self.width % n == 0]
+            near = min(fitting, key=lambda n: abs(n - self.heads))
+            raise KeyMistake(
+                "heads", f"{self.heads} does not divide the width {self.width}, {near} does"
+            )
+        return self
 
+
+ENCODERS = (ResNet18, Roberta, SmallCNN, SmallTransformer)
 Encoder = Annotated[ResNet18 | Roberta | SmallCNN | SmallTransformer, Field(discriminator="name")]
 
 
@@ -125,7 +225,16 @@ class Modality(Settings):
 
 
 class Recipe(Settings):
-    """The training recipe common to all methods (SGD with a step schedule)."""
+    """The training recipe common to all methods (SGD with a step schedule).
+
+    Attributes:
+        epochs: passes over the training part.
+        batch_size: samples of one step.
+        learning_rate: before the first decay.
+        momentum: of SGD.
+        weight_decay: of SGD.
+        decay_factor: what a decay multiplies the learning rate by.
+    """
 
     epochs: PositiveInt = 100
     batch_size: PositiveInt = 64
@@ -137,7 +246,11 @@ class Recipe(Settings):
 
 
 class Arithmetic(Settings):
-    """How numbers are computed; part of the hash, since it changes their last digits."""
+    """How numbers are computed; part of the hash, since it changes their last digits.
+
+    Attributes:
+        precision: bf16 is autocast, on a GPU.
+    """
 
     precision: Literal["fp32", "bf16"] = "fp32"
     tf32: Literal["off", "conv", "all"] = Field("conv", description="TensorFloat-32 on a GPU")

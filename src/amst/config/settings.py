@@ -1,7 +1,7 @@
 """Everything that config.yaml may say, as models with defaults; imports no torch.
 
 Two layers: what exists (maps of definitions: ``datasets``, ``methods``) and what runs (lists under
-``grid``). Resolving one run's settings from them is ``amst.config.resolve``.
+``grid``). ``amst.grid`` resolves one run's settings from them.
 """
 
 import re
@@ -14,10 +14,16 @@ from amst.config.run import Arithmetic, Augmentation, Encoder, Recipe, Settings
 
 
 class Grid(Settings):
-    """What runs: every listed dataset x method x seed."""
+    """What runs: every listed dataset x method x seed.
 
-    datasets: tuple[str, ...]
-    methods: tuple[str, ...]
+    Attributes:
+        datasets: names under `datasets:`.
+        methods: names under `methods:`.
+        seeds: of initial weights, order and augmentation; a run for each.
+    """
+
+    datasets: tuple[str, ...] = Field(min_length=1)
+    methods: tuple[str, ...] = Field(min_length=1)
     seeds: tuple[NonNegativeInt, ...] = Field(min_length=1)
 
 
@@ -61,6 +67,9 @@ class DatasetSettings(Settings):
         generate: settings of the generator, for a dataset that the suite makes itself.
         options: what the reader of this dataset offers (see its page).
         method_defaults: values that depend on the dataset, for every method with such a setting.
+        modalities: modality name -> what differs from the defaults of its kind.
+        recipe: keys of `recipe:` that differ for this dataset; a method's own win.
+        resources: what one training job asks for.
     """
 
     raw: str = ""
@@ -85,7 +94,12 @@ class DatasetSettings(Settings):
 
 
 class ExecutionSettings(Settings):
-    """How runs are executed; no number in a table depends on it."""
+    """How runs are executed; no number in a table depends on it.
+
+    Attributes:
+        device: auto takes a GPU if there is one.
+        residency: where features wait for training; auto goes by their size.
+    """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     residency: Literal["auto", "device", "host", "stream"] = "auto"
@@ -98,7 +112,11 @@ class ExecutionSettings(Settings):
 
 
 class TableSettings(Settings):
-    """What the main table shows."""
+    """What the main table shows.
+
+    Attributes:
+        metric: what the main table shows.
+    """
 
     metric: Literal["accuracy", "macro_f1", "mean_average_precision"] = "accuracy"
 
@@ -129,6 +147,13 @@ class Config(Settings):
 
     Attributes:
         methods: variant name -> ``method``, its settings, and optionally ``recipe`` and ``sweep``.
+        grid: what runs.
+        recipe: how every method is trained.
+        arithmetic: how numbers are computed.
+        execution: how runs are executed.
+        tables: what the tables show.
+        container: the image of the jobs.
+        datasets: dataset name -> its settings.
     """
 
     grid: Grid

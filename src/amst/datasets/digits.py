@@ -56,7 +56,8 @@ _DONE = "digits.json"
 class DigitsSettings(Settings):
     """How the embedded dataset is made. The defaults were fixed by single-modality probes."""
 
-    samples: PositiveInt = Field(3000, description="clips, the classes in equal numbers")
+    # Ten digits from three pools, one for each part: with less, a part has none.
+    samples: int = Field(3000, ge=30, description="clips, the classes in equal numbers")
     seed: int = Field(0, ge=0)
     pools: int = Field(30, ge=3, le=150, description="groups of clips that share scans")
     seconds: PositiveFloat = Field(0.5, description="length of a clip")

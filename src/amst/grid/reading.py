@@ -1,17 +1,18 @@
 """Reading config.yaml: files merged, every key checked, used or not."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from amst.config.methods import method_names, settings_class
-from amst.config.settings import Config, DatasetSettings
+from amst.config.run import ENCODERS, Kind, VisualFeatures
+from amst.config.settings import Config, DatasetSettings, ModalityOverrides
 from amst.datasets import registry
 from amst.datasets.digits import Digits, DigitsSettings
 from amst.errors import AmstError
-from amst.grid.messages import known, validated
+from amst.grid.messages import known, no_duplicates, validated
 from amst.grid.runs import modalities_of, recipe_of
 from amst.grid.variants import all_variants, applies, grid_variants, method_settings
 
@@ -36,13 +37,33 @@ def read_config(*paths: Path) -> Config:
     """
     merged: dict[str, Any] = {}
     for path in paths:
-        merged = merge(merged, _read_yaml(path))
-    return check_config(merged)
+        merged = merge(merged, read_yaml(path))
+    return check_config(merged, paths)
 
 
-def _read_yaml(path: Path) -> Mapping[str, Any]:
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key may stand once; YAML itself takes the last one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark
+                )
+            if isinstance(key.value, str):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> Mapping[str, Any]:
+    """The settings in one file.
+
+    Raises:
+        AmstError: it is missing, is not YAML, is no map, or has a key twice in one place.
+    """
     try:
-        values = yaml.safe_load(path.read_text("utf-8"))
+        values = yaml.load(path.read_text("utf-8"), _Loader)
     except FileNotFoundError as error:
         raise AmstError(
             f"there is no {path}", "Call from the project's folder or name a file by --configfile"
@@ -55,16 +76,57 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
     return values
 
 
-def check_config(values: Mapping[str, Any]) -> Config:
+def check_config(values: Mapping[str, Any], files: Sequence[Path] = ()) -> Config:
     """Turn merged values into a checked configuration.
 
+    Args:
+        values: of all files, merged.
+        files: where they come from, later ones merged over earlier ones.
+
     Raises:
-        AmstError: with the path of the first wrong key and the nearest valid name.
+        AmstError: with the path of the first wrong key, the file that it stands in and the
+            nearest valid name.
     """
+    contents = {file: read_yaml(file) for file in files}
+    try:
+        return _checked(values)
+    except AmstError as error:
+        if not files:
+            raise
+        file = _file_of(error.message.partition(":")[0].partition(" ")[0], contents)
+        raise AmstError(f"{file}: {error.message}", error.remedy) from error
+
+
+def _file_of(path: str, contents: Mapping[Path, Mapping[str, Any]]) -> Path:
+    """The last of the files that holds most of a key's path."""
+    best, most = next(iter(contents)), 0
+    for file, values in contents.items():
+        depth = _depth(path, values)
+        if depth >= most:
+            best, most = file, depth
+    return best if most else next(iter(contents))
+
+
+def _depth(path: str, values: Any) -> int:
+    """How many letters of a dotted path lead into values; a key may itself have dots."""
+    if not isinstance(values, Mapping):
+        return 0
+    reached = 0
+    for key, inner in values.items():
+        if path == str(key) or path.startswith(f"{key}."):
+            depth = len(str(key)) + 1 + _depth(path[len(str(key)) + 1 :], inner)
+            reached = max(reached, depth)
+    return reached
+
+
+def _checked(values: Mapping[str, Any]) -> Config:
     config = validated(Config, values, "")
     for name, settings in config.datasets.items():
         _check_dataset(config, name, settings)
+    everywhere = {one for name in config.datasets for one in registry.load(name).modalities}
     for variant in all_variants(config).values():
+        if "modality" in variant.settings:
+            known(variant.settings["modality"], everywhere, variant.place("modality"))
         for name in config.datasets:
             if applies(name, variant):
                 method_settings(config, name, variant)
@@ -80,10 +142,7 @@ def _check_grid(config: Config) -> None:
     for name in grid.methods:
         known(name, config.methods, "grid.methods")
     for key in ("datasets", "methods", "seeds"):
-        names = getattr(grid, key)
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise AmstError(f"grid.{key}: {twice!r} stands twice", "Remove one of them")
+        no_duplicates(getattr(grid, key), f"grid.{key}")
 
 
 def _check_modalities(config: Config) -> None:
@@ -93,8 +152,9 @@ def _check_modalities(config: Config) -> None:
         for variant in (variants[one] for one in grid_variants(config)):
             for key, value in variant.settings.items():
                 for modality in value if isinstance(value, Mapping) else ():
-                    where = f"methods.{variant.name}.{key} on {name}"
-                    known(modality, registry.load(name).modalities, where)
+                    known(
+                        modality, registry.load(name).modalities, f"{variant.place(key)} on {name}"
+                    )
 
 
 def _check_dataset(config: Config, name: str, settings: DatasetSettings) -> None:
@@ -106,10 +166,13 @@ def _check_dataset(config: Config, name: str, settings: DatasetSettings) -> None
         raise AmstError(f"{where}.options: {error.message}", error.remedy) from error
     for modality in settings.modalities:
         known(modality, dataset.modalities, f"{where}.modalities")
+    if not settings.splits:
+        raise AmstError(f"{where}.split: expected at least one value", _valid(dataset.splits))
     for split in settings.splits:
         known(split, dataset.splits, f"{where}.split")
+    no_duplicates(settings.splits, f"{where}.split")
     if settings.shares:
-        known(settings.shares, config.datasets, f"{where}.shares")
+        _check_shares(config, name, settings.shares)
     elif not settings.raw and settings.generate is None:
         raise AmstError(f"{where}.raw: missing", "Set it to the folder of the raw data")
     if settings.generate is not None:
@@ -121,5 +184,55 @@ def _check_dataset(config: Config, name: str, settings: DatasetSettings) -> None
     for key, value in settings.method_defaults.items():
         for modality in value if isinstance(value, Mapping) else ():
             known(modality, dataset.modalities, f"{where}.method_defaults.{key}")
-    modalities_of(config, name)
+    for modality, kind in dataset.modalities.items():
+        if modality in settings.modalities:
+            inner = f"{where}.modalities.{modality}"
+            _check_modality(settings.modalities[modality], kind, inner)
+    _check_crops(config, name)
     recipe_of(config, name)
+
+
+def _valid(names: Iterable[str]) -> str:
+    return f"Valid names: {', '.join(sorted(names))}"
+
+
+def _check_shares(config: Config, name: str, owner: str) -> None:
+    """Refuse shards of an entry that has none of its own, or not of all modalities."""
+    where = f"datasets.{name}.shares"
+    able = [
+        other
+        for other, settings in config.datasets.items()
+        if not settings.shares
+        and set(registry.load(name).modalities) <= set(registry.load(other).modalities)
+    ]
+    known(owner, config.datasets, where)
+    if owner == name:
+        raise AmstError(f"{where}: {name} cannot share with itself", _valid(able))
+    if config.datasets[owner].shares:
+        raise AmstError(f"{where}: {owner} has no shards of its own, it shares too", _valid(able))
+    if owner not in able:
+        raise AmstError(f"{where}: {owner} lacks modalities of {name}", _valid(able))
+
+
+def _check_modality(settings: ModalityOverrides, kind: Kind, where: str) -> None:
+    """Refuse what a modality of this kind cannot have."""
+    if settings.encoder is not None and kind not in settings.encoder.kinds:
+        fitting = [each().name for each in ENCODERS if kind in each.kinds]
+        raise AmstError(
+            f"{where}.encoder.name: {settings.encoder.name} takes no {kind}", _valid(fitting)
+        )
+    for key in ("crop", "augmentation"):
+        if kind != "visual" and key in settings.model_fields_set:
+            raise AmstError(f"{where}.{key}: only a visual modality has it", "Remove this key")
+
+
+def _check_crops(config: Config, name: str) -> None:
+    """Refuse a picture for the encoder that is larger than the stored one."""
+    for modality, resolved in modalities_of(config, name).items():
+        stored = resolved.features
+        if isinstance(stored, VisualFeatures) and (resolved.crop or 0) > stored.size:
+            raise AmstError(
+                f"datasets.{name}.modalities.{modality}.crop: {resolved.crop} is larger than the "
+                f"stored picture (features.size: {stored.size})",
+                f"Set it to {stored.size} or less",
+            )

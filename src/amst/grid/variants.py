@@ -1,5 +1,6 @@
 """Variants: named entries under ``methods:``, sweeps expanded, settings checked."""
 
+import difflib
 import itertools
 import re
 from collections.abc import Mapping
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from amst.config.methods import method_names, settings_class
-from amst.config.run import Recipe
+from amst.config.run import MethodSettings, Recipe
 from amst.config.settings import Config
 from amst.datasets import registry
 from amst.errors import AmstError
@@ -21,12 +22,23 @@ RESERVED = ("method", "recipe", "sweep")
 
 @dataclass(frozen=True)
 class Variant:
-    """A method with settings, as the grid crosses it with datasets and seeds."""
+    """A method with settings, as the grid crosses it with datasets and seeds.
+
+    Attributes:
+        entry: the entry under ``methods:`` that it comes from.
+        swept: settings whose values come from the entry's sweep.
+    """
 
     name: str
     method: str
     settings: dict[str, Any]
     recipe: dict[str, Any]
+    entry: str
+    swept: frozenset[str] = frozenset()
+
+    def place(self, key: str) -> str:
+        """Path of one of the settings in the configuration."""
+        return f"methods.{self.entry}{'.sweep' if key in self.swept else ''}.{key}"
 
 
 def all_variants(config: Config) -> dict[str, Variant]:
@@ -55,7 +67,12 @@ def expand(config: Config, entry: str) -> list[Variant]:
     where = f"methods.{entry}"
     method = values.get("method", "")
     if not method:
+        near = difflib.get_close_matches("method", values, n=1)
+        if near:
+            raise AmstError(f"{where}.{near[0]}: unknown key", "Did you mean 'method'?")
         raise AmstError(f"{where}.method: missing", f"Valid names: {', '.join(method_names())}")
+    if not isinstance(method, str):
+        raise AmstError(f"{where}.method: expected a name, got {method!r}")
     known(method, method_names(), f"{where}.method")
     sweep, recipe = values.get("sweep", {}), values.get("recipe", {})
     settings = {key: value for key, value in values.items() if key not in RESERVED}
@@ -70,7 +87,10 @@ def expand(config: Config, entry: str) -> list[Variant]:
                 f"{where}: {entry!r} cannot be a folder's name",
                 "Use letters, digits and . _ + - only",
             )
-        variants.append(Variant(entry + suffix, method, {**settings, **chosen}, dict(recipe)))
+        all_settings = {**settings, **chosen}
+        variants.append(
+            Variant(entry + suffix, method, all_settings, dict(recipe), entry, frozenset(sweep))
+        )
     return variants
 
 
@@ -79,9 +99,12 @@ def _check_keys(method: str, where: str, settings: Mapping, sweep: Any, recipe: 
         if not isinstance(value, Mapping):
             raise AmstError(f"{where}.{name}: expected a map of settings, got {value!r}")
     fields = settings_class(method).model_fields
-    for key in (*settings, *sweep):
+    for key in settings:
         if key not in fields:
             raise AmstError(f"{where}.{key}: unknown key", nearest(key, [*fields, *RESERVED]))
+    for key in sweep:
+        if key not in fields:
+            raise AmstError(f"{where}.sweep.{key}: unknown key", nearest(key, fields))
     for key, values in sweep.items():
         if not isinstance(values, list) or not values:
             raise AmstError(f"{where}.sweep.{key}: expected a list of values, got {values!r}")
@@ -100,6 +123,23 @@ def applies(dataset: str, variant: Variant) -> bool:
     return modality is None or modality in registry.load(dataset).modalities
 
 
+def _check_own(model: type[MethodSettings], variant: Variant) -> None:
+    """Check a variant's own values, without the dataset's.
+
+    Raises:
+        AmstError: with the path of the key as it stands in the file, which a sweep makes longer.
+    """
+    where = f"methods.{variant.entry}"
+    try:
+        validated(model, variant.settings, where)
+    except AmstError as error:
+        key = error.message.removeprefix(f"{where}.").partition(":")[0].partition(".")[0]
+        if key not in variant.swept:
+            raise
+        rest = error.message.removeprefix(f"{where}.{key}")
+        raise AmstError(variant.place(key) + rest, error.remedy) from error
+
+
 def method_settings(config: Config, dataset: str, variant: Variant) -> dict[str, Any]:
     """The variant's settings on a dataset: the method's, the dataset's, then its own values.
 
@@ -109,8 +149,7 @@ def method_settings(config: Config, dataset: str, variant: Variant) -> dict[str,
     model = settings_class(variant.method)
     defaults = config.datasets[dataset].method_defaults
     values = {key: value for key, value in defaults.items() if key in model.model_fields}
-    where = f"methods.{variant.name}"
-    validated(model, variant.settings, where)
+    _check_own(model, variant)
     for key, value in variant.settings.items():
         old = values.get(key)  # maps merge, as everywhere in the configuration
         if isinstance(old, Mapping) and isinstance(value, Mapping):

@@ -20,6 +20,7 @@ from amst.training.execution import Execution
 from amst.training.lock import RunLock
 from amst.training.loop import Selected, TrainingLoop
 from amst.training.prediction import PartPredictions, part_arrays, predict_part, write_arrays
+from amst.training.recorder import has_events
 from amst.training.signals import StopRequest
 
 FILES = ("weights.safetensors", "predictions.npz", "history.csv", "cost.csv", "run.json")
@@ -134,6 +135,10 @@ def finish(
         temporary.write_bytes(weights.read_bytes())
     write_arrays(out / "predictions.npz", outcome.arrays())
     loop.recorder.write_tables(out)
+    if not has_events(out / "tensorboard"):
+        # Snakemake removes this folder when it starts a job for a run that a process of an
+        # earlier call still trains; that job then only waits for this end.
+        loop.recorder.events(out / "tensorboard").close()
     write_record(out / "run.json", record)
     attempt.end()
     return record

@@ -14,6 +14,9 @@ from typing import Any, Self
 
 from amst.files import write_text
 
+EVENTS = "events.out.tfevents"
+"""How the names of event files begin; TensorBoard finds them by it."""
+
 
 @dataclass(frozen=True)
 class EpochRow:
@@ -102,6 +105,23 @@ class Recorder:
         recorder.costs = [CostRow(**row) for row in state["costs"]]
         return recorder
 
+    @classmethod
+    def from_tables(cls, folder: Path, ended: float) -> Self:
+        """The recorder that wrote ``history.csv`` and ``cost.csv``.
+
+        Args:
+            folder: the run's folder.
+            ended: seconds since 1970 at the run's end; the tables have no times of day, so those
+                of the epochs are counted back from it.
+        """
+        recorder = cls()
+        recorder.history = [_epoch_row(row) for row in _read(folder / "history.csv")]
+        for row in reversed(_read(folder / "cost.csv")):
+            cost = _cost_row(row, ended)
+            recorder.costs.insert(0, cost)
+            ended -= cost.train_seconds + cost.validate_seconds + cost.load_seconds
+        return recorder
+
     def write_tables(self, folder: Path) -> None:
         """Write ``history.csv`` and ``cost.csv``, each by rename."""
         predictions = self._predictions()
@@ -120,6 +140,40 @@ class Recorder:
         for row, cost in zip(self.history, self.costs, strict=True):
             events.add(row, cost)
         return events
+
+
+def has_events(folder: Path) -> bool:
+    """Whether a folder holds an event file."""
+    return any(folder.glob(f"{EVENTS}.*"))
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _epoch_row(cells: Mapping[str, str]) -> EpochRow:
+    """The row that gave these cells of ``history.csv``."""
+
+    def named(column: str) -> dict[str, float]:
+        parts = ((name.partition(":"), value) for name, value in cells.items() if value)
+        return {name: float(value) for (head, _, name), value in parts if head == column}
+
+    return EpochRow(
+        epoch=int(cells["epoch"]),
+        active=tuple(filter(None, cells["active"].split("+"))),
+        train_loss=float(cells["train_loss"]),
+        train_accuracy=named("train_accuracy"),
+        val_loss=named("val_loss"),
+        val_accuracy=named("val_accuracy"),
+    )
+
+
+def _cost_row(cells: Mapping[str, str], finished: float) -> CostRow:
+    """The row that gave these cells of ``cost.csv``."""
+    whole = {name: int(cells[name]) for name in ("epoch", "peak_host_bytes", "peak_device_bytes")}
+    seconds = {name: float(value) for name, value in cells.items() if name not in whole}
+    return CostRow(finished=finished, **whole, **seconds)  # type: ignore[arg-type]
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -146,9 +200,9 @@ class Events:
         from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
 
         folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob("events.out.tfevents.*"):
+        for old in folder.glob(f"{EVENTS}.*"):
             old.unlink()
-        self._file = (folder / "events.out.tfevents.0.amst").open("wb")
+        self._file = (folder / f"{EVENTS}.0.amst").open("wb")
         self._writer = RecordWriter(self._file)
         self._write(0.0, 0, file_version="brain.Event:2")
 

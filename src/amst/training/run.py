@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 from amst.config.run import RunSettings
@@ -9,14 +10,15 @@ from amst.errors import AmstError
 from amst.records import RunRecord, read_record
 from amst.training.assembly import assemble
 from amst.training.attempts import Attempt, drop_unfinished
-from amst.training.digest import working_digest
 from amst.training.execution import Execution
 from amst.training.finish import FILES, finish
 from amst.training.kept import take_back
 from amst.training.lock import RunLock
 from amst.training.loop import Surroundings, TrainingLoop
 from amst.training.progress import progress
+from amst.training.recorder import Recorder, has_events
 from amst.training.signals import SAVED, StopRequest, listening
+from amst.training.state import run_digest
 
 
 def train(
@@ -33,7 +35,8 @@ def train(
         settings: all that the run's numbers depend on.
         manifest: the dataset's manifest.
         split: the split file.
-        out: the run's folder; ``run.json`` appears in it last and means that the run is done.
+        out: the run's folder; ``run.json`` appears in it last, and the run is done when all of
+            its files are there.
         checkpoints: the run's folder of working checkpoints, with its lock and ``failed.json``;
             below it one folder per digest of settings, code, packages and data.
         execution: where and how.
@@ -47,12 +50,11 @@ def train(
     """
     with listening() as stop:
         stop.set_deadline(execution.deadline)
-        digest = working_digest(
-            settings, manifest, split, execution.code_digest, execution.package_digest
-        )
+        made_by = (execution.code_digest, execution.package_digest)
+        digest = run_digest(settings.hash, *made_by, manifest, split)
         attempt = Attempt(checkpoints, settings.run_id, digest, execution.log)
         done = _finished(out, digest)
-        if done and not attempt.has_traces():
+        if done and has_events(out / "tensorboard") and not attempt.has_traces():
             print(f"{settings.run_id}: nothing to do, it is done", file=sys.stderr, flush=True)
             return done
         attempt.refuse_if_failed()
@@ -64,6 +66,7 @@ def train(
             # Another process may have ended the run while this one waited for the lock.
             done = _finished(out, digest)
             if done:
+                _complete_events(out, done)
                 attempt.end()
                 return done
             attempt.refuse_if_failed()
@@ -79,15 +82,21 @@ def train(
 
 
 def _finished(out: Path, digest: str) -> RunRecord | None:
-    """The record of a run that is done with this digest."""
-    path = out / "run.json"
-    if not path.is_file():
+    """The record of a run that is done with this digest; its folder has all but the events."""
+    if not all((out / name).is_file() for name in FILES):
         return None
     try:
-        record = read_record(path)
+        record = read_record(out / "run.json")
     except AmstError:
         return None
     return record if record.digest == digest else None
+
+
+def _complete_events(out: Path, record: RunRecord) -> None:
+    """Write the events of a finished run anew where they are gone: its tables hold the same."""
+    if not has_events(out / "tensorboard"):
+        ended = datetime.fromisoformat(record.finished).timestamp()
+        Recorder.from_tables(out, ended).events(out / "tensorboard").close()
 
 
 def _attempt(
@@ -102,7 +111,11 @@ def _attempt(
 ) -> RunRecord:
     record = out / "run.json"
     if record.is_file():
-        print(f"{record} is of another version of this run; replacing it", file=sys.stderr)
+        print(
+            f"{record} is of another version of this run, or not all of its files are there; "
+            "replacing it",
+            file=sys.stderr,
+        )
         record.unlink()
     assembly = assemble(settings, manifest, split, execution)
     state = attempt.checkpoints.load()

@@ -1,10 +1,13 @@
 """What is known of a run from its files: done, running, failed or missing. Imports no torch."""
 
+import hashlib
 import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from amst.files import sha256_of
 
 StateName = Literal["done", "missing", "running", "failed"]
 STALE_AFTER = 120.0
@@ -49,6 +52,21 @@ def _alive(lock: Path) -> bool:
         return time.time() - lock.stat().st_mtime < STALE_AFTER
     except FileNotFoundError:
         return False
+
+
+def run_digest(settings: str, code: str, packages: str, manifest: Path, split: Path) -> str:
+    """Digest of all that a run's numbers depend on.
+
+    Args:
+        settings: hash of the run's settings.
+        code: digest of the code that trains it.
+        packages: digest of the installed packages.
+        manifest: manifest of the dataset.
+        split: the split file.
+    """
+    parts = [settings, code, packages]
+    parts += [sha256_of(path) if path.is_file() else "" for path in (manifest, split)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def adopted_file(results: Path) -> Path:

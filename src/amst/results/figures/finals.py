@@ -28,6 +28,10 @@ WIDE_RANGE = 20
 """From this ratio of the longest to the shortest run on, hours are shown on a log scale."""
 
 
+UNITS = (("hours", 1), ("minutes", 60), ("seconds", 3600))
+"""What times are shown in -> how many of it make an hour; the first in which the longest is 1."""
+
+
 def unimodal_against_fused(collection: Collection, cells: Sequence[Cell]) -> Figure:
     """Test accuracy of each modality inside a method and of the fused prediction.
 
@@ -52,7 +56,7 @@ def unimodal_against_fused(collection: Collection, cells: Sequence[Cell]) -> Fig
 
 
 def accuracy_against_hours(collection: Collection, cells: Sequence[Cell]) -> Figure:
-    """Test accuracy of the main prediction against the hours of one run, a mark per variant."""
+    """Test accuracy of the main prediction against the time of one run, a mark per variant."""
     splits = sorted({cell.split for cell in cells})
     variants = [v for v in collection.variants if any(cell.variant == v for cell in cells)]
     height = max(2.3 * len(splits), 0.6 + 0.16 * len(variants))
@@ -112,9 +116,10 @@ def _legend_text(collection: Collection, cells: Sequence[Cell], variant: str) ->
 
 def _marks(axes: Axes, cells: Sequence[Cell], looks: dict[str, tuple[str, str]]) -> None:
     spent_by_all = []
+    unit, per_hour = _unit([hours(one) for cell in cells for one in cell.records.values()])
     for cell in cells:
         accuracy = summarise(list(cell.values(cell.main).values()))
-        spent = summarise([hours(record) for record in cell.records.values()])
+        spent = summarise([per_hour * hours(record) for record in cell.records.values()])
         if accuracy is None or spent is None:
             continue
         colour, marker = looks[cell.variant]
@@ -131,7 +136,7 @@ def _marks(axes: Axes, cells: Sequence[Cell], looks: dict[str, tuple[str, str]])
         )
         spent_by_all.append(spent.mean)
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    axes.set_xlabel("hours of one run")
+    axes.set_xlabel(f"{unit} of one run")
     axes.set_ylabel("test accuracy in %")
     if not spent_by_all:
         say(axes, "no finished run")
@@ -140,6 +145,12 @@ def _marks(axes: Axes, cells: Sequence[Cell], looks: dict[str, tuple[str, str]])
     else:
         # A deviation larger than its mean must not show hours below none.
         axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))
+
+
+def _unit(spent: Sequence[float]) -> tuple[str, float]:
+    """The unit in which hours are read easily, and how many of it make one."""
+    longest = max(spent, default=1.0)
+    return next((unit for unit in UNITS if longest * unit[1] >= 1), UNITS[-1])
 
 
 def _dot(colour: str, marker: str, label: str) -> Line2D:

@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from amst.results.cells import Cell, Collection
 from amst.results.figures.histories import History, curves, histories
@@ -47,8 +48,8 @@ def learning_curves(collection: Collection, cells: Sequence[Cell]) -> Figure:
     for index, axes in enumerate(panels[: len(cells)]):
         if index % ACROSS == 0:
             axes.set_ylabel("validation\naccuracy in %")
-        if index + ACROSS >= len(cells):
-            axes.set_xlabel("epoch")
+    # One label for all: below a panel of a row that is not the last, it would widen that row's gap.
+    figure.supxlabel("epoch", fontsize=7)
     figure.legend(handles=_legend(looks), loc="outside upper center", ncols=6)
     return figure
 
@@ -74,13 +75,14 @@ def skip_schedule(collection: Collection, cells: Sequence[Cell]) -> Figure:
         say(axes, "no finished run")
         return figure
     for row, (_, name, history) in enumerate(shown):
-        epochs = [(e, 1) for e, active in enumerate(history.active) if name in active]
+        epochs = [(e + 0.5, 1) for e, active in enumerate(history.active) if name in active]
         axes.broken_barh(
             epochs, (row - 0.38, 0.76), color=looks[name].colour, edgecolor="white", lw=0.2
         )
     axes.set_yticks(range(len(shown)), [label for label, _, _ in shown])
     axes.set_ylim(len(shown) - 0.5, -0.5)
-    axes.set_xlim(0, max(len(history.active) for _, _, history in shown))
+    axes.set_xlim(0.5, max(len(history.active) for _, _, history in shown) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.grid(visible=False)
     return figure
@@ -88,7 +90,7 @@ def skip_schedule(collection: Collection, cells: Sequence[Cell]) -> Figure:
 
 def _panel(axes: Axes, cell: Cell, title: str, looks: Mapping[str, Look]) -> None:
     axes.set_title(title)
-    axes.set_ylim(0, 100)
+    axes.set_ylim(0, 103)  # a line at 100 % is drawn in its full width
     record = cell.any_record
     if record is None:
         say(axes, states_text(cell))
@@ -107,13 +109,14 @@ def _panel(axes: Axes, cell: Cell, title: str, looks: Mapping[str, Look]) -> Non
 def _line(axes: Axes, values: Floats, colour: str, dashes: Any) -> None:
     if not values.size:
         return
-    epochs = range(values.shape[1])
+    epochs = range(1, values.shape[1] + 1)  # as the logs count them
     mean = 100 * values.mean(axis=0)
     axes.plot(epochs, mean, color=colour, linestyle=dashes)
     if len(values) > 1:
         std = 100 * values.std(axis=0, ddof=1)
         axes.fill_between(epochs, mean - std, mean + std, color=colour, alpha=0.2, lw=0)
-    axes.set_xlim(0, max(1, values.shape[1] - 1))
+    axes.set_xlim(1, max(2, values.shape[1]))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
 def _title(collection: Collection, cell: Cell) -> str:

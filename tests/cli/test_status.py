@@ -1,0 +1,44 @@
+"""The overview of the grid fits a terminal, however many seeds there are."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from amst.files import write_json
+
+ROOT = Path(__file__).parents[2]
+
+
+def status(folder: Path, *arguments: str) -> list[str]:
+    """What `amst status` prints."""
+    over = ("--configfile", str(ROOT / "workflow/configs/imbalance.yaml"))
+    command = [sys.executable, "-m", "amst", "status", *over, *arguments]
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+
+
+def test_a_row_counts_its_seeds_by_state(tmp_path: Path):
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    failed = tmp_path / "results/checkpoints/digits/random/naive/seed3/failed.json"
+    write_json(failed, {"error": "no memory", "log": "a.log"})
+    lines = status(tmp_path)
+    assert lines[0].split() == [
+        "dataset",
+        "split",
+        "method",
+        "done",
+        "running",
+        "failed",
+        "missing",
+    ]
+    (row,) = [line.split() for line in lines if line.split()[2:3] == ["naive"]]
+    assert row[3:] == ["-", "-", "1", "4"]
+    assert max(map(len, lines)) <= 80
+    assert "digits/random/naive/seed3: no memory" in " ".join(lines)
+
+
+def test_every_run_can_have_a_line(tmp_path: Path):
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    assert "missing digits/random/naive/seed4" in status(tmp_path, "--runs")
