@@ -27,14 +27,14 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ("text", "said"),
     [
         ("acount: me", "acount: unknown key. Did you mean 'account'?"),
-        ("gpu_request: gre", "gpu_request: input should be 'gpus' or 'gres', got 'gre'"),
+        ("gpu_request: gre", "gpu_request: unknown name 'gre'. Did you mean 'gres'?"),
         (
             "resources: {trian: {mem_mb: 1}}",
             "resources: unknown name 'trian'. Did you mean 'train'",
         ),
         ("resources: {train: {mem: 1}}", "resources.train: unknown name 'mem'. Did you mean 'mem_"),
-        ("resources: {train: }", "resources.train: input should be a valid dictionary, got None"),
-        ("jobs: many", "jobs: input should be a valid integer"),
+        ("resources: {train: }", "resources.train: expected a map of settings, got None"),
+        ("jobs: many", "jobs: expected a whole number"),
         ("[gpu]", "is no map of settings"),
         ("account: [", "cannot be read: while parsing"),
     ],

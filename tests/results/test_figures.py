@@ -10,7 +10,7 @@ from amst.errors import AmstError
 from amst.results.cells import collect
 from amst.results.figures import FIGURES, write_figures
 from amst.results.figures.finals import _look, accuracy_against_hours
-from amst.results.figures.histories import curves, histories, read_history
+from amst.results.figures.histories import histories, read_history
 from amst.results.figures.learning import learning_curves, skip_schedule
 from amst.results.figures.style import looks_of
 from amst.results.names import FIGURE_FORMS, FIGURE_NAMES
@@ -100,11 +100,6 @@ def test_a_modality_looks_the_same_whatever_else_a_dataset_has(make, plan):
     all_three, two = (looks_of(collection.block(*block)) for block in reversed(collection.blocks))
     assert {name: all_three[name] for name in two} == two
     assert len({look.colour for look in all_three.values()}) == 3
-
-
-def test_seeds_of_unequal_length_are_drawn_as_far_as_all_go(make, plan):
-    (cell,) = collect(make(plan, plan.with_(seed=1, epochs=20)), []).cells
-    assert curves(histories(cell), "fused").shape == (2, 20)
 
 
 def test_a_broken_history_is_named(make, plan):
