@@ -35,8 +35,7 @@ rule all:
     input:
         "results/grid.json",
         FEATURES,
-        RUNS,
-        [path.replace("run.json", file) for path in RUNS for file in RUN_FILES],
+        lost_files(),
         TABLES,
         FIGURES,
     localrule: True

@@ -211,6 +211,7 @@ def rows_digest(dataset, shard):
     return settings_hash([row.model_dump() for row in rows[shard]])
 
 
+@lru_cache(maxsize=None)
 def pretrained(dataset, use):
     """Fetched models that a dataset's extraction (tokenizers) or training (weights) reads."""
     names = grid.pretrained_of(CONFIG, dataset)[use]
@@ -234,6 +235,17 @@ RUN_FILES = (
 RUNS = [f"results/runs/{cell.run}/run.json" for cell in CELLS]
 
 
+def lost_files():
+    """Files that finished runs have lost: asked for, their run is made again.
+
+    Those of the others come with their `run.json`. Asking for all of them at all times would
+    double the time that a large grid takes to plan.
+    """
+    folders = [path.removesuffix("run.json") for path in RUNS if os.path.exists(path)]
+    files = (f"{folder}{name}" for folder in folders for name in RUN_FILES)
+    return [file for file in files if not os.path.exists(file)]
+
+
 # Outputs of checkpoints above the runs (see prepare.smk).
 CHECKPOINTS = [
     f"results/features/{name}/{file}"
@@ -252,6 +264,18 @@ def run_settings(wildcards):
         wildcards.dataset, wildcards.split, wildcards.variant, int(wildcards.seed)
     )
     return as_json(RESOLVE(cell).model_dump(mode="json"))
+
+
+def run_inputs(wildcards):
+    """What a training job waits for, by name: one function for all, since each costs time."""
+    folder = f"results/features/{owner(wildcards.dataset)}"
+    return {
+        "manifest": f"{folder}/manifest.json",
+        "split": f"{folder}/splits/{wildcards.split}.json",
+        # see prepare.smk: so that this is looked at anew when the list was made again
+        "above": ancient(f"{folder}/samples.jsonl"),
+        "pretrained": pretrained(wildcards.dataset, "weights"),
+    }
 
 
 # Finished runs that a user declared valid under changed code (`amst adopt`).

@@ -139,6 +139,7 @@ def _installed(name: str, pin: str) -> str:
         return pin
 
 
+@cache
 def package_digest() -> str:
     """Digest of the installed package set: 16 hexadecimal digits."""
     text = "\n".join(f"{name}=={version}" for name, version in installed_packages())

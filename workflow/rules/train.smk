@@ -3,11 +3,7 @@
 
 rule train:
     input:
-        manifest=lambda w: f"results/features/{owner(w.dataset)}/manifest.json",
-        split=lambda w: f"results/features/{owner(w.dataset)}/splits/{w.split}.json",
-        # see prepare.smk: so that this is looked at anew when the list was made again
-        above=lambda w: ancient(f"results/features/{owner(w.dataset)}/samples.jsonl"),
-        pretrained=lambda w: pretrained(w.dataset, "weights"),
+        unpack(run_inputs),
     output:
         record="results/runs/{dataset}/{split}/{variant}/seed{seed}/run.json",
         history="results/runs/{dataset}/{split}/{variant}/seed{seed}/history.csv",
