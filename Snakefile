@@ -35,6 +35,7 @@ rule all:
     input:
         "results/grid.json",
         FEATURES,
+        RUNS,
         lost_files(),
         TABLES,
         FIGURES,

@@ -22,7 +22,7 @@ def configuration(max_lost: float = 1) -> dict[str, Any]:
     """AVE in four shards with small features; the raw folder is copied with the rest."""
     small = {
         "audio": {"features": {"mel_bins": 16, "frames": 48}},
-        "visual": {"features": {"size": 32}},
+        "visual": {"features": {"size": 32}, "crop": 32},
     }
     values = {"raw": "raw", "shards": 4, "split": "random", "max_lost": max_lost}
     return {

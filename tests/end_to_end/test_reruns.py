@@ -123,10 +123,11 @@ PREPARED = {"manifest": 1, "data_report": 1}
             {"generate": 1, "samples": 1, "split": 1, **PREPARED, "train": 2},
         ),
         ("datasets.digits.shards", 3, {"extract": 3, **PREPARED, "train": 2}),
-        ("methods.naive.recipe", {"epochs": 1}, {"train": 1}),
+        # the grid holds the hash of every run's settings
+        ("methods.naive.recipe", {"epochs": 1}, {"train": 1, "grid": 1}),
         ("methods.pmr.recipe", {"epochs": 1}, {}),
-        ("datasets.digits.modalities.text.encoder", {"dropout": 0.2}, {"train": 2}),
-        ("datasets.digits.modalities.visual.crop", 24, {"train": 2}),
+        ("datasets.digits.modalities.text.encoder", {"dropout": 0.2}, {"train": 2, "grid": 1}),
+        ("datasets.digits.modalities.visual.crop", 24, {"train": 2, "grid": 1}),
     ],
 )
 def test_a_changed_setting_plans_what_depends_on_it(

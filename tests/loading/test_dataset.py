@@ -89,7 +89,7 @@ def test_a_shard_with_other_labels_than_when_the_manifest_was_made_is_refused(st
     path = stored.manifest.parent / "shard-0.h5"
     with h5py.File(path, "r+") as file:
         file["label"][0] = 1 - file["label"][0]
-    with pytest.raises(AmstError, match=r"shard-0\.h5 is not the file that the manifest names"):
+    with pytest.raises(AmstError, match=r"shard-0\.h5 is damaged: id, group or label of its"):
         FeatureStore(stored.manifest)
 
 

@@ -42,6 +42,9 @@ class Forked:
     def join(self) -> None:
         self.process.wait(200)
 
+    def __str__(self) -> str:
+        return self.process.said
+
 
 def kills(start: Callable, moments: random.Random, wanted: int, about: float) -> int:
     """Start a process and kill it, again and again; how often it was killed before it ended.
@@ -60,11 +63,11 @@ def kills(start: Callable, moments: random.Random, wanted: int, about: float) ->
             process.kill()
         process.join()
         if process.exitcode != -signal.SIGKILL:
-            assert process.exitcode == 0, f"attempt {done} ended by itself"
+            assert process.exitcode == 0, f"attempt {done} ended by itself: {process}"
             return done
     process = start()
     process.join()
-    assert process.exitcode == 0
+    assert process.exitcode == 0, str(process)
     return wanted
 
 
@@ -86,8 +89,8 @@ def test_training_killed_at_sixty_random_moments(workplace, undisturbed):
 
 
 def prepare(folder: Path) -> None:
-    """Make a raw tree of 24 clips."""
-    make(folder / "raw", DigitsSettings(samples=24, pools=4))
+    """Make a raw tree of 30 clips."""
+    make(folder / "raw", DigitsSettings(samples=30, pools=4))
     write_samples(Digits(), folder / "raw", folder / "samples.jsonl", folder / "rejected.jsonl")
 
 
