@@ -19,6 +19,7 @@ import pytest
 from amst.datasets.digits import Digits, DigitsSettings, make
 from amst.features.extract import extract_shard
 from amst.features.samples import write_samples
+from amst.training.signals import SAVED
 from tests.training.conftest import MODALITIES
 
 TRAINING_KILLS = 60
@@ -62,11 +63,16 @@ def kills(start: Callable, moments: random.Random, wanted: int, about: float) ->
         if process.exitcode is None:
             process.kill()
         process.join()
-        if process.exitcode != -signal.SIGKILL:
+        if process.exitcode not in (-signal.SIGKILL, SAVED):
             assert process.exitcode == 0, f"attempt {done} ended by itself: {process}"
             return done
     process = start()
     process.join()
+    # Killed between making the lock and writing into it who holds it, a process leaves a lock that
+    # only time makes stale: until then others leave with 75, and the same command continues.
+    while process.exitcode == SAVED:
+        process = start()
+        process.join()
     assert process.exitcode == 0, str(process)
     return wanted
 
@@ -83,7 +89,8 @@ def test_training_killed_at_sixty_random_moments(workplace, undisturbed):
         at_most = min(OF_ONE_RUN, TRAINING_KILLS - total)
         total += kills(lambda place=place: Forked(place.start()), moments, at_most, about)
         assert place.results() == reference
-        assert list(place.checkpoints.iterdir()) == []
+        # A lock stays where the kill came after the record: it is a dead one's.
+        assert {path.name for path in place.checkpoints.iterdir()} <= {"lock"}
         assert not [path for path in place.out.rglob(".*") if path.is_file()]
     assert rounds >= TRAINING_KILLS / OF_ONE_RUN
 
