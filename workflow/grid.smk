@@ -238,8 +238,8 @@ RUNS = [f"results/runs/{cell.run}/run.json" for cell in CELLS]
 def lost_files():
     """Files that finished runs have lost: asked for, their run is made again.
 
-    Those of the others come with their `run.json`. Asking for all of them at all times would
-    double the time that a large grid takes to plan.
+    Those of the others come with their `run.json`. Asking for all of them at all times would add
+    five files a run to the graph.
     """
     folders = [path.removesuffix("run.json") for path in RUNS if os.path.exists(path)]
     files = (f"{folder}{name}" for folder in folders for name in RUN_FILES)
