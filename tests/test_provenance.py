@@ -72,17 +72,35 @@ def test_a_change_in_one_method_changes_no_other_methods_training():
     assert "amst.grid" not in naive
 
 
-def test_packages_that_are_not_installed_count_as_pinned(monkeypatch):
-    before = package_digest()
-    assert dict(installed_packages())["torch"] == provenance.pinned_packages()["torch"]
-    installed_packages.cache_clear()
+@pytest.fixture
+def forgetful(monkeypatch):
+    """Puts another function in place of the look-up of versions, with nothing remembered."""
 
+    def forget():
+        installed_packages.cache_clear()
+        package_digest.cache_clear()
+
+    def use(version):
+        monkeypatch.setattr(provenance, "version", version)
+        forget()
+
+    yield use
+    monkeypatch.undo()
+    forget()
+
+
+def test_packages_that_are_not_installed_count_as_pinned(forgetful):
     def nothing(name):
         raise provenance.PackageNotFoundError(name)
 
-    monkeypatch.setattr(provenance, "version", nothing)
-    assert package_digest() == before
-    monkeypatch.setattr(provenance, "version", lambda name: "0")
-    installed_packages.cache_clear()
-    assert package_digest() != before
-    installed_packages.cache_clear()
+    forgetful(lambda name: provenance.pinned_packages()[name])
+    pinned = package_digest()
+    forgetful(nothing)
+    assert package_digest() == pinned
+    assert dict(installed_packages()) == provenance.pinned_packages()
+    forgetful(lambda name: "0")
+    assert package_digest() != pinned
+
+
+def test_the_set_up_installed_what_is_pinned():
+    assert dict(installed_packages()) == provenance.pinned_packages()
