@@ -19,7 +19,6 @@ import pytest
 from amst.datasets.digits import Digits, DigitsSettings, make
 from amst.features.extract import extract_shard
 from amst.features.samples import write_samples
-from amst.training.signals import SAVED
 from tests.training.conftest import MODALITIES
 
 TRAINING_KILLS = 60
@@ -63,16 +62,11 @@ def kills(start: Callable, moments: random.Random, wanted: int, about: float) ->
         if process.exitcode is None:
             process.kill()
         process.join()
-        if process.exitcode not in (-signal.SIGKILL, SAVED):
+        if process.exitcode != -signal.SIGKILL:
             assert process.exitcode == 0, f"attempt {done} ended by itself: {process}"
             return done
     process = start()
     process.join()
-    # Killed between making the lock and writing into it who holds it, a process leaves a lock that
-    # only time makes stale: until then others leave with 75, and the same command continues.
-    while process.exitcode == SAVED:
-        process = start()
-        process.join()
     assert process.exitcode == 0, str(process)
     return wanted
 

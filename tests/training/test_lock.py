@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 
@@ -27,6 +28,39 @@ def test_the_lock_is_there_while_it_is_held_and_gone_afterwards(tmp_path):
     with _lock(path):
         assert json.loads(path.read_text())["pid"] == os.getpid()
     assert list(path.parent.iterdir()) == []
+
+
+def test_a_file_system_without_hard_links_has_locks(tmp_path, monkeypatch):
+    def refuse(*paths):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "lock"
+    with _lock(path) as lock:
+        lock.check()
+        with pytest.raises(AmstError, match="another process writes this run"):
+            _lock(path).__enter__()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_beside_the_lock_goes_with_the_next_one(tmp_path):
+    path = tmp_path / "lock"
+    process = subprocess.Popen(["sleep", "60"])
+    me = Writer.this()
+    names = {
+        "dead": f".lock.new.{me.host}.{process.pid}.1234.theirs",
+        "alive": f".lock.now.{me.host}.{me.pid}.{me.pid_start}.ours",
+        "elsewhere": ".lock.dead.node7.cluster.77.1234.theirs",
+        "long ago": ".lock.dead.node8.cluster.77.1234.theirs",
+    }
+    for name in names.values():
+        (tmp_path / name).touch()
+    os.utime(tmp_path / names["long ago"], (1, 1))
+    process.kill()
+    process.wait()
+    with _lock(path):
+        pass
+    assert {each.name for each in tmp_path.iterdir()} == {names["alive"], names["elsewhere"]}
 
 
 def test_a_second_writer_waits_its_time_and_leaves_to_try_again(tmp_path, capsys):

@@ -1,8 +1,9 @@
 """One writer per run: a lock file with a heartbeat, for file systems without flock.
 
-Creating the file exclusively takes the lock. Its modification time is the heartbeat. The lock of a
-dead writer is taken over by renaming it away; whoever renamed looks what it got, and puts a lock
-back that was not the dead one. A writer whose lock was lost sees that at its next check.
+A hard link to a file that names the writer takes the lock: it is there with its writer's name, or
+not at all, whenever a kill comes. Its modification time is the heartbeat. The lock of a dead writer
+is taken over by renaming it away; whoever renamed looks what it got, and puts a lock back that was
+not the dead one. A writer whose lock was lost sees that at its next check.
 """
 
 import json
@@ -118,6 +119,7 @@ class RunLock:
                 )
             time.sleep(_PAUSE)
         self._heart.start()
+        self._drop_leftovers()
         return self
 
     def __exit__(
@@ -153,9 +155,26 @@ class RunLock:
 
     def _create(self) -> bool:
         """Take the lock if there is none."""
+        if self._path.exists():
+            return False
+        named = self._beside("new")
+        content = json.dumps(asdict(self._me))
+        named.write_text(content, encoding="utf-8")
+        try:
+            os.link(named, self._path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links
+            return self._create_in_place(content)
+        finally:
+            named.unlink(missing_ok=True)
+        return True
+
+    def _create_in_place(self, content: str) -> bool:
+        """Take the lock; a kill between its two steps leaves one of nobody until it is stale."""
         try:
             with self._path.open("x", encoding="utf-8") as file:
-                json.dump(asdict(self._me), file)
+                file.write(content)
         except FileExistsError:
             return False
         return True
@@ -176,7 +195,7 @@ class RunLock:
             return True
         if age < self._stale_after and not (found and found.surely_dead(self._me)):
             return False
-        aside = self._path.with_name(f".{self._path.name}.dead.{self._me.token}")
+        aside = self._beside("dead")
         try:
             self._path.rename(aside)
         except FileNotFoundError:  # another process was quicker
@@ -189,9 +208,26 @@ class RunLock:
         aside.unlink()
         return True
 
+    def _beside(self, step: str) -> Path:
+        """A file of this process beside the lock, for a moment; it can be told whose it was."""
+        me = self._me
+        whose = f"{me.host}.{me.pid}.{me.pid_start}.{me.token}"
+        return self._path.with_name(f".{self._path.name}.{step}.{whose}")
+
+    def _drop_leftovers(self) -> None:
+        """Remove what processes that are gone left beside the lock."""
+        now, prefix = self._now(), f".{self._path.name}."
+        for path in self._path.parent.glob(f"{prefix}*.*.*.*.*"):
+            _, whose = path.name.removeprefix(prefix).split(".", 1)
+            host, pid, start, _ = whose.rsplit(".", 3)
+            with suppress(FileNotFoundError):
+                old = now - path.stat().st_mtime >= self._stale_after
+                if old or (host == self._me.host and _start_of(int(pid)) != start):
+                    path.unlink()
+
     def _now(self) -> float:
         """The file system's clock, which may differ from this host's."""
-        probe = self._path.with_name(f".{self._path.name}.now.{self._me.token}")
+        probe = self._beside("now")
         probe.touch()
         try:
             return probe.stat().st_mtime
