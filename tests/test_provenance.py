@@ -19,9 +19,10 @@ def package(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "SOURCE", tmp_path)
 
     def digest():
-        for cached in (code_digest, closure, provenance._tree, provenance._imports):
+        for cached in (code_digest, closure, provenance._sources, provenance._facts):
             cached.cache_clear()
-        provenance._module_digest.cache_clear()
+        for cached in (provenance._imports, provenance._module_digest):
+            cached.cache_clear()
         return code_digest("amst.a")
 
     yield folder, digest

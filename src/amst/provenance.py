@@ -4,12 +4,13 @@ A change that cannot change a result (a comment, a docstring, another method's f
 digest; a change that can, does.
 """
 
-import ast
 import hashlib
 import re
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from amst.sources import Facts, Sources
 
 SOURCE = Path(__file__).parents[1]
 """The folder that holds the package ``amst``."""
@@ -33,6 +34,7 @@ def code_digest(*modules: str) -> str:
     total = hashlib.sha256()
     for module in sorted(closure(*modules)):
         total.update(f"{module}={_module_digest(module)}\n".encode())
+    _sources().keep()
     return total.hexdigest()[:16]
 
 
@@ -64,24 +66,22 @@ def _path(module: str) -> Path | None:
 
 
 @cache
-def _tree(module: str) -> ast.Module:
+def _sources() -> Sources:
+    return Sources(SOURCE / "amst" / "__pycache__")
+
+
+@cache
+def _facts(module: str) -> Facts:
     path = _path(module)
     if path is None:
         raise ModuleNotFoundError(f"no module {module} below {SOURCE}")
-    return ast.parse(path.read_text("utf-8"), str(path))
+    return _sources().read(path)
 
 
 @cache
 def _imports(module: str) -> frozenset[str]:
     """Modules of the package named in the import statements of a module, parents included."""
-    names: set[str] = set()
-    for node in ast.walk(_tree(module)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module)
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    names = {name for name in names if name.split(".")[0] == "amst" and _path(name)}
+    names = {n for n in _facts(module).imports if n.split(".")[0] == "amst" and _path(n)}
     parents = {name.rsplit(".", i)[0] for name in names for i in range(1, name.count(".") + 1)}
     return frozenset(names | parents | ({module.rsplit(".", 1)[0]} if "." in module else set()))
 
@@ -90,30 +90,11 @@ def _imports(module: str) -> frozenset[str]:
 def _module_digest(module: str) -> str:
     path = _path(module)
     assert path is not None
-    digest = hashlib.sha256(ast.dump(_without_docstrings(_tree(module))).encode())
+    digest = hashlib.sha256(_facts(module).code.encode())
     for beside in sorted(path.parent.glob(f"{path.stem}.*")):
         if beside.suffix not in {".py", ".pyc"}:
             digest.update(beside.read_bytes())
     return digest.hexdigest()
-
-
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    """The tree without docstrings and without strings that stand alone after an assignment."""
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and isinstance(
-            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-        ):
-            node.body = [child for child in body if not _is_text(child)]
-    return tree
-
-
-def _is_text(node: ast.stmt) -> bool:
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
 
 
 def pinned_packages() -> dict[str, str]:

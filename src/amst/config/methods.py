@@ -23,6 +23,7 @@ from amst.errors import AmstError
 FOLDER = Path(__file__).parents[1] / "methods"
 
 
+@cache
 def method_names() -> tuple[str, ...]:
     """Names of all methods, sorted: the files of ``amst.methods`` that define ``Settings``."""
     return tuple(
