@@ -3,7 +3,6 @@
 from dataclasses import asdict
 
 from amst.cluster import allocation, live
-from amst.cluster.calls import this_call
 from amst.training.kept import set_aside
 from amst.training.lock import Writer
 

@@ -11,6 +11,7 @@ from snakemake.settings.types import DeploymentMethod
 
 from amst import grid
 from amst.cluster import slots
+from amst.cluster.calls import this_call
 from amst.cluster.site import told_to_rules
 from amst.config.run import settings_hash
 from amst.datasets import registry
@@ -49,6 +50,14 @@ except AmstError as error:
     sys.exit(f"amst: {error}")
 
 RESOLVE = grid.Resolver(CONFIG)
+# A run that is asked for by name and cannot be: said in a line, not as an exception of a rule.
+for _asked in this_call().targets if workflow.is_main_process else ():
+    if _cell := grid.Cell.of_file(_asked):
+        try:
+            RESOLVE.plain(_cell)
+        except AmstError as error:
+            sys.exit(f"amst: {_asked}: {error}")
+
 CELLS = grid.cells(CONFIG)
 # Datasets whose shards the grid needs: IEMOCAP, for one, reads those of IEMOCAP3.
 OWNERS = sorted({grid.features_owner(CONFIG, name) for name in CONFIG.grid.datasets})
@@ -263,7 +272,7 @@ def run_settings(wildcards):
     cell = grid.Cell(
         wildcards.dataset, wildcards.split, wildcards.variant, int(wildcards.seed)
     )
-    return as_json(RESOLVE(cell).model_dump(mode="json"))
+    return as_json(RESOLVE.plain(cell))
 
 
 def run_inputs(wildcards):

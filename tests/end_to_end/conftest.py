@@ -6,15 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.suite import Suite
+from tests.end_to_end.suite import Suite, shared
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Suite:
     """The small grid, run to its end; not to be changed."""
-    suite = Suite.new(tmp_path_factory.mktemp("finished"))
-    suite.snakemake()
-    return suite
+    return Suite(shared(tmp_path_factory, "finished", lambda at: Suite.new(at).snakemake()))
 
 
 @pytest.fixture
@@ -22,3 +20,10 @@ def suite(finished: Suite, tmp_path: Path) -> Iterator[Suite]:
     """A copy of the finished grid that a test may change."""
     yield finished.copy(tmp_path / "copy")
     shutil.rmtree(tmp_path)
+
+
+@pytest.fixture
+def here(suite: Suite) -> Suite:
+    """The finished grid, called from a folder that holds its config.yaml."""
+    (suite.work / "config.yaml").write_text((suite.checkout / "config.yaml").read_text())
+    return suite

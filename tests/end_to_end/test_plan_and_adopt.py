@@ -9,13 +9,6 @@ from tests.end_to_end.suite import SMALL, Suite
 NAIVE = "digits/random/naive/seed0"
 
 
-@pytest.fixture
-def here(suite: Suite) -> Suite:
-    """The finished grid, called from a folder that holds its config.yaml."""
-    (suite.work / "config.yaml").write_text((suite.checkout / "config.yaml").read_text())
-    return suite
-
-
 def plan(suite: Suite) -> str:
     """What `amst plan --runs` prints."""
     return suite.amst("plan", "--runs", "--configfile", str(suite.config)).stdout

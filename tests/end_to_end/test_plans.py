@@ -77,11 +77,20 @@ def test_a_wrong_key_stops_with_one_line_before_the_graph_is_built(fresh: Suite)
     assert "Building DAG" not in done.stderr + done.stdout
 
 
-def test_a_target_of_an_unknown_method_is_no_error_of_ours(fresh: Suite):
-    target = "results/runs/digits/random/nope/seed0/run.json"
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        ("digits/random/naiv/seed0", "method: unknown name 'naiv'. Did you mean 'naive'?"),
+        ("digits/official/naive/seed0", "split: unknown name 'official'"),
+        ("CREMAD/amst/unimodal_text/seed0", "unimodal_text does not apply to CREMAD"),
+    ],
+)
+def test_a_run_that_cannot_be_is_refused_in_one_line(fresh: Suite, run: str, said: str):
+    target = f"results/runs/{run}/run.json"
     done = fresh.snakemake("-n", target, check=False)
-    assert f"No rule to produce {target}" in done.stdout + done.stderr
-    assert "InputFunctionException" not in done.stdout + done.stderr
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1].startswith(f"amst: {target}: "), done.stderr
+    assert said in done.stderr.splitlines()[-1]
 
 
 def test_the_linter_finds_nothing(fresh: Suite):
@@ -117,30 +126,29 @@ def test_a_call_without_torch_stops_before_the_first_job(fresh: Suite):
     assert not fresh.file("results").exists()
 
 
-def test_status_shows_what_is_there(finished: Suite):
-    (finished.work / "config.yaml").write_text((finished.checkout / "config.yaml").read_text())
-    text = finished.amst("status", "--configfile", str(finished.config)).stdout
+def test_status_shows_what_is_there(here: Suite):
+    text = here.amst("status", "--configfile", str(here.config)).stdout
     assert "2 done, 0 running, 0 failed, 0 missing of 2 runs" in text
 
 
-def test_the_command_line_tells_a_mistake_in_one_line(finished: Suite):
-    done = finished.amst("train", "digits/random/naive", check=False)
+def test_the_command_line_tells_a_mistake_in_one_line(here: Suite):
+    done = here.amst("train", "digits/random/naive", check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("amst: 'digits/random/naive' is not the name of a run")
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_snakemakes_report_holds_tables_and_figures(finished: Suite):
+def test_snakemakes_report_holds_tables_and_figures(suite: Suite):
     done = subprocess.run(
-        finished.command("--report", "report.html"),
-        cwd=finished.work,
-        env=finished.environment(),
+        suite.command("--report", "report.html"),
+        cwd=suite.work,
+        env=suite.environment(),
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    page = finished.file("report.html").read_text()
+    page = suite.file("report.html").read_text()
     for wanted in ("main.html", "unimodal.html", "curves-digits.png", "report.html"):
         assert wanted in page
     assert "1 dataset(s)\\n(digits), 2 method entries\\n(naive, amst_alternating)" in page

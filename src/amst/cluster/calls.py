@@ -37,10 +37,12 @@ class Call:
     Attributes:
         runs: whether it may run jobs or change outputs; a dry run or a report does not.
         folder: its working folder.
+        targets: files and rules that are asked for; none for the default.
     """
 
     runs: bool
     folder: Path
+    targets: tuple[str, ...] = ()
 
 
 def this_call() -> Call:
@@ -59,4 +61,8 @@ def call_of(arguments: Sequence[str]) -> Call:
         return Call(runs=True, folder=Path())
     looks = any(getattr(given, name, None) for name in _LOOKS)
     reports = bool(given.report) and not given.report_after_run
-    return Call(runs=not (looks or reports or given.dryrun), folder=Path(given.directory or "."))
+    return Call(
+        runs=not (looks or reports or given.dryrun),
+        folder=Path(given.directory or "."),
+        targets=tuple(given.targets or ()),
+    )

@@ -1,5 +1,6 @@
 """The runs of the grid and the resolved settings of each."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,12 @@ class Cell:
     def run(self) -> str:
         """Folder of the run below ``results/runs``."""
         return f"{self.dataset}/{self.split}/{self.variant}/seed{self.seed}"
+
+    @classmethod
+    def of_file(cls, path: str) -> "Cell | None":
+        """The run whose folder holds a file; None for any other file."""
+        found = re.match(r"(?:\./)?results/runs/([^/]+)/([^/]+)/([^/]+)/seed(\d+)/", path)
+        return cls(found[1], found[2], found[3], int(found[4])) if found else None
 
 
 def cells(config: Config) -> list[Cell]:
@@ -179,12 +186,17 @@ class Resolver:
         known(cell.split, registry.load(cell.dataset).splits, "split")
         return RunSettings(split=cell.split, seed=cell.seed, **shared)
 
-    def hash(self, cell: Cell) -> str:
-        """The hash of a run's settings, without a model for every one of thousands of runs."""
+    def plain(self, cell: Cell) -> dict[str, Any]:
+        """The settings of one run as plain data, without a model for every one of thousands."""
         key = cell.dataset, cell.variant
         if key not in self._plain:
             self._plain[key] = self(cell).model_dump(mode="json")
-        return settings_hash({**self._plain[key], "split": cell.split, "seed": cell.seed})
+        known(cell.split, registry.load(cell.dataset).splits, "split")
+        return {**self._plain[key], "split": cell.split, "seed": cell.seed}
+
+    def hash(self, cell: Cell) -> str:
+        """The hash of a run's settings."""
+        return settings_hash(self.plain(cell))
 
     def _of(self, dataset: str, variant: str) -> dict[str, Any]:
         """What all seeds and splits of a variant on a dataset share."""
