@@ -10,12 +10,13 @@ from amst.config.settings import Config
 from amst.grid import read_config
 
 ROOT = Path(__file__).parents[2]
+SMALL_CNN = {"name": "small_cnn", "widths": [8, 16]}
 SMALL = {
     "datasets": {
         "CREMAD": {
             "modalities": {
-                "audio": {"features": {"mel_bins": 32, "frames": 64}},
-                "visual": {"crop": 32, "features": {"size": 48}},
+                "audio": {"features": {"mel_bins": 32, "frames": 64}, "encoder": SMALL_CNN},
+                "visual": {"crop": 32, "features": {"size": 48}, "encoder": SMALL_CNN},
             }
         },
         "digits": {"recipe": {"epochs": 2}},
@@ -32,7 +33,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 @pytest.fixture(scope="session")
 def clips(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    return prepare(config, "CREMAD", 30, tmp_path_factory.mktemp("clips"))
+    return prepare(config, "CREMAD", 12, tmp_path_factory.mktemp("clips"))
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 def test_training_is_measured_beside_the_yardstick(config, clips):
-    settings = settings_of(config, "CREMAD", "amst_joint", batch_size=8)
+    settings = settings_of(config, "CREMAD", "amst_joint", batch_size=4)
     plan = Plan(batches=1, rounds=1, workers=0)
     found = measure_training(settings, clips.manifest, clips.split, Execution(), plan, clips.raw)
     rates = (found.samples, found.steps, found.yardstick, found.yardstick_steps)
