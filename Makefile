@@ -16,6 +16,8 @@ SNAKEFILES := Snakefile workflow
 
 # One process per core, and each of them single-threaded, is what a small machine does best.
 export OMP_NUM_THREADS ?= 1
+# Every job is a process of its own, which would compile the package anew.
+export PYTHONDONTWRITEBYTECODE =
 
 demo: environment
 	$(BIN)/snakemake --profile profiles/local --quiet host reason

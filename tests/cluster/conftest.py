@@ -9,6 +9,7 @@ import pytest
 
 from tests.cluster import images
 from tests.cluster.machines import ClusterSuite, Slurm, local_grid, missing
+from tests.end_to_end.suite import shared
 
 DIGITS: dict[str, Any] = {
     "generate": {"samples": 200},
@@ -49,7 +50,7 @@ def slurm(start_slurm: Callable[..., Slurm]) -> Slurm:
 @pytest.fixture(scope="session")
 def grid(tmp_path_factory: pytest.TempPathFactory) -> ClusterSuite:
     """The CI grid, two variants and one seed, run to its end on this machine."""
-    return local_grid(tmp_path_factory.mktemp("local"), GRID)
+    return ClusterSuite(shared(tmp_path_factory, "local", lambda at: local_grid(at, GRID)))
 
 
 @pytest.fixture

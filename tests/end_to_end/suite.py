@@ -6,10 +6,13 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
@@ -37,6 +40,23 @@ def planned(text: str) -> Counter[str]:
         rule, count = line.split()
         counts[rule] = int(count)
     return counts
+
+
+def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that one test process makes and all of them read.
+
+    Args:
+        factory: pytest's; its base folder lies in one that the processes of a call share.
+        name: of the folder.
+        make: fills it.
+    """
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{folder}.lock"):
+        if not Path(f"{folder}.made").exists():
+            make(folder)
+            Path(f"{folder}.made").touch()
+    return folder
 
 
 class Suite:
@@ -90,8 +110,9 @@ class Suite:
         ]
 
     def environment(self) -> dict[str, str]:
-        """The environment of a call: nothing of the test's own paths."""
+        """The environment of a call: nothing of the test's own; compiled code is kept."""
         own = {"PYTHONPATH", "PYTEST_CURRENT_TEST", "PYTEST_XDIST_WORKER", "SLURM_JOB_ID"}
+        own |= {"PYTHONDONTWRITEBYTECODE"}
         return {key: value for key, value in os.environ.items() if key not in own}
 
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -7,32 +7,30 @@ import pytest
 from tests.end_to_end.suite import SMALL, Suite
 
 
-@pytest.fixture
-def broken(suite: Suite) -> Suite:
-    """The finished grid with one method more, which diverges at its first step."""
+@pytest.fixture(scope="module")
+def broken(finished: Suite, tmp_path_factory: pytest.TempPathFactory) -> Suite:
+    """The finished grid, called again with one method more, which diverges at its first step."""
+    suite = finished.copy(tmp_path_factory.mktemp("broken") / "copy")
     values = copy.deepcopy(SMALL)
     values["grid"]["methods"].append("diverging")
     values["methods"] = {"diverging": {"method": "naive", "recipe": {"learning_rate": 1e30}}}
     suite.configure(values)
     (suite.work / "config.yaml").write_text((suite.checkout / "config.yaml").read_text())
+    assert suite.snakemake(check=False).returncode != 0
     return suite
 
 
-def test_a_failed_run_stands_in_partial_tables_and_in_status(broken: Suite):
-    complete = broken.table()
-    done = broken.snakemake(check=False)
-    assert done.returncode != 0
+def test_a_failed_run_stands_in_partial_tables_and_in_status(broken: Suite, finished: Suite):
     partial = broken.file("results/tables/partial/main.md").read_text()
     assert "| diverging | failed |" in partial
     assert "| naive | " in partial
-    assert not broken.file("results/tables/main.csv").exists() or broken.table() == complete
+    assert not broken.file("results/tables/main.csv").exists() or broken.table() == finished.table()
     status = broken.amst("status", "--configfile", str(broken.config)).stdout
     assert "2 done, 0 running, 1 failed, 0 missing of 3 runs" in status
     assert "logs/train/digits/random/diverging/seed0.log" in status
 
 
 def test_a_report_of_what_is_there_says_what_failed(broken: Suite):
-    broken.snakemake(check=False)
     configured = ("--configfile", str(broken.config))
     assert broken.amst("report", *configured, check=False).returncode == 1
     broken.amst("report", "--partial", *configured)
