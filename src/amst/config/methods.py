@@ -23,13 +23,17 @@ from amst.errors import AmstError
 FOLDER = Path(__file__).parents[1] / "methods"
 
 
-@cache
 def method_names() -> tuple[str, ...]:
     """Names of all methods, sorted: the files of ``amst.methods`` that define ``Settings``."""
+    return _methods_in(FOLDER)
+
+
+@cache
+def _methods_in(folder: Path) -> tuple[str, ...]:
     return tuple(
         sorted(
             path.stem
-            for path in FOLDER.glob("*.py")
+            for path in folder.glob("*.py")
             if re.search(r"^class Settings\b", path.read_text("utf-8"), re.MULTILINE)
         )
     )
