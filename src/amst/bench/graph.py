@@ -16,34 +16,69 @@ from amst.errors import AmstError
 from amst.provenance import SOURCE
 from amst.records import read_record
 
+_BARE = """
+RUN = "runs/{variant}/seed{seed}"
+FILES = ["run.json", "1", "2", "3", "4", "5"]
+
+
+rule all:
+    input:
+        expand(f"{RUN}/{FILES[0]}", variant=range(10), seed=range(SEEDS)),
+
+
+rule prepare:
+    output:
+        "manifest.json",
+    shell:
+        "touch {output}"
+
+
+rule train:
+    input:
+        "manifest.json",
+    output:
+        [f"{RUN}/{file}" for file in FILES],
+    shell:
+        "touch {output}"
+"""
+"""As many jobs as the grid, with as many outputs, and nothing else."""
+
 
 @dataclass(frozen=True)
 class DryRun:
-    """A dry run of a grid on a folder without anything.
+    """A dry run of a grid on a folder without anything, and one of a bare graph.
 
     Attributes:
-        jobs: training jobs in the graph.
+        jobs: training jobs in either graph.
         seconds: from call to end.
         peak_mb: highest resident memory.
+        bare_seconds: of a graph of two rules with as many jobs and outputs, from call to end.
+        bare_peak_mb: its highest resident memory.
     """
 
     jobs: int
     seconds: float
     peak_mb: float
+    bare_seconds: float
+    bare_peak_mb: float
 
     def lines(self) -> list[str]:
-        """One line."""
-        return [f"dry run of {self.jobs} runs: {self.seconds:.1f} s, {self.peak_mb:.0f} MB"]
+        """Both, and their ratio."""
+        return [
+            f"dry run of {self.jobs} runs: {self.seconds:.1f} s, {self.peak_mb:.0f} MB",
+            f"  a bare graph of as many jobs and files: {self.bare_seconds:.1f} s, "
+            f"{self.bare_peak_mb:.0f} MB",
+            f"  ratio: {self.seconds / self.bare_seconds:.2f}",
+        ]
 
 
 def measure_dry_run(jobs: int, folder: Path) -> DryRun:
-    """Call ``snakemake -n`` for a grid of at least so many runs of the embedded dataset.
+    """Call ``snakemake -n`` for a grid of at least so many runs, and for a bare graph as large.
 
     Args:
         jobs: training jobs, rounded up to whole seeds of all of the configuration's methods.
         folder: an empty folder.
     """
-    root = SOURCE.parent
     variants = [f"naive{number}" for number in range(10)]
     seeds = list(range(-(-jobs // len(variants))))
     values = {
@@ -52,8 +87,15 @@ def measure_dry_run(jobs: int, folder: Path) -> DryRun:
     }
     # JSON is YAML, too.
     (folder / "grid.yaml").write_text(json.dumps(values), encoding="utf-8")
-    command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "--cores", "1"]
-    command += ["--snakefile", str(root / "Snakefile"), "--configfile", "grid.yaml"]
+    own = ["--snakefile", str(SOURCE.parent / "Snakefile"), "--configfile", "grid.yaml"]
+    (folder / "bare.smk").write_text(f"SEEDS = {len(seeds)}\n{_BARE}", encoding="utf-8")
+    bare = _dry_run(["--snakefile", "bare.smk"], folder)
+    return DryRun(len(variants) * len(seeds), *_dry_run(own, folder), *bare)
+
+
+def _dry_run(arguments: list[str], folder: Path) -> tuple[float, float]:
+    """Seconds and peak of memory, in MB, of a dry run."""
+    command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "--cores", "1", *arguments]
     begin = time.perf_counter()
     with (folder / "said").open("w") as said:
         process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=said)
@@ -61,7 +103,7 @@ def measure_dry_run(jobs: int, folder: Path) -> DryRun:
     seconds = time.perf_counter() - begin
     if status:
         raise AmstError(f"the dry run failed: {(folder / 'said').read_text()[-500:]}")
-    return DryRun(len(variants) * len(seeds), seconds, usage.ru_maxrss / 1024)
+    return seconds, usage.ru_maxrss / 1024
 
 
 @dataclass(frozen=True)
