@@ -8,16 +8,10 @@ from typing import Any
 import pytest
 
 from tests.cluster import images
+from tests.cluster.longruns import DIGITS, LONG
 from tests.cluster.machines import ClusterSuite, Slurm, local_grid, missing
 from tests.end_to_end.suite import shared
 
-DIGITS: dict[str, Any] = {
-    "generate": {"samples": 200},
-    "shards": 2,
-    "recipe": {"epochs": 3, "decay_every": 2},
-    # a GPU for each run, although none is there: so that GPUs are asked for and handed out
-    "resources": {"gpu": 1, "threads": 1, "mem_mb": 1500, "runtime": 5},
-}
 GRID: dict[str, Any] = {
     "grid": {"methods": ["naive", "unimodal_audio"], "seeds": [0]},
     "datasets": {"digits": DIGITS},
@@ -51,6 +45,12 @@ def slurm(start_slurm: Callable[..., Slurm]) -> Slurm:
 def grid(tmp_path_factory: pytest.TempPathFactory) -> ClusterSuite:
     """The CI grid, two variants and one seed, run to its end on this machine."""
     return ClusterSuite(shared(tmp_path_factory, "local", lambda at: local_grid(at, GRID)))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> ClusterSuite:
+    """Five longer runs on this machine, one after the other, with no fault."""
+    return ClusterSuite(shared(tmp_path_factory, "long", lambda at: local_grid(at, LONG)))
 
 
 @pytest.fixture

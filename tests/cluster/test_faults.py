@@ -8,67 +8,23 @@ SIGTERM with which it takes a job away.
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from amst.cluster.live import prefix_of
-from tests.cluster.conftest import DIGITS
-from tests.cluster.machines import SITE, ClusterSuite, Slurm, local_grid, until
+from tests.cluster.longruns import (
+    LONG,
+    hold,
+    is_training,
+    job_of,
+    run_name,
+    same_bytes,
+    training_process,
+)
+from tests.cluster.machines import SITE, ClusterSuite, Slurm, until
 
-EPOCHS = 40  # long enough to be stopped after the first one on a quiet machine
-LONG: dict[str, Any] = {
-    "grid": {"methods": ["naive"], "seeds": [0, 1, 2, 3, 4]},
-    "datasets": {"digits": {**DIGITS, "recipe": {"epochs": EPOCHS, "decay_every": 20}}},
-}
 SCAVENGING = {**SITE, "resources": {"train": {"slurm_partition": "scav"}}}
-
-
-def run_name(seed: int) -> str:
-    return f"digits/random/naive/seed{seed}"
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> ClusterSuite:
-    """The same runs on this machine, one after the other."""
-    return local_grid(tmp_path_factory.mktemp("undisturbed"), LONG)
-
-
-def is_training(suite: ClusterSuite, seed: int) -> bool:
-    """Whether a run has saved an epoch and is not done."""
-    return any(suite.file(f"results/checkpoints/{run_name(seed)}").glob("*/epoch-*.pt"))
-
-
-def job_of(slurm: Slurm, seed: int) -> dict[str, str] | None:
-    """The running job of a run."""
-    about = f"rule_train_wildcards_digits_random_naive_{seed}"
-    running = [job for job in slurm.jobs("RUNNING") if job["about"] == about]
-    return running[-1] if running else None
-
-
-def training_process(suite: ClusterSuite, seed: int) -> int | None:
-    """The process that trains a run of this folder."""
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes().decode().split("\0")
-            if command[1:5] == ["-m", "amst", "train", run_name(seed)] and (
-                (process / "cwd").resolve() == suite.work.resolve()
-            ):
-                return int(process.name)
-        except OSError:
-            continue
-    return None
-
-
-def hold(suite: ClusterSuite, seed: int) -> int | None:
-    """Stop the process that trains a run, as it is; which one it is."""
-    process = training_process(suite, seed)
-    if process:
-        os.kill(process, signal.SIGSTOP)
-    return process
 
 
 def all_held(suite: ClusterSuite, seeds: Iterable[int]) -> bool:
@@ -219,71 +175,3 @@ def test_jobs_of_a_killed_controller_can_be_cancelled(
     same_bytes(abandoned, undisturbed)
     attempts = [abandoned.record(run_name(seed))["cost"]["attempts"] for seed in (0, 1)]
     assert attempts == [2, 2]
-
-
-def one_run(suite: ClusterSuite, **resources: int) -> None:
-    """Seed 0 only, asking for these resources."""
-    digits = LONG["datasets"]["digits"]
-    digits = {**digits, "resources": {**digits["resources"], **resources}}
-    suite.configure({"grid": {"methods": ["naive"], "seeds": [0]}, "datasets": {"digits": digits}})
-
-
-def states(suite: ClusterSuite, slurm: Slurm) -> list[str]:
-    """How the jobs of this folder ended."""
-    return [job["state"] for job in own_jobs(suite, slurm)]
-
-
-def same_bytes(suite: ClusterSuite, undisturbed: ClusterSuite) -> None:
-    runs, whole = suite.bytes_of_runs(), undisturbed.bytes_of_runs()
-    assert runs
-    assert runs == {name: content for name, content in whole.items() if name in runs}
-
-
-def own_jobs(suite: ClusterSuite, slurm: Slurm) -> list[dict[str, str]]:
-    """Jobs of this folder."""
-    own = prefix_of(suite.work) + "_"
-    return [job for job in slurm.jobs() if job["name"].startswith(own)]
-
-
-@pytest.mark.parametrize("given_by", ["config", "site"])
-def test_a_job_killed_for_memory_gets_more(
-    slurm: Slurm, undisturbed: ClusterSuite, folder: Path, given_by: str
-):
-    suite = ClusterSuite.on(undisturbed, folder, slurm)
-    one_run(suite, mem_mb=700 if given_by == "config" else 9000)
-    if given_by == "site":
-        suite.site = {**SITE, "resources": {"train": {"mem_mb": 700}}}
-    suite.snakemake(*suite.on_slurm(f"results/runs/{run_name(0)}/run.json"))
-    assert states(suite, slurm) == ["FAILED", "COMPLETED"]
-    assert [job["mem"] for job in own_jobs(suite, slurm)] == ["700M", "1400M"]
-    same_bytes(suite, undisturbed)
-
-
-def test_a_run_saves_and_leaves_ahead_of_its_time_limit(
-    slurm: Slurm, undisturbed: ClusterSuite, folder: Path
-):
-    """Two minutes in all; the run is held until it must leave, and another job continues it.
-
-    One minute would do on an idle machine. On a busy one the second job may not end in time,
-    either, and a third continues. The dataset wants no GPU, where GPUs are asked for by --gres.
-    """
-    suite = ClusterSuite.on(undisturbed, folder, slurm)
-    suite.site = {**SITE, "gpu_request": "gres"}
-    one_run(suite, runtime=2, gpu=0)
-    call = suite.start(*suite.on_slurm(f"results/runs/{run_name(0)}/run.json"))
-    process = until(lambda: is_training(suite, 0) and hold(suite, 0), 90, "an epoch")
-    job = until(lambda: job_of(slurm, 0), 20, "its job")
-    began = time.mktime(time.strptime(slurm.field(job["id"], "StartTime"), "%Y-%m-%dT%H:%M:%S"))
-    time.sleep(max(0.0, began + 93 - time.time()))  # the limit less the margin of 30 s
-    os.kill(process, signal.SIGCONT)
-    assert call.wait(300) == 0, suite.log()[-5000:]
-    log = suite.file(f"logs/train/{run_name(0)}.log").read_text()
-    assert "(deadline)" in suite.log(), "shown with the failed attempt"
-    assert "continuing in epoch" in log
-    *left, last = states(suite, slurm)
-    assert set(left) == {"FAILED"}, "not one is killed at its limit"
-    assert last == "COMPLETED"
-    jobs = own_jobs(suite, slurm)
-    assert {job["mem"] for job in jobs} == {"1500M"}, "a time limit asks for no more memory"
-    assert {(job["gpus"], job["partition"]) for job in jobs} == {("N/A", "cpu")}
-    same_bytes(suite, undisturbed)
