@@ -61,6 +61,10 @@ if (
             settle_jobs_of_an_earlier_controller()
         for run in set_aside(Path()):
             print(f"{run} ended without a controller; it is kept", file=sys.stderr)
+    if workflow.resource_settings.nodes is not None:
+        from amst.cluster.status import remember_min_job_age
+
+        remember_min_job_age()
 
 # Here, outside the container, SLURM can say when this job ends; its run saves before that.
 allocation.note_end()
