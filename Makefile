@@ -21,7 +21,7 @@ export PYTHONDONTWRITEBYTECODE =
 
 demo: environment
 	$(BIN)/snakemake --profile profiles/local --quiet host reason
-	@$(MAKE) --no-print-directory results/report.html results/snakemake-report.html
+	@$(MAKE) --no-print-directory --jobs 2 results/report.html results/snakemake-report.html
 	@cat results/tables/main.md
 
 # One page to send: tables, figures, data, settings, environment, runs.
