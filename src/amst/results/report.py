@@ -37,7 +37,7 @@ TITLES = {
     "ranks": "Ranks over datasets",
     "curves": "Learning curves",
     "modalities": "Where training ends",
-    "hours": "Accuracy against hours",
+    "hours": "Accuracy against time",
     "schedule": "Which modality trains when",
 }
 """Headings of tables and figures; the table `runs` is the page's own section of runs."""
