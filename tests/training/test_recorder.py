@@ -1,4 +1,6 @@
 import csv
+import subprocess
+import sys
 from dataclasses import replace
 
 from amst.training.recorder import CostRow, EpochRow, Recorder, peak_host_bytes
@@ -88,3 +90,13 @@ def test_equal_rows_give_equal_event_files(tmp_path):
 
 def test_the_peak_of_memory_is_in_bytes():
     assert 10_000_000 < peak_host_bytes() < 1e12
+
+
+def test_what_a_parent_holds_is_not_memory_of_the_process():
+    held = b"x" * 400_000_000
+    code = "from amst.training.recorder import peak_host_bytes; print(peak_host_bytes())"
+    # fork, as most launchers do
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, preexec_fn=lambda: None
+    )
+    assert 10_000_000 < int(done.stdout) < len(held)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from amst.config.run import AudioFeatures, Features, VisualFeatures
 from amst.errors import AmstError
+from amst.training.recorder import peak_host_bytes
 
 AUDIO, VISUAL = AudioFeatures(), VisualFeatures()
 FEATURES: dict[str, dict[str, Features]] = {
@@ -226,7 +227,4 @@ def measure_memory(work: Work, raw: Path) -> float:
 
 def _peak(work: Work, raw: Path) -> float:
     work(raw)
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    raise AmstError("this system does not tell a process's highest memory (VmHWM)")
+    return peak_host_bytes() / 2**20

@@ -42,6 +42,13 @@ rule train:
         "touch {output}"
 """
 """As many jobs as the grid, with as many outputs, and nothing else."""
+_LAUNCH = """
+import resource, subprocess, sys
+status = subprocess.call(sys.argv[1:], stdout=sys.stderr)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(status)
+"""
+"""Calls a command and prints its highest resident memory in kB."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +105,15 @@ def _dry_run(arguments: list[str], folder: Path) -> tuple[float, float]:
     command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "--cores", "1", *arguments]
     begin = time.perf_counter()
     with (folder / "said").open("w") as said:
-        process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=said)
-        _, status, usage = os.wait4(process.pid, 0)
+        # Its own parent is a small process: a child's figure counts what the parent held.
+        launched = [sys.executable, "-c", _LAUNCH, *command]
+        done = subprocess.run(
+            launched, cwd=folder, stdout=subprocess.PIPE, stderr=said, text=True, check=False
+        )
     seconds = time.perf_counter() - begin
-    if status:
+    if done.returncode:
         raise AmstError(f"the dry run failed: {(folder / 'said').read_text()[-500:]}")
-    return seconds, usage.ru_maxrss / 1024
+    return seconds, int(done.stdout) / 1024
 
 
 @dataclass(frozen=True)
