@@ -17,6 +17,7 @@ from pathlib import Path
 from amst.errors import AmstError
 
 _POLL = 5.0  # seconds between two looks at the queue
+_OUTAGE = 600.0  # seconds without an answer that a wait sits out, as profiles/slurm does
 _PATIENCE = 60.0  # seconds for a cancelled job to leave the queue; SLURM's KillWait is 30
 
 
@@ -94,15 +95,28 @@ def wait(
     """Wait until no job of this folder lives.
 
     Raises:
-        AmstError: they still live after ``patience`` seconds.
+        AmstError: they still live after ``patience`` seconds, or SLURM does not answer for ten
+            minutes.
     """
     until, told = time.monotonic() + patience, -1
-    while jobs := live_jobs(folder):
+    while jobs := _live_jobs_after_an_outage(folder, poll):
         if len(jobs) != told:
             tell(f"waiting for {len(jobs)} jobs of an earlier call: {jobs[0]}, ...")
             told = len(jobs)
         if time.monotonic() > until:
             raise AmstError(f"{len(jobs)} jobs do not end, such as {jobs[0]}", "See `squeue --me`")
+        time.sleep(poll)
+
+
+def _live_jobs_after_an_outage(folder: Path, poll: float) -> list[LiveJob]:
+    """The jobs of this folder, when SLURM answers."""
+    until = time.monotonic() + _OUTAGE
+    while True:
+        try:
+            return live_jobs(folder)
+        except AmstError:
+            if time.monotonic() > until:
+                raise
         time.sleep(poll)
 
 
