@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from amst.cluster import allocation, live
+from amst.cluster import allocation, earlier, held, live
 from amst.training.kept import set_aside
 from amst.training.lock import Writer
 
@@ -29,7 +29,7 @@ def clear_the_locks_of_a_dead_controller():
 def settle_jobs_of_an_earlier_controller():
     """Submit nothing while jobs of an earlier call live in this folder (docs/cluster.md)."""
     try:
-        live.settle(Path(), os.environ.get("AMST_LIVE_JOBS", "refuse"))
+        earlier.settle(Path(), os.environ.get("AMST_LIVE_JOBS", "refuse"))
     except AmstError as error:
         raise WorkflowError(str(error)) from None
 
@@ -65,6 +65,7 @@ if (
         from amst.cluster.status import remember_min_job_age
 
         remember_min_job_age()
+        held.watch(Path())
 
 # Here, outside the container, SLURM can say when this job ends; its run saves before that.
 allocation.note_end()

@@ -139,6 +139,7 @@ MinJobAge=600
 OverTimeLimit=0
 InactiveLimit=0
 RebootProgram=/bin/true
+Prolog=$BASE/bin/prolog
 GresTypes=gpu
 $ACCTCONF
 JobCompType=jobcomp/filetxt
@@ -152,6 +153,9 @@ PartitionName=cpu Default=YES PriorityTier=10 PreemptMode=OFF
 PartitionName=gpu PriorityTier=10 PreemptMode=OFF
 PartitionName=scav PriorityTier=1 PreemptMode=$PREEMPT GraceTime=5
 X
+# a node fails to start jobs while this file is there
+printf '#!/bin/sh\n[ ! -e %s/prolog-fails ]\n' "$BASE/etc" > "$BASE/bin/prolog"
+chmod +x "$BASE/bin/prolog"
 echo "ConstrainRAMSpace=no" > "$BASE/etc/cgroup.conf"
 # File= must be a device: twins of /dev/null as root, else terminals, which are only looked at
 r=0; [ "$GPUS" -gt 1 ] && r="[0-$((GPUS-1))]"

@@ -34,7 +34,8 @@ def all_held(suite: ClusterSuite, seeds: Iterable[int]) -> bool:
 
 
 def requeue(slurm: Slurm, job: dict[str, str]) -> None:
-    slurm("scontrol", "requeue", job["id"])
+    """And hold it: the call has to say so, since it would wait for ever."""
+    slurm("scontrol", "requeuehold", job["id"])
 
 
 def cancel(slurm: Slurm, job: dict[str, str]) -> None:
@@ -80,6 +81,9 @@ def storm(
     # refused where the node has come back by itself (ReturnToService)
     back = ("scontrol", "update", f"nodename={jobs[2]['node']}", "state=resume")
     slurm(*back, check=False)
+    held = f"SLURM holds job {jobs[0]['id']} "
+    until(lambda: held in suite.log(), 120, "a word about the job that is held")
+    slurm("scontrol", "release", jobs[0]["id"])
     call.wait(400)
     assert call.returncode == 0, suite.log()[-6000:]
     return suite

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import snakemake_executor_plugin_slurm as plugin
 
-from amst.cluster import live
+from amst.cluster import earlier, live
 from amst.cluster.status import remember_min_job_age
 from amst.errors import AmstError
 
@@ -43,21 +43,21 @@ def queue(monkeypatch: pytest.MonkeyPatch) -> list[list[live.LiveJob] | AmstErro
             raise answer
         return answer
 
-    monkeypatch.setattr(live, "live_jobs", asked)
+    monkeypatch.setattr(earlier, "live_jobs", asked)
     return given
 
 
 def test_a_wait_for_jobs_sits_out_an_outage(queue: list[list[live.LiveJob] | AmstError]):
     job, away = live.LiveJob("1", "RUNNING", ""), AmstError("no answer")
     queue += [[job], away, away, [job], away, []]
-    live.wait(Path(), poll=0.01)
+    earlier.wait(Path(), poll=0.01)
     assert queue == []
 
 
 def test_a_wait_ends_when_slurm_stays_away(
     queue: list[list[live.LiveJob] | AmstError], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(live, "_OUTAGE", 0.0)
+    monkeypatch.setattr(earlier, "_OUTAGE", 0.0)
     queue += [[live.LiveJob("1", "RUNNING", "")], *([AmstError("no answer")] * 100)]
     with pytest.raises(AmstError, match="no answer"):
-        live.wait(Path(), poll=0.01)
+        earlier.wait(Path(), poll=0.01)

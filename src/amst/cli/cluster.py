@@ -66,7 +66,7 @@ def jobs(
     folder: Annotated[Path, typer.Option(help="working folder of the call")] = Path(),
 ) -> None:
     """List this folder's live SLURM jobs; wait for them or end them."""
-    from amst.cluster import live
+    from amst.cluster import earlier, live
 
     if wait and cancel:
         raise AmstError("--wait and --cancel exclude each other", "Choose one")
@@ -74,9 +74,9 @@ def jobs(
     if not found:
         typer.echo("no jobs of this folder live")
     elif wait:
-        live.wait(folder)
+        earlier.wait(folder)
     elif cancel:
-        live.cancel(found, folder)
+        earlier.cancel(found, folder)
         typer.echo(f"cancelled {len(found)} jobs; finished runs stay, others continue")
     else:
         for job in found:

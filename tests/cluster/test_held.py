@@ -1,0 +1,95 @@
+"""Jobs that SLURM holds are let go on, or told of; nobody waits for them without a word."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from amst.cluster import earlier, held, live
+from tests.cluster.machines import Slurm, until
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def cluster(start_slurm: Callable[..., Slurm]) -> Slurm:
+    return start_slurm(nodes=3, gpus=1)
+
+
+@pytest.fixture
+def call(cluster: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slurm]:
+    """The cluster, as a call of Snakemake in `tmp_path` sees it."""
+    for name, value in cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    yield cluster
+    for job in live.live_jobs(tmp_path):
+        cluster("scancel", job.id)
+
+
+def submit(slurm: Slurm, folder: Path, *options: str) -> str:
+    """A job of a folder, as profiles/slurm submits it; its number."""
+    name = f"{live.prefix_of(folder)}_1"
+    given = ("-J", name, "--comment", "rule_train", "-o", "/dev/null", *options)
+    return slurm("sbatch", "--parsable", *given, "--wrap", "true").strip()
+
+
+def test_a_job_that_a_node_could_not_start_is_released_and_ends(
+    call: Slurm, tmp_path: Path, lines: list[str]
+):
+    broken = call.folder / "etc" / "prolog-fails"
+    broken.touch()
+    job = submit(call, tmp_path)
+    until(lambda: "held" in call("squeue", "-h", "-j", job, "-o", "%r"), 30, "the failed start")
+    assert "(launch failed requeued held) rule_train" in str(live.live_jobs(tmp_path)[0])
+    broken.unlink()
+    earlier.wait(tmp_path, poll=0.5, patience=60, tell=lines.append)
+    assert f"SLURM holds job {job} (launch failed requeued held) rule_train" in lines[1]
+    assert "released" in lines[1]
+    assert call.field(job, "JobState") == "COMPLETED"
+
+
+def test_a_job_that_is_held_on_purpose_is_told_of_once_and_stays(
+    call: Slurm, tmp_path: Path, lines: list[str]
+):
+    job = submit(call, tmp_path, "--hold")
+    seen = held.HeldJobs(lines.append)
+    for _ in range(3):
+        seen.look(live.live_jobs(tmp_path))
+    (line,) = lines
+    assert f"SLURM holds job {job} (JobHeldUser) rule_train" in line
+    assert f"`scontrol release {job}`" in line
+    assert call.field(job, "Priority") == "0"
+
+
+def failing(number: str = "7") -> live.LiveJob:
+    return live.LiveJob(number, "PENDING", "", "launch failed requeued held")
+
+
+def test_a_job_that_no_node_can_start_is_not_released_for_ever(
+    lines: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(held, "ask", lambda *words: asked.append(words))
+    seen = held.HeldJobs(lines.append)
+    for _ in range(6):
+        seen.look([failing()])
+    assert asked == [("scontrol", "release", "7")] * 3
+    assert ["released" in line for line in lines] == [True, True, True, False]
+
+
+def test_a_job_that_is_held_again_is_told_of_again(lines: list[str]):
+    waiting = live.LiveJob("7", "PENDING", "", "JobHeldUser")
+    seen = held.HeldJobs(lines.append)
+    for jobs in ([waiting], [live.LiveJob("7", "RUNNING", "")], [waiting], [waiting]):
+        seen.look(jobs)
+    assert len(lines) == 2
+
+
+def test_other_reasons_to_wait_are_none_to_act():
+    for reason in ("Priority", "Resources", "BeginTime", "QOSMaxJobsPerUserLimit", ""):
+        assert not live.LiveJob("1", "PENDING", "", reason).held
+    assert live.LiveJob("1", "PENDING", "", "JobHoldMaxRequeue").held
+    assert live.LiveJob("1", "REQUEUE_HOLD", "").held
