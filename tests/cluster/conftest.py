@@ -75,9 +75,7 @@ def image_builder(tmp_path_factory: pytest.TempPathFactory) -> ClusterSuite:
     options = images.build_arguments(folder)
     suite.configure({**GRID, "container": {"build_args": options}})
     suite.extra = {"APPTAINER_BIND": images.BINDINGS}
-    suite.snakemake(
-        "results/raw/digits/digits.json", "--cores", "1", "--sdm", "apptainer", "--printshellcmds"
-    )
+    suite.snakemake("results/features/digits/manifest.json", "--cores", "2", "--sdm", "apptainer")
     return suite
 
 

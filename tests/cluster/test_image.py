@@ -14,12 +14,20 @@ IN_IMAGE = ("--sdm", "apptainer")
 def test_first_call_builds_the_image_in_the_working_folder(
     image_builder: ClusterSuite, image: Path
 ):
-    """The working folder is not the checkout, and the first job runs in the new image."""
-    assert image_builder.file("results/raw/digits/digits.json").is_file()
+    """The working folder is not the checkout, and the first jobs run in the new image."""
     assert re.fullmatch(r"amst-[0-9a-f]{12}\.sif", image.name)
     noted = image.with_name(image.name + ".sha256").read_text().splitlines()
     assert noted[0] == f"{sha256_of(image)}  {image.name}"
     assert sorted(path.suffix for path in image.parent.iterdir()) == [".sha256", ".sif"]
+
+
+def test_media_are_read_in_the_image_as_outside(image_builder: ClusterSuite, grid: ClusterSuite):
+    """Raw files are made and decoded by jobs inside, and the shards have the same bytes."""
+    inside, outside = (suite.file("results/features/digits") for suite in (image_builder, grid))
+    shards = sorted(path.relative_to(outside) for path in outside.rglob("*.h5"))
+    assert len(shards) == GRID["datasets"]["digits"]["shards"]
+    for shard in shards:
+        assert (inside / shard).read_bytes() == (outside / shard).read_bytes()
 
 
 def test_every_section_of_the_definition_has_been_used(image: Path):

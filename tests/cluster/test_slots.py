@@ -92,6 +92,9 @@ def test_slots_are_off_without_the_setting_and_without_a_gpu():
         ("digits", "auto", "2", ""),
         ("AVE", "cpu", "2", ""),
         ("digits", "cpu", "0", "3"),
+        ("AVE", "auto", "0", "3"),
+        ("digits", "auto", "0", ""),
+        ("digits", "cuda", "0", "3"),
     ],
 )
 def test_a_run_on_the_processors_takes_no_slot_and_sees_no_gpu(

@@ -71,17 +71,18 @@ def folder(environ: Mapping[str, str] = os.environ) -> Path:
 def place(dataset: str, device: str, environ: MutableMapping[str, str] = os.environ) -> None:
     """Put this process on a GPU slot, or off all GPUs if its run asks for none.
 
-    Waits for a free slot; does nothing where slots are off. A run on the processors must not see
-    GPUs: it would take one that counts as free.
+    Waits for a free slot where slots are on. There, a run on the processors must not see GPUs: it
+    would take one that counts as free. Elsewhere, only a run that may choose its device and asks
+    for no GPU sees none, so that it trains on the same kind of device wherever it is called.
 
     Args:
         dataset: whose run this is.
         device: what the configuration says of the device.
         environ: where CUDA_VISIBLE_DEVICES is set.
     """
-    if not per_gpu(environ):
-        return
-    if device == "cpu" or dataset in environ.get(WITHOUT_GPU, "").split():
+    asks_for_none = dataset in environ.get(WITHOUT_GPU, "").split()
+    slotted = bool(per_gpu(environ))
+    if (slotted and device == "cpu") or (asks_for_none and (slotted or device == "auto")):
         environ["CUDA_VISIBLE_DEVICES"] = ""
     elif taken := take(environ):
         environ["CUDA_VISIBLE_DEVICES"] = taken

@@ -97,7 +97,7 @@ class ExecutionSettings(Settings):
     """How runs are executed; no number in a table depends on it.
 
     Attributes:
-        device: auto takes a GPU if there is one.
+        device: auto takes a GPU if there is one and the dataset's ``resources.gpu`` is not 0.
         residency: where features wait for training; auto goes by their size.
     """
 
