@@ -39,6 +39,24 @@ def refuse_unlisted(report: pytest.TestReport | pytest.CollectReport) -> None:
         report.longrepr = f"{reason}\nCI may not skip this: {ALLOWED.name} does not list it"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the files of the cluster, which mostly wait, among those that compute.
+
+    Workers take whole files in the order of collection (`--dist loadfile --no-loadscope-reorder`).
+    """
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    waiting = [path for path in files if path.parent.name == "cluster"]
+    computing = [path for path in files if path.parent.name != "cluster"]
+    place = {
+        path: (position + 0.5) / len(kind)
+        for kind in (waiting, computing)
+        for position, path in enumerate(kind)
+    }
+    items[:] = [item for path in sorted(files, key=place.__getitem__) for item in files[path]]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Iterator[None]:
     report = yield

@@ -1,13 +1,12 @@
 """The run record: one job's settings, provenance, results and cost as one small JSON file."""
 
-import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from amst.config.run import RunSettings
-from amst.errors import AmstError
+from amst.documents import read_document
 from amst.files import write_json
 
 FORMAT = 1
@@ -147,18 +146,5 @@ def read_record(path: Path | str) -> RunRecord:
     Raises:
         AmstError: the file is no record, or one of another format version.
     """
-    path = Path(path)
     remedy = "Delete the run's folder and run it again"
-    try:
-        value: Any = json.loads(path.read_text(encoding="utf-8"))
-        found = value.get("format")
-    except (OSError, ValueError, AttributeError) as error:
-        raise AmstError(f"{path} is not a run record ({error})", remedy) from error
-    if found != FORMAT:
-        raise AmstError(f"{path} has record format {found}, this version reads {FORMAT}", remedy)
-    try:
-        return RunRecord.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise AmstError(f"{path}: {where}: {first['msg']}", remedy) from error
+    return read_document(Path(path), RunRecord, "run record", remedy)

@@ -30,6 +30,7 @@ from amst.config.run import (
 from amst.loading.batch import Batch, TextTokens
 from amst.methods.base import Method, Problem
 from amst.models.released import released_names
+from tests.methods.conftest import Epoch
 
 CASES: dict[str, Any] = {}
 for file in ("parity_cases.json", "parity_more.json"):
@@ -194,32 +195,13 @@ def batches(case: dict[str, Any], seed: int, count: int) -> list[Batch]:
     return made
 
 
-class Source:
-    """An epoch's batches, always in the same order, as the figures were recorded."""
-
-    def __init__(self, training: list[Batch], validation: list[Batch]) -> None:
-        self.training, self.parts = training, validation
-
-    def __len__(self) -> int:
-        return len(self.training)
-
-    def shuffled(self, stream: str, *, augmented: bool = False) -> Iterator[Batch]:
-        return iter(self.training)
-
-    def validation_batches(self) -> int:
-        return len(self.parts)
-
-    def validation(self) -> Iterator[Batch]:
-        return iter(self.parts)
-
-
 def run_epoch(
     method: Method[Any], epoch: int, training: list[Batch], validation: list[Batch]
 ) -> dict[str, dict[str, float]]:
     """Train and validate for one epoch; sums of mean cross-entropies over the batches."""
     parts = ("train", "train_helper", "val", "val_helper", "val_proto")
     sums: dict[str, dict[str, float]] = {f"{part}_loss_sum": {} for part in parts}
-    method.begin_epoch(epoch, Source(training, validation))
+    method.begin_epoch(epoch, Epoch(training, validation))
     method.train()
     for batch in training:
         add(sums, "train", method.train_step(batch, epoch).logits, batch.labels)

@@ -11,12 +11,13 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from amst.config.run import Features, Kind, settings_hash
 from amst.datasets.base import Dataset, Rejected
+from amst.documents import read_document
 from amst.errors import AmstError
 from amst.features.samples import read_rejected, read_samples
 from amst.files import sha256_of, write_json, write_text
@@ -122,23 +123,9 @@ def read_manifest(path: Path | str) -> Manifest:
     """
     path = Path(path)
     remedy = "Delete it and run the preparation of the dataset again"
-    try:
-        value: Any = json.loads(path.read_text(encoding="utf-8"))
-        found = value.get("format")
-    except FileNotFoundError as error:
-        raise AmstError(
-            f"there is no manifest {path}", f"Prepare the dataset: snakemake {path}"
-        ) from error
-    except (OSError, ValueError, AttributeError) as error:
-        raise AmstError(f"{path} is not a manifest ({error})", remedy) from error
-    if found != FORMAT:
-        raise AmstError(f"{path} has manifest format {found}, this version reads {FORMAT}", remedy)
-    try:
-        return Manifest.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise AmstError(f"{path}: {where}: {first['msg']}", remedy) from error
+    if not path.exists():
+        raise AmstError(f"there is no manifest {path}", f"Prepare the dataset: snakemake {path}")
+    return read_document(path, Manifest, "manifest", remedy)
 
 
 def write_manifest(
