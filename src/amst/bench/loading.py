@@ -171,9 +171,10 @@ def measure_memory(
         most = max(most, _private_bytes())
     after = torch.cuda.max_memory_allocated() if on_gpu else most
     features = held * row
-    # The batch in hand and the one in work; a thread keeps two more.
+    # The batch in hand and the one in work; a thread keeps two more. On the host, freed memory is
+    # kept, and the largest piece of a batch finds a part of it taken by smaller ones.
     ahead = residency == "stream" or (residency == "host" and run.device.type == "cuda")
-    batches = 4 if ahead else 2
+    batches = (4 if ahead else 2) + (not on_gpu)
     predicted = (0 if residency == "stream" else features) + batches * size
     return Memory(residency, features, predicted, after - before, size)
 

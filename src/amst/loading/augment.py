@@ -7,6 +7,7 @@ pictures on a CPU), or in one batch as two products with matrices of interpolati
 """
 
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,7 @@ DEVIATION = (0.229, 0.224, 0.225)
 TRIES = 10  # torchvision.transforms.RandomResizedCrop gives up after as many
 # Below this side of the stored square the call per picture costs a CPU more than its arithmetic.
 BATCHED_BELOW = 40
+_PIXELS = torch.channels_last
 
 
 @dataclass(frozen=True)
@@ -187,15 +189,17 @@ def cut_one_by_one(pictures: Tensor, boxes: Tensor, flips: Tensor, side: int) ->
 
     Pictures are dealt out to as many threads as arithmetic has: the kernel itself uses one.
     """
+    pictures = pictures.contiguous()
     result = torch.empty(len(pictures), side, side * 3)
+    rows = result.unbind()
     where, mirrored = boxes.tolist(), flips.tolist()
     count = min(torch.get_num_threads(), len(pictures))
     shares = [range(first, len(pictures), count) for first in range(count)]
     if count == 1:
-        _cut_some(shares[0], pictures, where, mirrored, result)
+        _cut_some(shares[0], pictures, where, mirrored, rows)
     else:
         with ThreadPoolExecutor(count) as pool:
-            jobs = [pool.submit(_cut_some, s, pictures, where, mirrored, result) for s in shares]
+            jobs = [pool.submit(_cut_some, s, pictures, where, mirrored, rows) for s in shares]
         for job in jobs:
             job.result()
     return result.view(-1, side, side, 3).permute(0, 3, 1, 2)
@@ -206,21 +210,28 @@ def _cut_some(
     pictures: Tensor,
     boxes: list[list[int]],
     mirrored: list[bool],
-    result: Tensor,
+    rows: Sequence[Tensor],
 ) -> None:
-    """Fill the rows ``some`` of ``result`` (N, C, 3 C)."""
-    side = result.shape[1]
+    """Fill ``rows`` (C, 3 C) of ``some`` pictures (N, S, S, 3), which lie without gaps.
+
+    Each operation, views too, lets go of Python's lock and has to get it back from other threads:
+    few of them, by strides, are what makes threads pay.
+    """
+    side, stored = rows[0].shape[0], pictures.shape[1]
     scale, shift = (values.repeat(side) for values in _normalisation(pictures.device))
+    first, picture, line = pictures.storage_offset(), stored * stored * 3, stored * 3
     for index in some:
         top, left, bottom, right = boxes[index]
-        crop = pictures[index, top:bottom, left:right].permute(2, 0, 1)[None]
+        crop = pictures.as_strided(
+            (1, 3, bottom - top, right - left),
+            (picture, 1, line, 3),
+            first + index * picture + top * line + left * 3,
+        )
         # The kernel's fast path wants the colours of a pixel side by side, without gaps.
-        crop = crop.contiguous(memory_format=torch.channels_last)
+        crop = crop.flip(3) if mirrored[index] else crop.contiguous(memory_format=_PIXELS)
         resized = functional.interpolate(crop, (side, side), mode="bilinear", antialias=True)
-        lines = resized[0].permute(1, 2, 0)
-        if mirrored[index]:
-            lines = lines.flip(1)
-        torch.addcmul(shift, lines.reshape(side, side * 3).float(), scale, out=result[index])
+        lines = resized.as_strided((side, side * 3), (side * 3, 1))
+        torch.addcmul(shift, lines.float(), scale, out=rows[index])
 
 
 @cache

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch.utils import deterministic
 
+from amst.allocator import keep_freed_memory
 from amst.config.run import Arithmetic, Features, MethodSettings, Modality, RunSettings
 from amst.datasets.splits import Part, Split, read_split
 from amst.errors import AmstError
@@ -84,6 +85,7 @@ def assemble(settings: RunSettings, manifest: Path, split: Path, execution: Exec
     Raises:
         AmstError: a file is missing or damaged, or the settings do not fit the dataset.
     """
+    keep_freed_memory()  # before the first threads, which check the shards
     device = choose_device(execution)
     set_arithmetic(settings.arithmetic, settings.seed)
     store = FeatureStore(manifest, stage_folder(execution.stage))
