@@ -15,8 +15,8 @@ def keep_freed_memory() -> bool:
     compute. Kept, the memory of one batch serves the next. One arena for all threads, since
     others are too small for such blocks.
 
-    To be called before the process has begun threads. Changes no numbers; the highest memory
-    stays about the same, but what has been freed is not seen as free from outside.
+    To be called before the process has begun threads. Changes no numbers. The most memory that is
+    held at once grows somewhat: a large block may find what was freed partly taken by smaller ones.
 
     Returns:
         Whether the C library can be told so.
