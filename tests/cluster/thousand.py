@@ -74,12 +74,13 @@ class Storm:
         targets = (name for name in self._arguments if name.endswith("run.json"))
         return [name for name in targets if not self.suite.file(name).is_file()]
 
-    def rage(self, every: float, calls: int) -> None:
-        """Disturb the call until all runs are done.
+    def rage(self, every: float, calls: int, seconds: float) -> None:
+        """Disturb the call until all runs are done, or the time is over.
 
         Args:
             every: mean seconds between two faults.
             calls: how often Snakemake may be called anew after it has ended by itself.
+            seconds: after which the call is interrupted; it then cancels its jobs.
         """
         faults: dict[Callable[[], bool], int] = {
             self.requeue: 4,
@@ -90,7 +91,8 @@ class Storm:
             self.snakemake_killed: 1,
         }
         own_ends, told = 0, time.monotonic()
-        while True:
+        end = told + seconds
+        while time.monotonic() < end:
             if time.monotonic() - told > 60:
                 told = time.monotonic()
                 print(f"{len(self.missing())} runs to go; {dict(self.faults)}", file=sys.stderr)
@@ -105,6 +107,10 @@ class Storm:
             if not self.missing() or own_ends > calls:
                 return
             self.call = self._start()
+        self.call.send_signal(signal.SIGINT)
+        self.call.wait()
+        # those that it has been waiting for, of a call that was killed
+        self.suite.amst("jobs", "--cancel")
 
     def _job(self) -> str:
         """The number of a running job of this folder; empty when there is none."""
@@ -182,11 +188,14 @@ def main() -> int:
     words.add_argument("--seed", type=int, default=0, help="of the faults")
     words.add_argument("--every", type=float, default=8, help="mean seconds between two faults")
     words.add_argument("--nodes", type=int, default=4)
+    words.add_argument("--minutes", type=float, default=float("inf"), help="end it before")
     words.add_argument("--json", action="store_true")
     given = words.parse_args()
     if reason := missing("slurmctld", "SLURM"):
         print(reason, file=sys.stderr)
         return 1
+    # killed, it still ends its cluster
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with tempfile.TemporaryDirectory(prefix="amst-thousand-") as name:
         folder = Path(name)
         here = local_grid(folder / "here", grid(1))
@@ -200,17 +209,19 @@ def main() -> int:
             began = time.monotonic()
             targets = [f"results/runs/{run}/run.json" for run in runs]
             storm = Storm(suite, slurm, targets, random.Random(given.seed))
-            storm.rage(given.every, calls=5)
+            storm.rage(given.every, calls=5, seconds=60 * given.minutes)
             seconds = time.monotonic() - began
+            early = seconds > 60 * given.minutes
             until(lambda: not slurm.jobs("RUNNING,PENDING"), 120, "the last jobs")
             figures = {
                 "jobs": len(runs),
+                "done": len(runs) - len(storm.missing()),
                 "submitted": sum(len(suite.jobs_of(f"rule_train/digits_random_{v}_{s}"))
                                  for v in names for s in range(SEEDS)),
                 "minutes": round(seconds / 60, 1),
                 "faults": dict(storm.faults),
                 "calls": storm.calls,
-                **verdict(suite, slurm, here, runs),
+                **verdict(suite, slurm, here, runs, early),
             }  # fmt: skip
         finally:
             slurm.down()
@@ -223,19 +234,22 @@ def main() -> int:
 
 
 def verdict(
-    suite: ClusterSuite, slurm: Slurm, here: ClusterSuite, runs: list[str]
+    suite: ClusterSuite, slurm: Slurm, here: ClusterSuite, runs: list[str], early: bool
 ) -> dict[str, list[str]]:
-    """Runs without a result, with other bytes than the undisturbed one, and trained twice."""
+    """Runs without a result, with other bytes than the undisturbed one, and trained twice.
+
+    Ended early, none counts as lost: whoever calls again gets those that are missing.
+    """
     whole, found = here.bytes_of_runs(), suite.bytes_of_runs()
-    lost = [run for run in runs if not suite.file(f"results/runs/{run}/run.json").is_file()]
+    missed = [run for run in runs if not suite.file(f"results/runs/{run}/run.json").is_file()]
     changed = [
         name
         for name, content in found.items()
         if content != whole[re.sub(r"/v\d+/", "/v000/", name)]
     ]
-    done = [run for run in runs if run not in lost]
+    done = [run for run in runs if run not in missed]
     doubled = [run for run in done if trained_twice(suite, slurm, run)]
-    return {"lost": lost, "changed": changed, "doubled": doubled}
+    return {"lost": [] if early else missed, "changed": changed, "doubled": doubled}
 
 
 if __name__ == "__main__":
