@@ -33,7 +33,9 @@ def settle_jobs_of_an_earlier_controller():
     except AmstError as error:
         raise WorkflowError(str(error)) from None
     except KeyboardInterrupt:
-        sys.exit("amst: interrupted; the jobs of the earlier call go on, `amst jobs` lists them")
+        sys.exit(
+            "amst: interrupted; the jobs of the earlier call go on, `amst jobs` lists them"
+        )
 
 
 # Another profile, or --default-resources, replaces the whole block and not single keys of it.
