@@ -148,6 +148,16 @@ def test_threads_share_the_pictures_and_change_nothing():
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (64, 1), (1, 64)])
+@pytest.mark.parametrize("mirrored", [True, False])
+def test_crops_of_one_line_are_cut_alike_in_both_ways(shape: tuple[int, int], mirrored: bool):
+    """Where the order of a picture's axes in memory says least."""
+    pictures, (height, width) = _pictures(2, 64), shape
+    given = (pictures, torch.tensor([[0, 0, height, width]] * 2), torch.tensor([mirrored] * 2), 20)
+    rounding = GREY_LEVEL / min(DEVIATION)
+    assert torch.allclose(cut_one_by_one(*given), cut_batched(*given), atol=rounding)
+
+
 def test_pictures_are_normalised_with_the_figures_of_imagenet():
     pictures = _pictures(1, 28)
     ours = cut_batched(pictures, whole(1, 1, 28).boxes[0], torch.tensor([False]), 28)

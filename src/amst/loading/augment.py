@@ -230,6 +230,7 @@ def _cut_some(
         # The kernel's fast path wants the colours of a pixel side by side, without gaps.
         crop = crop.flip(3) if mirrored[index] else crop.contiguous(memory_format=_PIXELS)
         resized = functional.interpolate(crop, (side, side), mode="bilinear", antialias=True)
+        # It lies in memory as the crop does, colours side by side.
         lines = resized.as_strided((side, side * 3), (side * 3, 1))
         torch.addcmul(shift, lines.float(), scale, out=rows[index])
 
