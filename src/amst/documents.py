@@ -21,7 +21,7 @@ def read_document(path: Path, model: type[Document], what: str, remedy: str) -> 
         remedy: what a user does about a file that cannot be read.
 
     Raises:
-        AmstError: the file is not there, is none of these, or one of another format version.
+        AmstError: the file is not there, is something else, or is of another format version.
     """
     expected = model.model_fields["format"].default
     try:

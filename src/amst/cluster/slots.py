@@ -73,7 +73,7 @@ def place(dataset: str, device: str, environ: MutableMapping[str, str] = os.envi
 
     Waits for a free slot where slots are on. There, a run on the processors must not see GPUs: it
     would take one that counts as free. Elsewhere, only a run that may choose its device and asks
-    for no GPU sees none, so that it trains on the same kind of device wherever it is called.
+    for no GPU sees none, so that it trains on the same kind of device under every profile.
 
     Args:
         dataset: whose run this is.

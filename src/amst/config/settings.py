@@ -97,7 +97,8 @@ class ExecutionSettings(Settings):
     """How runs are executed; no number in a table depends on it.
 
     Attributes:
-        device: auto takes a GPU if there is one and the dataset's ``resources.gpu`` is not 0.
+        device: auto takes a GPU if there is one; called by Snakemake, not for a dataset whose
+            ``resources.gpu`` is 0.
         residency: where features wait for training; auto goes by their size.
     """
 

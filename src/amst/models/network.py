@@ -173,7 +173,7 @@ class Network(nn.Module):
         """Dropout knows only the global generator: set it for one encoder and step, then back.
 
         That of this device alone: `torch.manual_seed` also tells devices that are not there, with
-        a stack trace for each, which took a thirtieth of a small run's time.
+        a stack trace for each in every step.
         """
         device = next(self.parameters()).device
         everywhere = torch.cuda.default_generators if device.type == "cuda" else None
