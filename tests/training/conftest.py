@@ -1,7 +1,8 @@
 """A small real dataset, and runs in real processes that can be sent real signals.
 
 Processes are forked from the test process, which has PyTorch loaded but never computes with it
-itself, so that a start costs milliseconds.
+itself, so that a start costs milliseconds. They train on a GPU if there is one, unless another
+file's tests have used it in this process: CUDA cannot be forked.
 """
 
 import os
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from amst.config.run import (
     Arithmetic,
@@ -151,6 +153,11 @@ class Process:
         return self.errors.read_text() if self.errors.exists() else ""
 
 
+def execution(**options: Any) -> Execution:
+    """On the device that a forked process can use."""
+    return Execution(device="cpu" if torch.cuda.is_initialized() else "auto", **options)
+
+
 @dataclass
 class Workplace:
     """Folders of one run, and the way to start it."""
@@ -158,7 +165,7 @@ class Workplace:
     folder: Path
     digits: Digit
     settings: RunSettings
-    execution: Execution = field(default_factory=lambda: Execution(lock_wait=20, stale_after=30))
+    execution: Execution = field(default_factory=lambda: execution(lock_wait=20, stale_after=30))
     processes: list[Process] = field(default_factory=list)
 
     @property
@@ -252,14 +259,15 @@ def undisturbed(
     tmp_path_factory: pytest.TempPathFactory, digits: Digit
 ) -> Callable[[RunSettings], dict[str, bytes]]:
     """Results of a run that nothing has disturbed, made once per settings."""
-    known: dict[str, dict[str, bytes]] = {}
+    known: dict[tuple[str, str], dict[str, bytes]] = {}
 
     def results(settings: RunSettings) -> dict[str, bytes]:
-        if settings.hash not in known:
+        key = settings.hash, execution().device
+        if key not in known:
             place = Workplace(tmp_path_factory.mktemp("undisturbed"), digits, settings)
             place.finish()
-            known[settings.hash] = place.results()
-        return known[settings.hash]
+            known[key] = place.results()
+        return known[key]
 
     return results
 

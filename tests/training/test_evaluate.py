@@ -7,7 +7,6 @@ import pytest
 from amst.errors import AmstError
 from amst.records import read_record
 from amst.training.evaluate import evaluate
-from amst.training.execution import Execution
 
 
 def _evaluate(place, weights, part="test", out=None, settings=None):
@@ -21,7 +20,7 @@ def _evaluate(place, weights, part="test", out=None, settings=None):
                 weights,
                 place.digits.manifest,
                 place.digits.split,
-                Execution(),
+                place.execution,
                 part,
                 out,
             )
