@@ -1,10 +1,12 @@
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv2d
 from transformers import RobertaConfig, RobertaModel
 
 from amst.config.run import (
@@ -21,7 +23,7 @@ from amst.config.run import (
 )
 from amst.errors import AmstError
 from amst.loading.batch import TextTokens
-from amst.models.encoders import build_encoder
+from amst.models.encoders import build_encoder, stem_in_blocks
 
 SHAPES = {"audio": (1, 70, 33), "visual": (3, 2, 40, 40), "text": (6,)}
 FEATURES = {"audio": AudioFeatures(), "visual": VisualFeatures(), "text": TextFeatures()}
@@ -264,3 +266,78 @@ def test_encoders_follow_the_default_type(dtype: torch.dtype, roberta: Any) -> N
     finally:
         torch.set_default_dtype(torch.float32)
     assert {output.dtype for output in outputs} == {dtype}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_stem_in_blocks_is_the_convolution_of_the_pictures(channels: int) -> None:
+    draw = torch.Generator().manual_seed(0)
+    pictures = torch.randn(2, channels, 12, 20, generator=draw, dtype=torch.float64)
+    weight = torch.randn(5, channels, 7, 7, generator=draw, dtype=torch.float64).requires_grad_()
+    wanted = conv2d(pictures, weight, stride=2, padding=3)
+    found = stem_in_blocks(pictures, weight)
+    torch.testing.assert_close(found, wanted)
+    upstream = torch.randn(wanted.shape, generator=draw, dtype=torch.float64)
+    gradients = [torch.autograd.grad(each, weight, upstream)[0] for each in (found, wanted)]
+    torch.testing.assert_close(*gradients)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert stem_in_blocks(pictures.float(), weight.float()).dtype == torch.bfloat16
+
+
+def test_only_full_training_batches_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[int] = []
+
+    def compiler(function: Callable[[Tensor], Tensor], **_options: Any) -> Any:
+        def call(inputs: Tensor) -> Tensor:
+            compiled.append(len(inputs))
+            return function(inputs)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compiler)
+    encoder, seen = encoder_of("audio", ResNet18(), 8), []
+    weights = list(encoder.state_dict())
+    encoder.register_forward_hook(lambda _module, inputs, _output: seen.append(len(inputs[0])))
+    encoder.compile_training(samples=3)
+    full, rest = torch.randn(3, *SHAPES["audio"]), torch.randn(2, *SHAPES["audio"])
+    encoder.train()
+    assert torch.equal(encoder(full), encoder(full)), "as before, where nothing is fused"
+    assert compiled == [3, 3]
+    encoder(rest)
+    with torch.no_grad():
+        encoder(full)
+    encoder.eval()
+    encoder(full)
+    assert compiled == [3, 3]
+    assert seen == [3, 3, 2, 3, 3], "hooks see every pass"
+    assert list(encoder.state_dict()) == weights
+
+
+@pytest.fixture
+def reproducible(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The arithmetic of a run in full precision, and afterwards that of PyTorch again."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr("torch._inductor.config.deterministic", True)
+    torch.set_deterministic_debug_mode("warn")
+    yield
+    torch.set_deterministic_debug_mode("default")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("kind", ["audio", "visual"])
+@pytest.mark.usefixtures("reproducible")
+def test_a_compiled_pass_trains_as_the_plain_one_does(kind: Kind) -> None:
+    assert shutil.which("gcc"), "Triton needs a C compiler"
+    inputs = torch.randn(4, *SHAPES[kind], device="cuda")
+
+    def gradients(compiled: bool) -> list[Tensor]:
+        encoder = encoder_of(kind, ResNet18(), 16).cuda().train()
+        if compiled:
+            encoder.compile_training(samples=4)
+        embedding = encoder(inputs)
+        embedding.square().sum().backward()
+        return [embedding, *(p.grad for p in encoder.parameters() if p.grad is not None)]
+
+    plain, fused, again = gradients(False), gradients(True), gradients(True)
+    for ours, theirs in zip(fused, plain, strict=True):
+        assert (ours - theirs).norm() <= 1e-3 * theirs.norm() + 1e-6
+    assert all(map(torch.equal, again, fused))

@@ -6,7 +6,13 @@ import torch
 
 from amst.config.run import Arithmetic, Modality, SmallCNN, VisualFeatures
 from amst.errors import AmstError
-from amst.training.assembly import choose_device, input_shape, set_arithmetic
+from amst.training.assembly import (
+    build_method,
+    choose_device,
+    compile_training,
+    input_shape,
+    set_arithmetic,
+)
 from amst.training.execution import Execution
 
 
@@ -45,6 +51,15 @@ def test_arithmetic_is_as_the_settings_say_and_reproducible(tf32, conv, products
 def test_the_number_of_threads_is_not_that_of_the_job(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert _after(Arithmetic())["threads"] == 1
+
+
+@pytest.mark.parametrize(("cc", "missing"), [("", "neither gcc nor clang"), ("icc", "icc")])
+def test_compiling_needs_a_c_compiler(monkeypatch, tmp_path, workplace, cc, missing):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CC", cc)
+    method = build_method(workplace().settings, classes=10, vocabulary=20)
+    with pytest.raises(AmstError, match=f"C compiler, and {missing} is not on the PATH"):
+        compile_training(method)
 
 
 def test_a_gpu_that_is_asked_for_must_be_there(monkeypatch):

@@ -69,6 +69,7 @@ class Network(nn.Module):
         self.names = tuple(problem.modalities)
         self.seed, self.stream = problem.seed, stream
         self.decay_factor = problem.recipe.decay_factor
+        self.batch_size = problem.recipe.batch_size
         self.encoders = ByModality(
             {
                 name: build_encoder(
@@ -107,6 +108,12 @@ class Network(nn.Module):
         encoder = self.encoders[name]
         assert isinstance(encoder, Encoder)
         return encoder
+
+    def compile_training(self) -> None:
+        """Compile the training pass of the encoders where that is worth its time."""
+        for name in self.names:
+            if self.encoder(name).compiles:
+                self.encoder(name).compile_training(self.batch_size)
 
     # Forward
 

@@ -1,6 +1,7 @@
 """Puts a run together from its settings and files: arithmetic, data, loader and method."""
 
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -92,6 +93,8 @@ def assemble(settings: RunSettings, manifest: Path, split: Path, execution: Exec
     cut = read_split(split)
     method = build_method(settings, len(store.manifest.classes), store.manifest.vocabulary)
     method.to(device)
+    if settings.arithmetic.compile and device.type == "cuda":
+        compile_training(method)
     modalities = {name: settings.modalities[name] for name in method.modalities}
     # The test part comes when training and validation are done with, and is smaller.
     held = sum(len(cut.parts[name]) for name in ("train", "val"))
@@ -139,6 +142,27 @@ def set_arithmetic(arithmetic: Arithmetic, seed: int) -> None:
     torch.backends.cudnn.allow_tf32 = arithmetic.tf32 != "off"
     torch.backends.cuda.matmul.allow_tf32 = arithmetic.tf32 == "all"
     torch.manual_seed(stream_seed(seed, "global"))
+
+
+def compile_training(method: Method[Any]) -> None:
+    """Compile what pays of a method's training step.
+
+    Raises:
+        AmstError: there is no C compiler, which Triton needs.
+    """
+    wanted = os.environ.get("CC", "")
+    if not any(shutil.which(name) for name in ([wanted] if wanted else ["gcc", "clang"])):
+        raise AmstError(
+            f"arithmetic.compile needs a C compiler, and {wanted or 'neither gcc nor clang'} is "
+            "not on the PATH",
+            "Install one (in the image: build it on another base), or set compile: false",
+        )
+    from torch._inductor import config as compiler
+
+    # Otherwise kernels would be chosen by the time they take here, and two runs could differ.
+    compiler.deterministic = True
+    for network in method.networks.values():
+        network.compile_training()
 
 
 def build_method(settings: RunSettings, classes: int, vocabulary: int | None) -> Method[Any]:
