@@ -11,7 +11,14 @@ from amst.bench.loop import measure_loop
 from amst.bench.prepared import prepare, settings_of
 from amst.bench.together import measure_together
 from amst.bench.training import Ours, Plan, measure_training, without
-from amst.bench.yardstick import FRAMES, Clips, PlainTraining, clip_loader, picture_loader
+from amst.bench.yardstick import (
+    FRAMES,
+    Clips,
+    PlainTraining,
+    clip_loader,
+    loops_of,
+    picture_loader,
+)
 from amst.config.run import Recipe
 from amst.errors import AmstError
 from amst.training.execution import Execution
@@ -19,20 +26,47 @@ from amst.training.execution import Execution
 CPU = torch.device("cpu")
 
 
-def test_training_is_measured_beside_the_yardstick(config, clips):
-    settings = settings_of(config, "CREMAD", "amst_joint", batch_size=4)
-    plan = Plan(batches=1, rounds=1, workers=0)
-    found = measure_training(settings, clips.manifest, clips.split, Execution(), plan, clips.raw)
-    rates = (found.samples, found.steps, found.yardstick, found.yardstick_steps)
-    assert all(rate and rate > 0 for rate in rates)
-    assert found.operations > 0
-    assert set(found.skipped_to_absent) == {"audio"}
-    assert min(found.seconds.values()) >= 0
-    assert found.seconds["forward"] > 0 < found.seconds["augment"]
+def test_methods_are_measured_beside_the_yardsticks_of_their_steps(config, clips):
+    variants = [
+        settings_of(config, "CREMAD", name, batch_size=4) for name in ("naive", "amst_joint")
+    ]
+    plan = Plan(batches=1, rounds=1, workers=0, epoch=2)
+    found = measure_training(variants, clips.manifest, clips.split, Execution(), plan, clips.raw)
+    naive, joint = found.methods
+    for speed in found.methods:
+        rates = (speed.samples, speed.steps, speed.yardstick.samples, speed.yardstick.steps)
+        assert min(rates) > 0
+        assert (speed.even, speed.even_steps) == (speed.samples, speed.steps), "all is fp32 here"
+        assert speed.operations > 0
+        assert {"convolution_backward", "mkldnn_convolution"} <= set(speed.operators)
+        assert 0 < sum(speed.operators.values()) <= 1
+        assert min(speed.seconds.values()) >= 0
+        assert speed.seconds["forward"] > 0 < speed.seconds["augment"]
+    assert naive.yardstick == joint.yardstick, "both train jointly: it is measured once"
+    assert naive.skipped_to_absent == {}
+    assert set(joint.skipped_to_absent) == {"audio"}
+    assert min(found.loader.samples, found.loader.pictures, found.loader.torchvision) > 0
     said = "\n".join(found.lines())
-    assert "ratio, end to end" in said
+    assert "ratio end to end" in said
     assert "epoch that skips audio" in said
-    assert json.loads(json.dumps(asdict(found)))["method"] == "amst_joint"
+    named = json.loads(json.dumps(asdict(found)))["methods"]
+    assert [each["method"] for each in named] == ["naive", "amst_joint"]
+
+
+def test_another_precision_is_measured_beside_the_yardsticks(config, digits):
+    variants = [settings_of(config, "digits", "naive", batch_size=8, precision="bf16")]
+    plan = Plan(batches=1, rounds=1, workers=0, epoch=1)
+    found = measure_training(variants, digits.manifest, digits.split, Execution(), plan, None)
+    (speed,) = found.methods
+    assert found.arithmetic == "bf16"
+    assert speed.even > 0
+    assert speed.even != speed.samples
+    assert speed.yardstick is None is found.loader
+
+
+def test_the_yardstick_draws_epochs_longer_than_its_files(clips):
+    loader = clip_loader(Clips(clips.raw, side=32), 4, workers=0, batches=9)
+    assert [len(labels) for _, _, labels in loader] == [4] * 9
 
 
 def test_a_cycle_has_every_kind_of_epoch_as_often_as_the_schedule(config, digits):
@@ -60,7 +94,7 @@ def test_the_yardstick_makes_the_batches_that_the_suite_makes(config, clips):
     ours = Ours(settings, clips.manifest, clips.split, Execution()).batch(0)
     assert pictures.shape == ours.inputs["visual"].shape
     assert sound.shape[:2] == ours.inputs["audio"].shape[:2]
-    plain, _ = next(iter(picture_loader(files, 32, 4, workers=0)))
+    plain, _ = next(iter(picture_loader(files, 32, 4, workers=0, batches=1)))
     assert plain.shape == (4 * FRAMES, 3, 32, 32)
 
 
@@ -69,7 +103,9 @@ def test_the_yardstick_trains_jointly_and_in_turn(clips):
     sound, pictures, labels = next(iter(clip_loader(files, 4, workers=0)))
     inputs = {"audio": sound[:, :, :64, :32], "visual": pictures}
     torch.manual_seed(0)
-    training = PlainTraining("amst_full", ["audio", "visual"], 2, Recipe(learning_rate=0.01), CPU)
+    training = PlainTraining(
+        loops_of("amst_full"), ["audio", "visual"], 2, Recipe(learning_rate=0.01), CPU
+    )
     losses = [training.step(inputs, labels) for _ in range(3)]
     assert len(set(losses)) == 3
 

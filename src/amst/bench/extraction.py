@@ -109,12 +109,13 @@ def extract(raw: Path, dataset: str = "CREMAD") -> int:
     return done.samples
 
 
-def plain(raw: Path, every_frame: bool = False) -> int:
+def plain(raw: Path, every_frame: bool = False, share: tuple[int, int] = (0, 1)) -> int:
     """The yardstick on a folder of clips; returns how many.
 
     Args:
         raw: a raw folder in CREMA-D's layout.
         every_frame: whether each frame becomes a JPEG file, not only those that are kept.
+        share: (i, n) for every n-th clip from the i-th on.
     """
     import cv2
     import numpy as np
@@ -125,7 +126,8 @@ def plain(raw: Path, every_frame: bool = False) -> int:
     cv2.setNumThreads(1)
     out = raw.with_name(f"{raw.name}-plain")
     out.mkdir(exist_ok=True)
-    clips = sorted((raw / "VideoFlash").iterdir())
+    first, step = share
+    clips = sorted((raw / "VideoFlash").iterdir())[first::step]
     for clip in clips:
         video, index = cv2.VideoCapture(str(clip)), 0
         per_second = video.get(cv2.CAP_PROP_FPS)

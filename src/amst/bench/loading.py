@@ -7,18 +7,21 @@ from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from amst.bench.training import device_name, wait
-from amst.bench.yardstick import Clips, clip_loader, on_device
-from amst.config.run import RunSettings
+from amst.bench.yardstick import Clips, clip_loader, on_device, yardstick_epoch
+from amst.config.run import RunSettings, VisualFeatures
+from amst.loading.augment import bytes_to_cut
 from amst.loading.dataset import Residency
 from amst.training.assembly import Assembly, assemble
 from amst.training.execution import Execution
 
 _SLOW_BATCHES, _SLOW = 6, 0.5
 """Batches that memory is measured on, and seconds to wait with each."""
+_CUBLAS_WORKSPACE = 8 * 4096 * 1024  # CUBLAS_WORKSPACE_CONFIG, as a run sets it
 
 
 @dataclass(frozen=True)
@@ -27,14 +30,16 @@ class Memory:
 
     Attributes:
         residency: where they are kept.
+        place: 'host' for private memory of the process, 'device' for memory of the GPU.
         features: bytes of the stored features, by their shapes.
-        predicted: bytes of private memory, on the host or the device, that training takes for
-            them and for the batches that are made ahead.
+        predicted: bytes of this memory that training takes for them and for the batches that are
+            made ahead.
         measured: bytes that they took at most while an epoch was loaded slowly.
         batch: bytes of one batch as it reaches the encoders.
     """
 
     residency: Residency
+    place: Literal["host", "device"]
     features: int
     predicted: int
     measured: int
@@ -68,13 +73,13 @@ class LoadSpeed:
         if self.yardstick:
             lines.append(f"  yardstick, {self.workers} workers: {self.yardstick:.2f}")
         lines.append("memory of training and validation part, MB")
-        lines.append("  residency   features   predicted   measured   one batch")
+        lines.append("  residency   memory   features   predicted   measured   one batch")
         for each in self.memory:
             values = (each.features, each.predicted, each.measured, each.batch)
             features, predicted, measured, batch = (value / 1e6 for value in values)
             lines.append(
-                f"  {each.residency:<9}   {features:8.1f}   {predicted:9.1f}   {measured:8.1f}   "
-                f"{batch:9.1f}"
+                f"  {each.residency:<9}   {each.place:<6}   {features:8.1f}   {predicted:9.1f}   "
+                f"{measured:8.1f}   {batch:9.1f}"
             )
         return lines
 
@@ -100,7 +105,7 @@ def measure_loading(
         raw: raw folder in CREMA-D's layout, for the yardstick; None for none.
     """
     # First and in processes of their own: memory that a process has had stays with it.
-    memory = [_in_own_process(settings, manifest, split, each) for each in residencies]
+    memory = [m for each in residencies for m in _in_own_process(settings, manifest, split, each)]
     runs = {each: _assemble(settings, manifest, split, each) for each in residencies}
     parts = {each: run.part("train") for each, run in runs.items()}
     device = next(iter(runs.values())).device
@@ -108,7 +113,9 @@ def measure_loading(
     if raw:
         crop = next(m.crop for m in settings.modalities.values() if m.crop)
         pin = device.type == "cuda"
-        plain = clip_loader(Clips(raw, crop), settings.recipe.batch_size, workers, pin)
+        size = settings.recipe.batch_size
+        epoch = yardstick_epoch(workers)
+        plain = clip_loader(Clips(raw, crop), size, workers, pin, epoch)
     found: dict[str, list[float]] = {}
     for turn in range(rounds + 1):
         for each, run in runs.items():
@@ -142,25 +149,23 @@ def _rate(batches: object, device: torch.device) -> float:
 
 def _in_own_process(
     settings: RunSettings, manifest: Path, split: Path, residency: Residency
-) -> Memory:
+) -> list[Memory]:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(measure_memory, settings, manifest, split, residency).result()
 
 
 def measure_memory(
     settings: RunSettings, manifest: Path, split: Path, residency: Residency
-) -> Memory:
+) -> list[Memory]:
     """What the parts of a run take in this process, which must have loaded nothing before."""
     run = _assemble(settings, manifest, split, residency)
-    row = run.store.row_bytes(run.modalities)
     held = sum(len(run.split.parts[name]) for name in ("train", "val"))
-    on_gpu = residency == "device"
-    before = torch.cuda.memory_allocated() if on_gpu else _private_bytes()
+    features, on_gpu = held * run.store.row_bytes(run.modalities), run.device.type == "cuda"
+    before, before_on_gpu = _private_bytes(), torch.cuda.memory_allocated() if on_gpu else 0
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     parts = [run.part(name) for name in ("train", "val")]
-    most = 0
-    size = 0
+    most = size = 0
     for batch in islice(run.loader.training(parts[0], 0, run.method.modalities), _SLOW_BATCHES):
         time.sleep(_SLOW)  # as a training step is: what is made ahead is there
         size = size or sum(
@@ -169,14 +174,56 @@ def measure_memory(
             if isinstance(each, torch.Tensor)
         )
         most = max(most, _private_bytes())
-    after = torch.cuda.max_memory_allocated() if on_gpu else most
-    features = held * row
-    # The batch in hand and the one in work; a thread keeps two more. On the host, freed memory is
-    # kept, and the largest piece of a batch finds a part of it taken by smaller ones.
-    ahead = residency == "stream" or (residency == "host" and run.device.type == "cuda")
-    batches = (4 if ahead else 2) + (not on_gpu)
-    predicted = (0 if residency == "stream" else features) + batches * size
-    return Memory(residency, features, predicted, after - before, size)
+    positions = torch.arange(min(run.settings.recipe.batch_size, len(parts[0])))
+    if residency == "device":
+        positions = positions.to(run.device)
+    columns = (c for name in run.modalities for c in parts[0].inputs[name].take(positions).values())
+    rows = [column.nbytes for column in columns]
+    host, device = _predicted(run, residency, features, size, rows)
+    found = []
+    if residency != "device":
+        found.append(Memory(residency, "host", features, host, most - before, size))
+    if on_gpu:
+        taken = torch.cuda.max_memory_allocated() - before_on_gpu
+        found.append(Memory(residency, "device", features, device, taken, size))
+    return found
+
+
+def _predicted(
+    run: Assembly, residency: Residency, features: int, batch: int, rows: list[int]
+) -> tuple[int, int]:
+    """Bytes of host and device memory for the features and the batches on their way.
+
+    Args:
+        run: of the measurement.
+        residency: where the features are kept.
+        features: bytes of them.
+        batch: bytes of a batch as it reaches the encoders.
+        rows: bytes of each stored column of a batch.
+    """
+    kept = 0 if residency == "stream" else features
+    on_gpu = run.device.type == "cuda"
+    # The batch in hand and the one in work; a thread keeps two more.
+    batches = 4 if residency == "stream" or (residency == "host" and on_gpu) else 2
+    if not on_gpu:
+        # Freed memory is kept, and the largest piece of a batch finds a part of it taken by
+        # smaller ones.
+        return kept + (batches + 1) * batch, 0
+    size = run.settings.recipe.batch_size
+    cutting = max(
+        (
+            bytes_to_cut(size * modality.features.frames, modality.features.size, modality.crop)
+            for modality in run.modalities.values()
+            if isinstance(modality.features, VisualFeatures) and modality.crop
+        ),
+        default=0,
+    )
+    # While pictures are cut, their batch is still to come; its stored rows are there as well.
+    device = (batches - 1) * batch + sum(rows) + cutting + _CUBLAS_WORKSPACE
+    # On the host the rows are gathered and copied into pinned memory, three times in use at once,
+    # whose pieces have sizes of powers of two.
+    host = kept + sum(rows) + 3 * sum(1 << (each - 1).bit_length() for each in rows)
+    return (0, kept + device) if residency == "device" else (host, device)
 
 
 def _private_bytes() -> int:

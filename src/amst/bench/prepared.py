@@ -52,7 +52,7 @@ def prepare(config: Config, dataset: str, samples: int, folder: Path) -> Prepare
     _make_raw(dataset, samples, raw)
     write_samples(facts, raw, listed, lost)
     count = len(os.sched_getaffinity(0))
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+    with processes(count) as pool:
         jobs = [
             pool.submit(_extract, dataset, raw, listed, shard, count, features, folder)
             for shard in range(count)
@@ -64,6 +64,17 @@ def prepare(config: Config, dataset: str, samples: int, folder: Path) -> Prepare
     split = make_split("random", facts, read_samples(listed), seed=0)
     write_split(folder / "split.json", split)
     return Prepared(raw, manifest, folder / "split.json")
+
+
+def processes(count: int) -> ProcessPoolExecutor:
+    """Fresh processes with one arithmetic thread each."""
+    return ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_one_thread)
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def _make_raw(dataset: str, samples: int, raw: Path) -> None:

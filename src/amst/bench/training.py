@@ -8,7 +8,7 @@ rate is that of a whole cycle of the skip schedule.
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -18,12 +18,16 @@ from typing import Any
 from unittest import mock
 
 import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.data import DataLoader
 
 from amst.bench.yardstick import (
     FRAMES,
     Clips,
     PlainTraining,
     clip_loader,
+    loops_of,
     on_device,
     picture_loader,
 )
@@ -34,12 +38,13 @@ from amst.loading.batch import Batch
 from amst.loading.dataset import PartData
 from amst.loading.loader import EpochBatches
 from amst.models.network import Network
-from amst.training.assembly import Assembly, assemble
+from amst.training.assembly import Assembly, assemble, set_arithmetic
 from amst.training.cost import Stopwatch
 from amst.training.execution import Execution
 from amst.training.operations import OperationCounter
 from amst.training.tally import Tally
 
+_OPERATORS = 10  # how many are named
 PHASES = ("load", "augment", "forward", "backward", "step", "rest")
 
 
@@ -57,77 +62,128 @@ class Peak:
 
 
 @dataclass(frozen=True)
+class PlainRate:
+    """How fast the yardstick trains, in samples per second.
+
+    Attributes:
+        samples: from files to updated weights.
+        steps: without its loader, on one batch that lies ready.
+    """
+
+    samples: float
+    steps: float
+
+
+@dataclass(frozen=True)
+class LoaderRate:
+    """The yardstick's loader alone, in samples per second.
+
+    Attributes:
+        workers: its processes.
+        samples: clips.
+        pictures: clips without their sound.
+        torchvision: torchvision's own dataset on the same JPEG files, counted in clips.
+    """
+
+    workers: int
+    samples: float
+    pictures: float
+    torchvision: float
+
+
+@dataclass(frozen=True)
 class Speed:
     """How fast a method trains; every rate is of samples per second.
 
     Attributes:
-        device: its name.
         method: variant that was trained.
         samples: from features in their residency to the updated weights.
         steps: the same without loading and augmentation, on one batch that lies ready.
+        even: ``samples`` in the yardstick's precision.
+        even_steps: ``steps`` in the yardstick's precision.
         seconds: phase -> seconds per sample, measured apart, waiting for the device after each.
+        operators: operator of PyTorch -> share of the steps' time on the device, the largest ones.
         operations: per sample, of encoders and heads.
-        peak: of the device.
-        yardstick: rate of the yardstick from files to weights; None if it was not run.
-        yardstick_steps: rate of the yardstick without its loader.
-        yardstick_workers: processes of its loader.
-        yardstick_loader: rate of its loader alone.
-        torchvision_loader: rate of torchvision's own dataset on the same JPEG files, as clips.
+        yardstick: what it reaches with this method's steps; None if it was not run.
         skipped_to_absent: time of an epoch that skips modalities, by those of the same method on
             a dataset without them: '+'-joined names of the skipped ones -> ratio.
     """
 
-    device: str
     method: str
     samples: float
     steps: float
+    even: float
+    even_steps: float
     seconds: Mapping[str, float]
+    operators: Mapping[str, float]
     operations: float
-    peak: Peak
-    yardstick: float | None
-    yardstick_steps: float | None
-    yardstick_workers: int
-    yardstick_loader: float | None
-    torchvision_loader: float | None
+    yardstick: PlainRate | None
     skipped_to_absent: Mapping[str, float]
 
-    @property
-    def share_of_peak(self) -> float:
-        """Operations per second while training, by those of a large matrix product."""
-        return self.samples * self.operations / self.peak.product
-
-    def lines(self) -> list[str]:
+    def lines(self, peak: Peak) -> list[str]:
         """Rates, ratios to the yardstick, phases."""
         whole = sum(self.seconds.values())
         phases = ", ".join(f"{name} {each / whole:.0%}" for name, each in self.seconds.items())
+        operators = ", ".join(f"{name} {share:.0%}" for name, share in self.operators.items())
+        done = self.samples * self.operations
         lines = [
-            f"{self.method} on {self.device}",
-            f"samples per second: {self.samples:.1f}, without loading {self.steps:.1f}",
-            f"phases, waiting after each: {phases}",
-            f"operations: {self.operations / 1e9:.2f} G per sample, "
-            f"{self.samples * self.operations / 1e12:.3f} T per second, {self.share_of_peak:.0%} "
-            f"of a matrix product's {self.peak.product / 1e12:.2f} T; "
-            f"a copy moves {self.peak.copy / 1e9:.0f} GB per second",
+            f"{self.method}: {self.samples:.1f} samples per second, without loading "
+            f"{self.steps:.1f}; in the yardstick's precision {self.even:.1f} and "
+            f"{self.even_steps:.1f}",
+            f"  phases, waiting after each: {phases}",
+            f"  operators of the steps: {operators}",
+            f"  operations: {self.operations / 1e9:.2f} G per sample, {done / 1e12:.3f} T per "
+            f"second, {done / peak.product:.0%} of a large matrix product's",
         ]
-        if self.yardstick and self.yardstick_steps:
+        if plain := self.yardstick:
             lines += [
-                f"yardstick, {self.yardstick_workers} workers: {self.yardstick:.1f} samples per "
-                f"second, without its loader {self.yardstick_steps:.1f}",
-                f"  ratio, end to end: {self.samples / self.yardstick:.2f}",
-                f"  ratio to the yardstick without its loader: "
-                f"{self.samples / self.yardstick_steps:.2f}",
+                f"  yardstick: {plain.samples:.1f} samples per second, without its loader "
+                f"{plain.steps:.1f}",
+                f"  ratio end to end: {self.samples / plain.samples:.2f}, in equal precision "
+                f"{self.even / plain.samples:.2f}",
+                f"  ratio to the yardstick without its loader: {self.samples / plain.steps:.2f}, "
+                f"in equal precision {self.even / plain.steps:.2f}",
             ]
-        if self.yardstick_loader and self.torchvision_loader:
-            fair = self.yardstick_loader / self.torchvision_loader
-            lines.append(
-                f"  its loader: {self.yardstick_loader:.1f} samples per second, "
-                f"{fair:.2f} of torchvision's ImageFolder"
-            )
         lines += [
-            f"epoch that skips {names}, by one where it is absent: {ratio:.3f}"
+            f"  epoch that skips {names}, by one where it is absent: {ratio:.3f}"
             for names, ratio in self.skipped_to_absent.items()
         ]
         return lines
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Training of several methods on one device, all in turns.
+
+    Attributes:
+        device: its name.
+        arithmetic: precision of the methods' rates.
+        peak: of the device in that precision.
+        loader: of the yardstick; None if it was not run.
+        methods: what each reaches.
+    """
+
+    device: str
+    arithmetic: str
+    peak: Peak
+    loader: LoaderRate | None
+    methods: list[Speed]
+
+    def lines(self) -> list[str]:
+        """The device, the yardstick's loader, each method."""
+        lines = [
+            f"{self.device}, {self.arithmetic}: a matrix product does "
+            f"{self.peak.product / 1e12:.2f} T operations per second, a copy moves "
+            f"{self.peak.copy / 1e9:.0f} GB per second"
+        ]
+        if self.loader:
+            fair = self.loader.pictures / self.loader.torchvision
+            lines.append(
+                f"the yardstick's loader, {self.loader.workers} workers: "
+                f"{self.loader.samples:.1f} samples per second; of pictures alone "
+                f"{self.loader.pictures:.1f}, {fair:.2f} of torchvision's ImageFolder"
+            )
+        return lines + [line for speed in self.methods for line in speed.lines(self.peak)]
 
 
 @dataclass(frozen=True)
@@ -138,80 +194,124 @@ class Plan:
         batches: training batches of one turn.
         rounds: turns of everything; medians are taken over them.
         workers: processes of the yardstick's loader.
+        epoch: batches of an epoch of the yardstick. Workers hand over their batches in waves, and
+            the steps of an epoch's last wave overlap with no loading: too short is unfair.
     """
 
     batches: int
     rounds: int
     workers: int
+    epoch: int
 
 
 def measure_training(
-    settings: RunSettings,
+    variants: Sequence[RunSettings],
     manifest: Path,
     split: Path,
     execution: Execution,
     plan: Plan,
     raw: Path | None,
-) -> Speed:
-    """Measure the training of one variant.
+) -> Speeds:
+    """Measure the training of variants.
 
     Args:
-        settings: of the run.
+        variants: settings of a run of each; they differ by method only.
         manifest: of the dataset.
         split: its split.
         execution: device and residency.
         plan: how much to measure.
         raw: raw folder in CREMA-D's layout, for the yardstick; None for none.
     """
-    ours = Ours(settings, manifest, split, execution)
-    absent = {
-        skipped: Ours(without(settings, skipped), manifest, split, execution)
-        for skipped in ours.skipped()
-    }
-    plain = Plain(ours, raw, plan.workers) if raw else None
-    found: dict[str, list[float]] = {}
-    for turn in range(plan.rounds + 1):
-        times = dict(_turn(ours, absent, plain, plan.batches))
-        if turn:  # the first one warms up
-            for name, value in times.items():
-                found.setdefault(name, []).append(value)
-    median = {name: statistics.median(values) for name, values in found.items()}
-    ratios = {"+".join(skipped): median[f"skipped {skipped}"] for skipped in absent}
-    return Speed(
-        device=device_name(ours.device),
-        method=settings.variant,
-        samples=1 / median["ours"],
-        steps=1 / median["ours, steps"],
-        seconds=ours.phases(plan.batches),
-        operations=ours.operations(),
-        peak=measure_peak(ours.device, settings),
-        yardstick=1 / median["plain"] if plain else None,
-        yardstick_steps=1 / median["plain, steps"] if plain else None,
-        yardstick_workers=plan.workers,
-        yardstick_loader=1 / median["plain, loader"] if plain else None,
-        torchvision_loader=1 / median["torchvision"] if plain else None,
-        skipped_to_absent=ratios,
+    everything = [Ours(settings, manifest, split, execution) for settings in variants]
+    device = everything[0].device
+    peak = measure_peak(device, variants[0])
+    files = PlainFiles(everything[0], raw, plan) if raw else None
+    of_key = {ours.plain_key: ours for ours in everything}
+    plain = {key: Plain(ours, files) for key, ours in of_key.items()} if files else {}
+    subjects = [_Subject(ours, manifest, split, execution) for ours in everything]
+    loader: list[tuple[float, ...]] = []
+    for turn in range(plan.rounds + 1):  # the first one warms up
+        for subject in subjects:
+            subject.measure(plan.batches, keep=turn > 0)
+        for yardstick in plain.values():
+            if turn:
+                yardstick.measure(plan.batches)
+            else:
+                yardstick.step_seconds(plan.batches)
+        if files and turn:
+            loader.append(files.rates())
+    rates = [statistics.median(column) for column in zip(*loader, strict=True)]
+    return Speeds(
+        device=device_name(device),
+        arithmetic=_arithmetic(variants[0], device),
+        peak=peak,
+        loader=LoaderRate(plan.workers, *rates) if rates else None,
+        methods=[subject.speed(plan.batches, plain) for subject in subjects],
     )
 
 
-def _turn(
-    ours: "Ours",
-    absent: Mapping[tuple[str, ...], "Ours"],
-    plain: "Plain | None",
-    batches: int,
-) -> Iterator[tuple[str, float]]:
-    """Seconds per sample of everything, once."""
-    kinds = {epoch: ours.seconds(epoch, batches) for epoch in ours.kinds}
-    yield "ours", ours.over_cycle(kinds)
-    yield "ours, steps", ours.over_cycle({e: ours.step_seconds(e, batches) for e in ours.kinds})
-    for skipped, other in absent.items():
-        epoch = ours.epoch_without(skipped)
-        yield f"skipped {skipped}", ours.seconds(epoch, batches) / other.seconds(0, batches)
-    if plain:
-        yield "plain", plain.seconds()
-        yield "plain, steps", plain.step_seconds(batches)
-        yield "plain, loader", plain.loader_seconds()
-        yield "torchvision", plain.torchvision_seconds()
+def _arithmetic(settings: RunSettings, device: torch.device) -> str:
+    chosen = settings.arithmetic
+    if device.type == "cpu" or chosen.precision != "fp32" or chosen.tf32 == "off":
+        name: str = chosen.precision
+    else:
+        name = "tf32" if chosen.tf32 == "all" else "tf32 in convolutions"
+    return f"{name}, compiled" if chosen.compile and device.type == "cuda" else name
+
+
+class _Subject:
+    """A method that is measured, in its precision, in the yardstick's, and beside absence."""
+
+    def __init__(self, ours: "Ours", manifest: Path, split: Path, execution: Execution) -> None:
+        settings = ours.assembly.settings
+        self._ours = ours
+        chosen, on_cpu = settings.arithmetic, ours.device.type == "cpu"
+        plain = {"precision": "fp32", "tf32": "conv", "compile": False}
+        even = settings.model_copy(update={"arithmetic": chosen.model_copy(update=plain)})
+        same = chosen.precision == "fp32" if on_cpu else even == settings
+        self._even = None if same else Ours(even, manifest, split, execution)
+        self._absent = {
+            skipped: Ours(without(settings, skipped), manifest, split, execution)
+            for skipped in ours.skipped()
+        }
+        self._found: dict[str, list[float]] = {}
+
+    def measure(self, batches: int, *, keep: bool) -> None:
+        """Take the time of everything once."""
+        for name, value in self._turn(batches):
+            if keep:
+                self._found.setdefault(name, []).append(value)
+
+    def _turn(self, batches: int) -> Iterator[tuple[str, float]]:
+        for name, ours in (("", self._ours), ("even", self._even)):
+            if ours:
+                yield name + " samples", ours.cycle_seconds(batches)
+                yield name + " steps", ours.cycle_step_seconds(batches)
+        for skipped, other in self._absent.items():
+            epoch = self._ours.epoch_without(skipped)
+            skipping = self._ours.seconds(epoch, batches)
+            yield "+".join(skipped), skipping / other.seconds(0, batches)
+
+    def speed(self, batches: int, plain: Mapping["PlainKey", "Plain"]) -> Speed:
+        """Medians of what was measured, and the phases."""
+        ours, median = self._ours, {k: statistics.median(v) for k, v in self._found.items()}
+        yardstick = plain.get(ours.plain_key)
+        return Speed(
+            method=ours.assembly.settings.variant,
+            samples=1 / median[" samples"],
+            steps=1 / median[" steps"],
+            even=1 / median.get("even samples", median[" samples"]),
+            even_steps=1 / median.get("even steps", median[" steps"]),
+            seconds=ours.phases(batches),
+            operators=ours.operators(),
+            operations=ours.operations(),
+            yardstick=yardstick.rate() if yardstick else None,
+            skipped_to_absent={"+".join(s): median["+".join(s)] for s in self._absent},
+        )
+
+
+PlainKey = tuple[tuple[str, ...], tuple[bool, ...]]
+"""What a yardstick depends on: modalities, and the loops of the released steps."""
 
 
 class Ours:
@@ -254,14 +354,27 @@ class Ours:
         active = set(self.method.modalities) - set(skipped)
         return next(epoch for epoch in self.kinds if self._active(epoch) == active)
 
+    @property
+    def plain_key(self) -> PlainKey:
+        """Which yardstick it is compared with."""
+        return self.method.modalities, loops_of(self.assembly.settings.method)
+
     def over_cycle(self, seconds: Mapping[int, float]) -> float:
         """Mean seconds per sample over a cycle of the schedule."""
         return sum(seconds[e] * n for e, n in self.kinds.items()) / self.kinds.total()
 
+    def cycle_seconds(self, batches: int) -> float:
+        """``seconds`` over a cycle of the schedule."""
+        return self.over_cycle({epoch: self.seconds(epoch, batches) for epoch in self.kinds})
+
+    def cycle_step_seconds(self, batches: int) -> float:
+        """``step_seconds`` over a cycle of the schedule."""
+        return self.over_cycle({epoch: self.step_seconds(epoch, batches) for epoch in self.kinds})
+
     def seconds(self, epoch: int, batches: int) -> float:
         """Seconds per sample from features to weights, with what the loop reads of every step."""
         tally, done = Tally(), 0
-        wait(self.device)
+        self._settle()
         begin = time.perf_counter()
         with self.assembly.autocast():
             self.method.begin_epoch(epoch, _Turn(self.loader, self.part, self.part, epoch, batches))
@@ -275,6 +388,11 @@ class Ours:
         tally.loss()  # waits for the device
         return (time.perf_counter() - begin) / done
 
+    def _settle(self) -> None:
+        """The arithmetic of this run, which is the process's, and a device at rest."""
+        set_arithmetic(self.assembly.settings.arithmetic, self.assembly.settings.seed)
+        wait(self.device)
+
     def batch(self, epoch: int) -> Batch:
         """The first batch of an epoch."""
         active = self.method.active_modalities(epoch)
@@ -283,7 +401,7 @@ class Ours:
     def step_seconds(self, epoch: int, batches: int) -> float:
         """Seconds per sample of the steps alone, on a batch that lies ready."""
         batch = self.batch(epoch)
-        wait(self.device)
+        self._settle()
         begin = time.perf_counter()
         for _ in range(batches):
             with self.assembly.autocast():
@@ -294,6 +412,7 @@ class Ours:
     def phases(self, batches: int) -> dict[str, float]:
         """Seconds per sample by phase, over a cycle, waiting for the device after each."""
         total = dict.fromkeys(PHASES, 0.0)
+        self._settle()
         for epoch, count in self.kinds.items():
             watch = Stopwatch(dict.fromkeys(PHASES, 0.0))
             samples = self._watched(epoch, batches, watch)
@@ -316,6 +435,24 @@ class Ours:
                 samples += batch.size
             watch.switch("")
         return samples
+
+    def operators(self) -> dict[str, float]:
+        """The operators that take most time in a step of the most frequent kind of epoch."""
+        epoch = max(self.kinds, key=lambda each: self.kinds[each])
+        batch = self.batch(epoch)
+        activities = [ProfilerActivity.CPU]
+        if self.device.type == "cuda":
+            activities.append(ProfilerActivity.CUDA)
+        self._settle()
+        with profile(activities=activities) as profiler:
+            with self.assembly.autocast():
+                self.method.train_step(batch, epoch)
+            wait(self.device)
+        counter = f"self_{'device' if self.device.type == 'cuda' else 'cpu'}_time_total"
+        # Kernels are listed by themselves, too, and once more below the operator they belong to.
+        rows = [row for row in profiler.key_averages() if row.device_type == DeviceType.CPU]
+        times = Counter({row.key.removeprefix("aten::"): getattr(row, counter) for row in rows})
+        return {name: time / times.total() for name, time in times.most_common(_OPERATORS)}
 
     def operations(self) -> float:
         """Floating-point operations of a training step per sample, over a cycle."""
@@ -366,56 +503,94 @@ def _watching(watch: Stopwatch, device: torch.device) -> Iterator[None]:
         yield
 
 
-class Plain:
-    """The yardstick on the same clips."""
+class PlainFiles:
+    """The yardstick's loaders of clips, and of pictures as torchvision loads them.
 
-    def __init__(self, ours: Ours, raw: Path, workers: int) -> None:
+    Args:
+        ours: says the side of the pictures, the batch size and the device.
+        raw: raw folder in CREMA-D's layout.
+        plan: workers, and batches of an epoch.
+    """
+
+    def __init__(self, ours: "Ours", raw: Path, plan: Plan) -> None:
         settings, self.device = ours.assembly.settings, ours.device
-        names = ours.method.modalities
+        crop = next((m.crop for m in settings.modalities.values() if m.crop), 224)
+        size = settings.recipe.batch_size
+        pin = self.device.type == "cuda"
+
+        def loader(sound: bool) -> DataLoader[Any]:
+            return clip_loader(Clips(raw, crop, sound), size, plan.workers, pin, plan.epoch)
+
+        self._clips, self._silent = loader(sound=True), loader(sound=False)
+        self._pictures = picture_loader(Clips(raw, crop), crop, size, plan.workers, plan.epoch)
+
+    def __iter__(self) -> Iterator[tuple[dict[str, torch.Tensor], torch.Tensor]]:
+        """An epoch of batches on the device."""
+        return on_device(self._clips, self.device)
+
+    def rates(self) -> tuple[float, float, float]:
+        """Clips per second of an epoch: of clips, of their pictures, and as torchvision does it."""
+        pictures = _loader_rate(self._pictures) / FRAMES
+        return _loader_rate(self._clips), _loader_rate(self._silent), pictures
+
+
+def _loader_rate(batches: DataLoader[Any]) -> float:
+    """Samples per second of a loader alone."""
+    begin = time.perf_counter()
+    samples = sum(len(batch[-1]) for batch in batches)
+    return samples / (time.perf_counter() - begin)
+
+
+class Plain:
+    """The yardstick on the same clips, with the steps that belong to a method."""
+
+    def __init__(self, ours: Ours, files: PlainFiles) -> None:
+        settings, self.device = ours.assembly.settings, ours.device
+        names, loops = ours.plain_key
         if set(names) - {"audio", "visual"}:
             raise AmstError(
                 f"the yardstick has no {'+'.join(sorted(set(names) - {'audio', 'visual'}))}",
                 "Measure it on CREMAD",
             )
-        crop = next((m.crop for m in settings.modalities.values() if m.crop), 224)
-        size = settings.recipe.batch_size
-        self._clips = Clips(raw, crop)
-        pin = self.device.type == "cuda"
-        self._loader = clip_loader(self._clips, size, workers, pin)
-        self._pictures = picture_loader(self._clips, crop, size, workers)
         classes = len(ours.assembly.store.manifest.classes)
-        self._training = PlainTraining(
-            settings.method, names, classes, settings.recipe, self.device
-        )
-        self._ready = next(iter(on_device(self._loader, self.device)))
+        self._files = files
+        self._training = PlainTraining(loops, names, classes, settings.recipe, self.device)
+        self._ready = next(iter(files))
+        self._found: list[tuple[float, float]] = []
+
+    def measure(self, batches: int) -> None:
+        """Take the time of an epoch and of the steps alone once."""
+        self._found.append((self.seconds(), self.step_seconds(batches)))
+
+    def rate(self) -> PlainRate:
+        """Medians of what was measured."""
+        return PlainRate(*(1 / statistics.median(t) for t in zip(*self._found, strict=True)))
 
     def seconds(self) -> float:
         """Seconds per clip of an epoch, from files to weights."""
-        begin = time.perf_counter()
-        for inputs, labels in on_device(self._loader, self.device):
+        _released_arithmetic()
+        begin, done = time.perf_counter(), 0
+        for inputs, labels in self._files:
             self._training.step(inputs, labels)
-        return (time.perf_counter() - begin) / len(self._clips)
+            done += len(labels)
+        return (time.perf_counter() - begin) / done
 
     def step_seconds(self, batches: int) -> float:
         """Seconds per clip of the steps alone, on a batch that lies ready."""
         inputs, labels = self._ready
+        _released_arithmetic()
         wait(self.device)
         begin = time.perf_counter()
         for _ in range(batches):
             self._training.step(inputs, labels)
         return (time.perf_counter() - begin) / (batches * len(labels))
 
-    def loader_seconds(self) -> float:
-        """Seconds per clip of an epoch of the loader alone."""
-        begin = time.perf_counter()
-        clips = sum(len(labels) for _, _, labels in self._loader)
-        return (time.perf_counter() - begin) / clips
 
-    def torchvision_seconds(self) -> float:
-        """Seconds per clip of torchvision's own dataset: of as many pictures as a clip has."""
-        begin = time.perf_counter()
-        pictures = sum(len(labels) for _, labels in self._pictures)
-        return (time.perf_counter() - begin) / pictures * FRAMES
+def _released_arithmetic() -> None:
+    """What PyTorch does unless told otherwise, as the released code leaves it."""
+    torch.set_deterministic_debug_mode("default")
+    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def without(settings: RunSettings, names: tuple[str, ...]) -> RunSettings:

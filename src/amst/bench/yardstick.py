@@ -7,6 +7,7 @@ in the memory layout that they come in. What the released code does besides (noi
 parameter, prototypes) is left out, so the yardstick is rather too quick than too slow.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,20 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 from torchvision.models import resnet18
 
 from amst.bench.extraction import plain
+from amst.bench.prepared import processes
 from amst.config.run import Recipe
 from amst.loading.augment import DEVIATION, MEAN
 
 FRAMES = 3
 """T, pictures of a clip that reach the encoder."""
+
+_CLIPS_PER_PROCESS = 100  # fewer are made sooner than a process starts
 
 Inputs = dict[str, Tensor]
 
@@ -49,11 +53,11 @@ class Clips(Dataset[tuple[Tensor, Tensor, int]]):
     Args:
         raw: a raw folder in CREMA-D's layout; the files are made beside it.
         side: of the pictures after the transform.
+        sound: False leaves the filter banks out.
     """
 
-    def __init__(self, raw: Path, side: int) -> None:
-        plain(raw)
-        self.folder = raw.with_name(f"{raw.name}-plain")
+    def __init__(self, raw: Path, side: int, sound: bool = True) -> None:
+        self.folder, self._sound = _plain_files(raw), sound
         self._banks = sorted(self.folder.glob("*.npy"))
         self._transform = training_transform(side)
 
@@ -61,12 +65,12 @@ class Clips(Dataset[tuple[Tensor, Tensor, int]]):
         return len(self._banks)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
-        """Filter bank (1, frames, mel bins), pictures (3, T, side, side), label."""
+        """Filter bank (1, frames, mel bins) or nothing, pictures (3, T, side, side), label."""
         bank = self._banks[index]
         kept = sorted(self.folder.glob(f"{bank.stem}-*.jpg"))
         third = len(kept) // FRAMES
         pictures = [self._picture(kept[place * third]) for place in range(FRAMES)]
-        sound = torch.from_numpy(np.load(bank)).float()[None]
+        sound = torch.from_numpy(np.load(bank)).float()[None] if self._sound else torch.empty(0)
         return sound, torch.stack(pictures, dim=1), index % 2
 
     def _picture(self, path: Path) -> Tensor:
@@ -74,22 +78,61 @@ class Clips(Dataset[tuple[Tensor, Tensor, int]]):
             return self._transform(picture.convert("RGB"))
 
 
-def clip_loader(clips: Clips, batch_size: int, workers: int, pin: bool = False) -> DataLoader[Any]:
-    """Shuffled batches of clips, made by ``workers`` processes that stay."""
+def _plain_files(raw: Path) -> Path:
+    """Make the files, by a process per core where there are many, and return their folder."""
+    folder = raw.with_name(f"{raw.name}-plain")
+    if folder.is_dir():
+        return folder
+    count = len(list((raw / "VideoFlash").iterdir()))
+    cores = min(len(os.sched_getaffinity(0)), -(-count // _CLIPS_PER_PROCESS))
+    if cores == 1:
+        plain(raw)
+    else:
+        with processes(cores) as pool:
+            jobs = [pool.submit(plain, raw, share=(core, cores)) for core in range(cores)]
+            for job in jobs:
+                job.result()
+    return folder
+
+
+def yardstick_epoch(workers: int) -> int:
+    """Batches that an epoch of the yardstick should have: six from each worker, as CREMA-D has.
+
+    Workers hand over their batches in waves. The steps of an epoch's last wave overlap with no
+    loading, and workers without a batch load nothing: a short epoch would be unfair.
+    """
+    return 6 * max(1, workers)
+
+
+def clip_loader(
+    clips: Clips, batch_size: int, workers: int, pin: bool = False, batches: int | None = None
+) -> DataLoader[Any]:
+    """Batches of clips at random, made by ``workers`` processes that stay.
+
+    Args:
+        clips: the dataset.
+        batch_size: clips of a batch.
+        workers: processes; 0 for this one.
+        pin: whether a thread puts the batches into pinned memory.
+        batches: of an epoch, clips drawn anew each time; None for one that has every clip once.
+    """
+    count = batches * batch_size if batches else len(clips)
     return DataLoader(
         clips,
         batch_size,
-        shuffle=True,
+        sampler=RandomSampler(clips, replacement=batches is not None, num_samples=count),
         num_workers=workers,
         pin_memory=pin,
         persistent_workers=workers > 0,
     )
 
 
-def picture_loader(clips: Clips, side: int, batch_size: int, workers: int) -> DataLoader[Any]:
+def picture_loader(
+    clips: Clips, side: int, batch_size: int, workers: int, batches: int
+) -> DataLoader[Any]:
     """The same JPEG files through torchvision's own dataset of pictures, nothing else.
 
-    Says whether the yardstick's loader is a fair one.
+    Says whether the yardstick's loader is a fair one. Arguments as of ``clip_loader``.
     """
     folder = clips.folder.with_name("pictures")
     folder.mkdir(exist_ok=True)
@@ -97,10 +140,11 @@ def picture_loader(clips: Clips, side: int, batch_size: int, workers: int) -> Da
     if not link.is_symlink():
         link.symlink_to(clips.folder, target_is_directory=True)
     pictures = ImageFolder(str(folder), training_transform(side))
+    size = batch_size * FRAMES
     return DataLoader(
         pictures,
-        batch_size * FRAMES,
-        shuffle=True,
+        size,
+        sampler=RandomSampler(pictures, replacement=True, num_samples=batches * size),
         num_workers=workers,
         persistent_workers=workers > 0,
     )
@@ -216,15 +260,32 @@ IN_TURN = ("mla", "amst_alternating")
 """Methods whose released steps update one modality after the other; amst_full does both."""
 
 
+def loops_of(method: str) -> tuple[bool, ...]:
+    """The networks of the released code for a method: of each, whether it trains in turn."""
+    return (True, False) if method == "amst_full" else (method in IN_TURN,)
+
+
 class PlainTraining:
-    """The steps of the released pipeline for a method, on all modalities in every epoch."""
+    """The steps of the released pipeline, on all modalities in every epoch.
+
+    Args:
+        loops: as ``loops_of`` gives them.
+        names: modalities.
+        classes: C.
+        recipe: learning rate, momentum, weight decay.
+        device: where it trains.
+    """
 
     def __init__(
-        self, method: str, names: Sequence[str], classes: int, recipe: Recipe, device: torch.device
+        self,
+        loops: Sequence[bool],
+        names: Sequence[str],
+        classes: int,
+        recipe: Recipe,
+        device: torch.device,
     ) -> None:
         self._models: list[tuple[PlainModel, bool]] = []
-        kinds = [True, False] if method == "amst_full" else [method in IN_TURN]
-        for in_turn in kinds:
+        for in_turn in loops:
             model = PlainModel(names, classes, recipe, shared=in_turn).prepare(device).train()
             self._models.append((model, in_turn))
 

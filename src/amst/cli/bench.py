@@ -104,7 +104,10 @@ Json = Annotated[bool, typer.Option("--json", help="print figures as JSON")]
 
 @bench.command()
 def train(
-    method: Variant = "amst_full",
+    methods: Annotated[
+        list[str] | None,
+        typer.Option("--method", help="an entry under methods, several times; amst_full"),
+    ] = None,
     dataset: DatasetName = "CREMAD",
     samples: Annotated[
         int, typer.Option(min=20, help="clips to make; 80 % are for training")
@@ -113,8 +116,14 @@ def train(
     batches: Annotated[int, typer.Option(min=1, help="of one turn")] = 8,
     rounds: Annotated[int, typer.Option(min=1, help="turns; the medians are printed")] = 3,
     workers: Annotated[int | None, typer.Option(help="of the yardstick; one per core")] = None,
+    epoch: Annotated[
+        int | None, typer.Option(min=1, help="batches of a yardstick's epoch; six per worker")
+    ] = None,
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16")] = None,
     tf32: Annotated[str | None, typer.Option(help="off, conv or all")] = None,
+    compiled: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="compile ours, on a GPU")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="arithmetic threads on a CPU")] = None,
     residency: Annotated[str, typer.Option(help="auto, device, host or stream")] = "auto",
     yardstick: Annotated[bool, typer.Option(help="measure the released way, too")] = True,
@@ -122,18 +131,25 @@ def train(
     configfile: ConfigFiles = None,
 ) -> None:
     """Time training from stored features against the way of the released code."""
+    # Before PyTorch is loaded: its profiler would report every start on standard error.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from amst.bench.training import Plan, measure_training
+    from amst.bench.yardstick import yardstick_epoch
     from amst.training.execution import Execution
 
     config = configuration(configfile)
-    options = {"precision": precision, "tf32": tf32, "threads": threads}
-    settings = settings_of(config, dataset, method, batch_size, **options)
+    options = {"precision": precision, "tf32": tf32, "compile": compiled, "threads": threads}
+    variants = [
+        settings_of(config, dataset, method, batch_size, **options)
+        for method in methods or ["amst_full"]
+    ]
     execution = Execution.model_validate({"residency": residency})
     with tempfile.TemporaryDirectory() as folder:
         made = prepare(config, dataset, samples, Path(folder))
         raw = made.raw if yardstick and dataset == "CREMAD" else None
-        plan = Plan(batches, rounds, cores() if workers is None else workers)
-        found = measure_training(settings, made.manifest, made.split, execution, plan, raw)
+        count = cores() if workers is None else workers
+        plan = Plan(batches, rounds, count, epoch or yardstick_epoch(count))
+        found = measure_training(variants, made.manifest, made.split, execution, plan, raw)
     _show(found, as_json)
 
 

@@ -148,11 +148,25 @@ def cut_batched(pictures: Tensor, boxes: Tensor, flips: Tensor, side: int) -> Te
     # Methods may ask for batches inside of autocast; pictures keep their precision there too.
     with torch.autocast(pictures.device.type, enabled=False):
         narrow = torch.bmm(lines, columns.transpose(1, 2))
+        del lines, columns  # large, and memory of a device is short
         result = torch.bmm(rows, narrow.view(count, stored, 3 * side))
+        del rows, narrow
     planes = result.view(count, side, 3, side).transpose(1, 2)
     scale, shift = (values[:, None, None] for values in _normalisation(pictures.device))
     out = torch.empty((count, 3, side, side), device=pictures.device)
     return torch.addcmul(shift, planes, scale, out=out)
+
+
+def bytes_to_cut(pictures: int, stored: int, side: int) -> int:
+    """Memory that ``cut_batched`` takes at most, besides its input: at its first product.
+
+    Args:
+        pictures: N.
+        stored: S, side of the stored squares.
+        side: C, side of the results.
+    """
+    weights, lines, narrow = 2 * side * stored, 3 * stored * stored, 3 * stored * side
+    return pictures * 4 * (weights + lines + narrow)
 
 
 def interpolation_weights(
