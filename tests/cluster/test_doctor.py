@@ -140,6 +140,25 @@ def test_an_image_that_is_there_is_tried(tmp_path: Path, monkeypatch, status: in
     assert str(image) in found.text
 
 
+@pytest.mark.parametrize(
+    ("inside", "verdicts"), [("/usr/bin/gcc", ["ok", "ok"]), ("", ["ok", "fault"])]
+)
+def test_compiled_steps_need_a_c_compiler_in_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str, verdicts: list[str]
+) -> None:
+    for name, said in (("gcc", ""), ("apptainer", inside)):
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\necho {said}\ntest -n '{said}'\n")
+        program.chmod(0o755)
+    image = tmp_path / "amst.sif"
+    image.touch()
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.delenv("CC", raising=False)
+    found = [f for f in node.examine(image, compiles=True) if f.about == "C compiler"]
+    assert [each.verdict for each in found] == verdicts
+    assert not [f for f in node.examine(image) if f.about == "C compiler"]
+
+
 def test_slurm_conf_without_a_wrapper_is_a_fault(slurm: Slurm, tmp_path):
     bare = {"SLURM_CONF": slurm.environment["SLURM_CONF"], "PATH": os.environ["PATH"]}
     kept, slurm.environment = slurm.environment, bare

@@ -34,9 +34,10 @@ def doctor(
 
     console = Console(highlight=False)
     config = configuration(configfile) if configfile or Path("config.yaml").is_file() else None
+    compiles = config is not None and config.arithmetic.compile
     faults = 0
     for heading, findings in (
-        ("This node", node.examine(_image(config, folder))),
+        ("This node", node.examine(_image(config, folder), compiles)),
         ("This folder", storage.examine(folder)),
         ("SLURM", scheduler.examine(folder, config)),
     ):

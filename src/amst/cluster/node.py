@@ -15,16 +15,19 @@ from amst.provenance import installed_packages, pinned_packages
 _DRIVERS = {11: 450, 12: 525, 13: 580}
 
 
-def examine(image: Path | None = None) -> Iterator[Finding]:
+def examine(image: Path | None = None, compiles: bool = False) -> Iterator[Finding]:
     """Look at this node.
 
     Args:
         image: the image file that jobs use; None where it is fetched by its address.
+        compiles: whether the configuration asks for compiled steps.
     """
     yield _processors()
     yield _packages()
     yield _gpu()
     yield from _container(image)
+    if compiles:
+        yield from _compiler(image)
 
 
 def _said(*command: str) -> str | None:
@@ -122,4 +125,27 @@ def _container(image: Path | None) -> Iterator[Finding]:
     else:
         yield note(
             "image", f"no range for {user} in /etc/subuid: build the image elsewhere if it fails"
+        )
+
+
+def _compiler(image: Path | None) -> Iterator[Finding]:
+    """Whether there is the C compiler that arithmetic.compile needs, here and in the image."""
+    look = ("sh", "-c", 'command -v "${CC:-gcc}" || command -v clang')
+    here = _said(*look)
+    yield (
+        ok("C compiler", here)
+        if here
+        else note("C compiler", "none here: arithmetic.compile is refused outside the image")
+    )
+    program = shutil.which("apptainer") or shutil.which("singularity")
+    if program and image and image.is_file():
+        inside = _said(program, "exec", str(image), *look)
+        yield (
+            ok("C compiler", f"{inside} in {image}")
+            if inside
+            else fault(
+                "C compiler",
+                f"none in {image}: arithmetic.compile is refused in it; build it on another base "
+                "(container.build_args, docs/cluster.md), or set compile: false",
+            )
         )
