@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+# Asking whether there is a GPU must not begin CUDA, which processes could then not be forked with.
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+
 pytest_plugins = ["pytester"]
 
 ALLOWED = Path(__file__).with_name("allowed_skips.toml")

@@ -1,9 +1,11 @@
 import os
 import pickle
+import sys
 
 import pytest
 import torch
 
+from amst import compiler
 from amst.config.run import Arithmetic, Modality, SmallCNN, VisualFeatures
 from amst.errors import AmstError
 from amst.training.assembly import (
@@ -53,13 +55,21 @@ def test_the_number_of_threads_is_not_that_of_the_job(monkeypatch):
     assert _after(Arithmetic())["threads"] == 1
 
 
-@pytest.mark.parametrize(("cc", "missing"), [("", "neither gcc nor clang"), ("icc", "icc")])
+@pytest.mark.parametrize(("cc", "missing"), [("", "a C compiler"), ("icc", "CC names, icc")])
 def test_compiling_needs_a_c_compiler(monkeypatch, tmp_path, workplace, cc, missing):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CC", cc)
     method = build_method(workplace().settings, classes=10, vocabulary=20)
-    with pytest.raises(AmstError, match=f"C compiler, and {missing} is not on the PATH"):
+    with pytest.raises(AmstError, match=f"needs .*{missing}, which is not here"):
         compile_training(method)
+
+
+def test_compiling_needs_the_header_of_python(monkeypatch, tmp_path):
+    monkeypatch.setenv("CC", sys.executable)  # something that is there
+    monkeypatch.setattr("sysconfig.get_path", lambda _name: str(tmp_path))
+    assert compiler.missing() == f"Python's own header {tmp_path / 'Python.h'}"
+    (tmp_path / "Python.h").touch()
+    assert compiler.missing() == ""
 
 
 def test_a_gpu_that_is_asked_for_must_be_there(monkeypatch):

@@ -12,7 +12,7 @@ import torch
 
 from amst.bench.training import wait
 from amst.config.run import RunSettings
-from amst.training.assembly import Assembly, assemble
+from amst.training.assembly import Assembly, assemble_training
 from amst.training.checkpoint import CheckpointFolder
 from amst.training.execution import Execution
 from amst.training.lock import RunLock
@@ -61,8 +61,8 @@ def measure_loop(
     loops, bares = [], []
     for turn in range(rounds + 1):
         pair = (
-            _loop_seconds(assemble(settings, manifest, split, execution)),
-            _bare_seconds(assemble(settings, manifest, split, execution)),
+            _loop_seconds(assemble_training(settings, manifest, split, execution)),
+            _bare_seconds(assemble_training(settings, manifest, split, execution)),
         )
         if turn:
             loops.append(pair[0])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from amst.bench.training import device_name, wait
 from amst.config.run import RunSettings
-from amst.training.assembly import assemble
+from amst.training.assembly import assemble_training
 from amst.training.execution import Execution
 
 _WARM_UP = 3  # batches before the measurement
@@ -69,7 +69,7 @@ def measure_together(
 
 def _train(settings: RunSettings, manifest: Path, split: Path, seconds: float) -> tuple[float, str]:
     """Samples per second of one of the runs, and its device; they begin together."""
-    run = assemble(settings, manifest, split, Execution())
+    run = assemble_training(settings, manifest, split, Execution())
     part, samples, begin = run.part("train"), 0, 0.0
     run.method.train()
     steps = 0

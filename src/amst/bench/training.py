@@ -38,7 +38,7 @@ from amst.loading.batch import Batch
 from amst.loading.dataset import PartData
 from amst.loading.loader import EpochBatches
 from amst.models.network import Network
-from amst.training.assembly import Assembly, assemble, set_arithmetic
+from amst.training.assembly import Assembly, assemble_training, set_arithmetic
 from amst.training.cost import Stopwatch
 from amst.training.execution import Execution
 from amst.training.operations import OperationCounter
@@ -99,8 +99,8 @@ class Speed:
         method: variant that was trained.
         samples: from features in their residency to the updated weights.
         steps: the same without loading and augmentation, on one batch that lies ready.
-        even: ``samples`` in the yardstick's precision.
-        even_steps: ``steps`` in the yardstick's precision.
+        even: ``samples`` in the yardstick's precision, not compiled.
+        even_steps: ``steps`` in the yardstick's precision, not compiled.
         seconds: phase -> seconds per sample, measured apart, waiting for the device after each.
         operators: operator of PyTorch -> share of the steps' time on the device, the largest ones.
         operations: per sample, of encoders and heads.
@@ -215,14 +215,25 @@ def measure_training(
     """Measure the training of variants.
 
     Args:
-        variants: settings of a run of each; they differ by method only.
+        variants: settings of a run of each, with equal batch sizes.
         manifest: of the dataset.
         split: its split.
         execution: device and residency.
         plan: how much to measure.
         raw: raw folder in CREMA-D's layout, for the yardstick; None for none.
+
+    Raises:
+        AmstError: the variants have different batch sizes, or not all features find room on the
+            device.
     """
+    if len({settings.recipe.batch_size for settings in variants}) > 1:
+        raise AmstError("the variants have different batch sizes", "Give one by --batch-size")
     everything = [Ours(settings, manifest, split, execution) for settings in variants]
+    if len({ours.assembly.residency for ours in everything}) > 1:
+        raise AmstError(
+            "the features of so many methods do not fit on the device at once",
+            "Measure fewer methods, or fewer --samples, or say --residency",
+        )
     device = everything[0].device
     peak = measure_peak(device, variants[0])
     files = PlainFiles(everything[0], raw, plan) if raw else None
@@ -238,15 +249,17 @@ def measure_training(
                 yardstick.measure(plan.batches)
             else:
                 yardstick.step_seconds(plan.batches)
-        if files and turn:
+        if files:
             loader.append(files.rates())
-    rates = [statistics.median(column) for column in zip(*loader, strict=True)]
+    rates = [statistics.median(column) for column in zip(*loader[1:], strict=True)]
+    for subject in subjects:
+        subject.look_closer(plan.batches)
     return Speeds(
         device=device_name(device),
         arithmetic=_arithmetic(variants[0], device),
         peak=peak,
         loader=LoaderRate(plan.workers, *rates) if rates else None,
-        methods=[subject.speed(plan.batches, plain) for subject in subjects],
+        methods=[subject.speed(plain) for subject in subjects],
     )
 
 
@@ -275,6 +288,8 @@ class _Subject:
             for skipped in ours.skipped()
         }
         self._found: dict[str, list[float]] = {}
+        self._phases: dict[str, float] = {}
+        self._operators: dict[str, float] = {}
 
     def measure(self, batches: int, *, keep: bool) -> None:
         """Take the time of everything once."""
@@ -292,8 +307,12 @@ class _Subject:
             skipping = self._ours.seconds(epoch, batches)
             yield "+".join(skipped), skipping / other.seconds(0, batches)
 
-    def speed(self, batches: int, plain: Mapping["PlainKey", "Plain"]) -> Speed:
-        """Medians of what was measured, and the phases."""
+    def look_closer(self, batches: int) -> None:
+        """Take phases and operators; before any operations are counted, which ends compiling."""
+        self._phases, self._operators = self._ours.phases(batches), self._ours.operators()
+
+    def speed(self, plain: Mapping["PlainKey", "Plain"]) -> Speed:
+        """Medians of what was measured, phases and operators, and operations."""
         ours, median = self._ours, {k: statistics.median(v) for k, v in self._found.items()}
         yardstick = plain.get(ours.plain_key)
         return Speed(
@@ -302,8 +321,8 @@ class _Subject:
             steps=1 / median[" steps"],
             even=1 / median.get("even samples", median[" samples"]),
             even_steps=1 / median.get("even steps", median[" steps"]),
-            seconds=ours.phases(batches),
-            operators=ours.operators(),
+            seconds=self._phases,
+            operators=self._operators,
             operations=ours.operations(),
             yardstick=yardstick.rate() if yardstick else None,
             skipped_to_absent={"+".join(s): median["+".join(s)] for s in self._absent},
@@ -324,7 +343,7 @@ class Ours:
     def __init__(
         self, settings: RunSettings, manifest: Path, split: Path, execution: Execution
     ) -> None:
-        self.assembly: Assembly = assemble(settings, manifest, split, execution)
+        self.assembly: Assembly = assemble_training(settings, manifest, split, execution)
         self.part: PartData = self.assembly.part("train")
         self.method, self.loader = self.assembly.method, self.assembly.loader
         self.method.train()
@@ -452,7 +471,8 @@ class Ours:
         # Kernels are listed by themselves, too, and once more below the operator they belong to.
         rows = [row for row in profiler.key_averages() if row.device_type == DeviceType.CPU]
         times = Counter({row.key.removeprefix("aten::"): getattr(row, counter) for row in rows})
-        return {name: time / times.total() for name, time in times.most_common(_OPERATORS)}
+        whole = times.total() or 1  # a GPU may tell the profiler nothing
+        return {name: time / whole for name, time in times.most_common(_OPERATORS) if time}
 
     def operations(self) -> float:
         """Floating-point operations of a training step per sample, over a cycle."""
@@ -522,7 +542,8 @@ class PlainFiles:
             return clip_loader(Clips(raw, crop, sound), size, plan.workers, pin, plan.epoch)
 
         self._clips, self._silent = loader(sound=True), loader(sound=False)
-        self._pictures = picture_loader(Clips(raw, crop), crop, size, plan.workers, plan.epoch)
+        plain = Clips(raw, crop)
+        self._pictures = picture_loader(plain, crop, size, plan.workers, pin, plan.epoch)
 
     def __iter__(self) -> Iterator[tuple[dict[str, torch.Tensor], torch.Tensor]]:
         """An epoch of batches on the device."""

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from amst import compiler
 from amst.cluster.findings import Finding, fault, note, ok
 from amst.provenance import installed_packages, pinned_packages
 
@@ -27,7 +28,7 @@ def examine(image: Path | None = None, compiles: bool = False) -> Iterator[Findi
     yield _gpu()
     yield from _container(image)
     if compiles:
-        yield from _compiler(image)
+        yield from _compiling(image)
 
 
 def _said(*command: str) -> str | None:
@@ -128,24 +129,25 @@ def _container(image: Path | None) -> Iterator[Finding]:
         )
 
 
-def _compiler(image: Path | None) -> Iterator[Finding]:
-    """Whether there is the C compiler that arithmetic.compile needs, here and in the image."""
-    look = ("sh", "-c", 'command -v "${CC:-gcc}" || command -v clang')
-    here = _said(*look)
+def _compiling(image: Path | None) -> Iterator[Finding]:
+    """Whether there is what arithmetic.compile needs, here and in the image."""
+    lacking = compiler.missing()
     yield (
-        ok("C compiler", here)
-        if here
-        else note("C compiler", "none here: arithmetic.compile is refused outside the image")
+        note("compiling", f"{lacking} is not here: compiled runs need it outside the image")
+        if lacking
+        else ok("compiling", "all that it needs is here")
     )
     program = shutil.which("apptainer") or shutil.which("singularity")
-    if program and image and image.is_file():
-        inside = _said(program, "exec", str(image), *look)
-        yield (
-            ok("C compiler", f"{inside} in {image}")
-            if inside
-            else fault(
-                "C compiler",
-                f"none in {image}: arithmetic.compile is refused in it; build it on another base "
-                "(container.build_args, docs/cluster.md), or set compile: false",
-            )
+    if not (program and image and image.is_file()):
+        return
+    script = Path(compiler.__file__)
+    inside = _said(program, "exec", "--bind", str(script.parent), str(image), "python", str(script))
+    yield (
+        ok("compiling", f"all that it needs is in {image}")
+        if inside == ""
+        else fault(
+            "compiling",
+            f"{inside or 'what it needs'} is not in {image}: build it on another base "
+            "(container.build_args, docs/cluster.md), or set compile: false",
         )
+    )

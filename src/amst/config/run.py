@@ -255,7 +255,9 @@ class Arithmetic(Settings):
     precision: Literal["fp32", "bf16"] = "fp32"
     tf32: Literal["off", "conv", "all"] = Field("conv", description="TensorFloat-32 on a GPU")
     compile: bool = Field(
-        False, description="compile the training pass of ResNet-18 on a GPU; needs a C compiler"
+        False,
+        description="compile the training pass of ResNet-18 on a GPU: needs a C compiler, and "
+        "counts as training time",
     )
     threads: PositiveInt = Field(1, description="arithmetic threads on a CPU")
 

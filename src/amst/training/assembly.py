@@ -1,7 +1,6 @@
 """Puts a run together from its settings and files: arithmetic, data, loader and method."""
 
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch.utils import deterministic
 
+from amst import compiler
 from amst.allocator import keep_freed_memory
 from amst.config.run import Arithmetic, Features, MethodSettings, Modality, RunSettings
 from amst.datasets.splits import Part, Split, read_split
@@ -93,8 +93,6 @@ def assemble(settings: RunSettings, manifest: Path, split: Path, execution: Exec
     cut = read_split(split)
     method = build_method(settings, len(store.manifest.classes), store.manifest.vocabulary)
     method.to(device)
-    if settings.arithmetic.compile and device.type == "cuda":
-        compile_training(method)
     modalities = {name: settings.modalities[name] for name in method.modalities}
     # The test part comes when training and validation are done with, and is smaller.
     held = sum(len(cut.parts[name]) for name in ("train", "val"))
@@ -144,23 +142,37 @@ def set_arithmetic(arithmetic: Arithmetic, seed: int) -> None:
     torch.manual_seed(stream_seed(seed, "global"))
 
 
+def assemble_training(
+    settings: RunSettings, manifest: Path, split: Path, execution: Execution
+) -> Assembly:
+    """Like ``assemble``, for a run that is to be trained: with compiled steps if it asks for them.
+
+    Raises:
+        AmstError: as ``assemble``; or something is missing that compiling needs.
+    """
+    run = assemble(settings, manifest, split, execution)
+    if settings.arithmetic.compile and run.device.type == "cuda":
+        compile_training(run.method)
+    return run
+
+
 def compile_training(method: Method[Any]) -> None:
     """Compile what pays of a method's training step.
 
     Raises:
-        AmstError: there is no C compiler, which Triton needs.
+        AmstError: something is missing that compiling needs.
     """
-    wanted = os.environ.get("CC", "")
-    if not any(shutil.which(name) for name in ([wanted] if wanted else ["gcc", "clang"])):
+    if lacking := compiler.missing():
         raise AmstError(
-            f"arithmetic.compile needs a C compiler, and {wanted or 'neither gcc nor clang'} is "
-            "not on the PATH",
-            "Install one (in the image: build it on another base), or set compile: false",
+            f"arithmetic.compile needs {lacking}, which is not here",
+            "Install it (in the image: build it on another base), or set compile: false",
         )
-    from torch._inductor import config as compiler
+    if not os.environ.get("CC"):
+        os.environ.pop("CC", None)  # Triton takes an empty one for a name
+    from torch._inductor import config
 
     # Otherwise kernels would be chosen by the time they take here, and two runs could differ.
-    compiler.deterministic = True
+    config.deterministic = True
     for network in method.networks.values():
         network.compile_training()
 

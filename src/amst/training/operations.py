@@ -30,7 +30,8 @@ class OperationCounter(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # Nothing is compiled here; saying so would import the compiler.
+        # To say more would import the compiler. Compiled steps are counted as plain ones, and stay
+        # plain from then on.
         return False
 
     def __torch_dispatch__(

@@ -8,7 +8,7 @@ from pathlib import Path
 from amst.config.run import RunSettings
 from amst.errors import AmstError
 from amst.records import RunRecord, read_record
-from amst.training.assembly import assemble
+from amst.training.assembly import assemble_training
 from amst.training.attempts import Attempt, drop_unfinished
 from amst.training.execution import Execution
 from amst.training.finish import FILES, finish
@@ -117,7 +117,7 @@ def _attempt(
             file=sys.stderr,
         )
         record.unlink()
-    assembly = assemble(settings, manifest, split, execution)
+    assembly = assemble_training(settings, manifest, split, execution)
     state = attempt.checkpoints.load()
     train_part, val = assembly.part("train"), assembly.part("val")
     loop = TrainingLoop(
