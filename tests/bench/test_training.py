@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 
 def test_methods_are_measured_beside_the_yardsticks_of_their_steps(config, clips):
     variants = [
-        settings_of(config, "CREMAD", name, batch_size=4) for name in ("naive", "amst_joint")
+        settings_of(config, "CREMAD", name, batch_size=2) for name in ("naive", "amst_joint")
     ]
     plan = Plan(batches=1, rounds=1, workers=0, epoch=2)
     found = measure_training(variants, clips.manifest, clips.split, Execution(), plan, clips.raw)
