@@ -19,7 +19,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -172,13 +173,30 @@ class Storm:
         return True
 
 
+def completions(slurm: Slurm) -> Iterator[tuple[str, float]]:
+    """Jobs that ended well, and when, in seconds since the epoch."""
+    for line in (slurm.folder / "log" / "jobcomp.txt").read_text().splitlines():
+        values = dict(word.split("=", 1) for word in line.split() if "=" in word)
+        if values["JobState"] == "COMPLETED":
+            yield values["JobId"], datetime.fromisoformat(values["EndTime"]).timestamp()
+
+
 def trained_twice(suite: ClusterSuite, slurm: Slurm, run: str) -> bool:
-    """Whether more than one job has trained a run to its end."""
-    ends = slurm.ends()
-    log = suite.file(f"logs/train/{run}.log").read_text()
-    jobs = suite.jobs_of("rule_train/" + run.replace("/", "_").replace("_seed", "_"))
-    complete = sum(ends.get(job, []).count("COMPLETED") for job in jobs)
-    return complete - log.count("nothing to do") > 1 or "was lost to" in log
+    """Whether a run was trained again after a job had trained it: its record is younger.
+
+    What SLURM has ended after the last file and before the job's own end does not count: nobody
+    has seen that this training was over.
+    """
+    jobs = set(suite.jobs_of("rule_train/" + run.replace("/", "_").replace("_seed", "_")))
+    ends = [end for job, end in completions(slurm) if job in jobs]
+    if not ends:  # SLURM was killed before it had told of the end
+        return False
+    record = suite.record(run)
+    twice = datetime.fromisoformat(record["finished"]).timestamp() > min(ends)
+    if twice:
+        log = suite.file(f"logs/train/{run}.log").read_text()
+        print(f"{run}: jobs {sorted(jobs)}, finished {record['finished']}\n{log}", file=sys.stderr)
+    return twice
 
 
 def main() -> int:

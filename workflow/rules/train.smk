@@ -28,9 +28,9 @@ rule train:
         made_by=lambda w: training_code(w),
     message:
         "Training {wildcards.variant} on {wildcards.dataset} ({wildcards.split}), seed {wildcards.seed}"
-    # The log is appended to: an attempt that was pre-empted stays readable. Without `exec` there
-    # would be a shell around the run that dies of SLURM's SIGTERM: the job would end as failed
-    # while the run still waits to be killed, and SLURM would not put it back into the queue.
+    # Without `exec` there would be a shell around the run that dies of SLURM's SIGTERM: the job
+    # would end as failed while the run still waits to be killed, and SLURM would not put it back
+    # into the queue.
     shell:
         "exec python -m amst train {wildcards.dataset}/{wildcards.split}/{wildcards.variant}/seed{wildcards.seed} "
         "--settings {params.settings:q} --manifest {input.manifest} --split {input.split} "
