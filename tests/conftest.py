@@ -3,6 +3,7 @@
 import fnmatch
 import os
 import re
+import signal
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -12,6 +13,11 @@ import pytest
 
 # Asking whether there is a GPU must not begin CUDA, which processes could then not be forked with.
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+
+# A shell starts what it sends to the background with interrupts ignored, and all that comes of it
+# inherits that: tests that interrupt would wait for ever.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["pytester"]
 
