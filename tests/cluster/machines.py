@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +98,14 @@ class Slurm:
     def ends(self) -> dict[str, list[str]]:
         """Job -> the states in which it ended, one for every time that it was started."""
         found: dict[str, list[str]] = {}
-        for line in (self.folder / "log" / "jobcomp.txt").read_text().splitlines():
-            values = dict(word.split("=", 1) for word in line.split() if "=" in word)
+        for values in self.completions():
             found.setdefault(values["JobId"], []).append(values["JobState"])
         return found
+
+    def completions(self) -> Iterator[dict[str, str]]:
+        """What SLURM has written of every end of a job: JobId, JobState, EndTime and more."""
+        for line in (self.folder / "log" / "jobcomp.txt").read_text().splitlines():
+            yield dict(word.split("=", 1) for word in line.split() if "=" in word)
 
     def restart_controller(self, down_for: float) -> None:
         """Kill slurmctld, and start it again from its saved state."""

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -173,14 +173,6 @@ class Storm:
         return True
 
 
-def completions(slurm: Slurm) -> Iterator[tuple[str, float]]:
-    """Jobs that ended well, and when, in seconds since the epoch."""
-    for line in (slurm.folder / "log" / "jobcomp.txt").read_text().splitlines():
-        values = dict(word.split("=", 1) for word in line.split() if "=" in word)
-        if values["JobState"] == "COMPLETED":
-            yield values["JobId"], datetime.fromisoformat(values["EndTime"]).timestamp()
-
-
 def trained_twice(suite: ClusterSuite, slurm: Slurm, run: str) -> bool:
     """Whether a run was trained again after a job had trained it: its record is younger.
 
@@ -188,14 +180,22 @@ def trained_twice(suite: ClusterSuite, slurm: Slurm, run: str) -> bool:
     has seen that this training was over.
     """
     jobs = set(suite.jobs_of("rule_train/" + run.replace("/", "_").replace("_seed", "_")))
-    ends = [end for job, end in completions(slurm) if job in jobs]
+    told = [end for end in slurm.completions() if end["JobId"] in jobs]
+    ends = [
+        datetime.fromisoformat(end["EndTime"]).timestamp()
+        for end in told
+        if end["JobState"] == "COMPLETED"
+    ]
     if not ends:  # SLURM was killed before it had told of the end
         return False
     record = suite.record(run)
     twice = datetime.fromisoformat(record["finished"]).timestamp() > min(ends)
     if twice:
-        log = suite.file(f"logs/train/{run}.log").read_text()
-        print(f"{run}: jobs {sorted(jobs)}, finished {record['finished']}\n{log}", file=sys.stderr)
+        print(f"{run}: its record is of {record['finished']}; its jobs:", file=sys.stderr)
+        for end in told:
+            values = [end[key] for key in ("JobId", "JobState", "StartTime", "EndTime")]
+            print("  " + " ".join(values), file=sys.stderr)
+        print(suite.file(f"logs/train/{run}.log").read_text(), file=sys.stderr)
     return twice
 
 
