@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from amst.cluster import allocation, earlier, held, live
-from amst.training.kept import set_aside
+from amst.training.kept import forget_seen, set_aside
 from amst.training.lock import Writer
 
 CONTROLLER = Path(".snakemake/amst-controller.json")
@@ -65,6 +65,7 @@ if (
             settle_jobs_of_an_earlier_controller()
         for run in set_aside(Path()):
             print(f"{run} ended without a controller; it is kept", file=sys.stderr)
+        forget_seen(Path())
     if workflow.resource_settings.nodes is not None:
         from amst.cluster.status import remember_min_job_age
 
@@ -73,3 +74,7 @@ if (
 
 # Here, outside the container, SLURM can say when this job ends; its run saves before that.
 allocation.note_end()
+
+
+onsuccess:
+    forget_seen(Path())

@@ -30,19 +30,19 @@ def is_training(suite: ClusterSuite, seed: int) -> bool:
     return any(suite.file(f"results/checkpoints/{run_name(seed)}").glob("*/epoch-*.pt"))
 
 
-def job_of(slurm: Slurm, seed: int) -> dict[str, str] | None:
+def job_of(slurm: Slurm, run: str) -> dict[str, str] | None:
     """The running job of a run."""
-    about = f"rule_train_wildcards_digits_random_naive_{seed}"
+    about = "rule_train_wildcards_" + run.replace("/seed", "_").replace("/", "_")
     running = [job for job in slurm.jobs("RUNNING") if job["about"] == about]
     return running[-1] if running else None
 
 
-def training_process(suite: ClusterSuite, seed: int) -> int | None:
+def training_process(suite: ClusterSuite, run: str) -> int | None:
     """The process that trains a run of this folder."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_bytes().decode().split("\0")
-            if command[1:5] == ["-m", "amst", "train", run_name(seed)] and (
+            if command[1:5] == ["-m", "amst", "train", run] and (
                 (process / "cwd").resolve() == suite.work.resolve()
             ):
                 return int(process.name)
@@ -53,7 +53,7 @@ def training_process(suite: ClusterSuite, seed: int) -> int | None:
 
 def hold(suite: ClusterSuite, seed: int) -> int | None:
     """Stop the process that trains a run, as it is; which one it is."""
-    process = training_process(suite, seed)
+    process = training_process(suite, run_name(seed))
     if process:
         os.kill(process, signal.SIGSTOP)
     return process

@@ -28,14 +28,14 @@ def missing(program: str, what: str) -> str:
     )
 
 
-def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Wait for a condition; its value."""
+def until(condition: Callable[[], Any], seconds: float, what: str, pause: float = 0.2) -> Any:
+    """Wait for a condition, looking again after each pause; its value."""
     end = time.monotonic() + seconds
     while True:
         if value := condition():
             return value
         assert time.monotonic() < end, f"waited {seconds} s in vain for {what}"
-        time.sleep(0.2)
+        time.sleep(pause)
 
 
 class Slurm:

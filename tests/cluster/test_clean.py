@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from amst.cli import app
 from amst.grid import Cell, Resolver, read_config
 from amst.provenance import package_digest, training_digest
+from amst.training.kept import KEPT
 from amst.training.state import run_digest
 from tests.cluster.machines import ROOT
 
@@ -55,6 +56,16 @@ def test_it_lists_and_keeps_everything(work: Path):
     assert "seed88" not in said, "a running run is left alone, in the grid or not"
     assert "MB of runs (--also runs)" in said
     assert sorted(work.rglob("*")) == before
+
+
+def test_second_names_of_a_finished_run_are_nothing_to_remove(work: Path):
+    """A call of Snakemake that lives may need them, and they take no space."""
+    checkpoints = work / "results/checkpoints" / CURRENT
+    (checkpoints / "new" / "epoch-3.pt").unlink()
+    (checkpoints / "new").rmdir()
+    kept = make(checkpoints / KEPT / "run.json")
+    assert f"results/checkpoints/{CURRENT}" not in clean("--remove")
+    assert kept.exists()
 
 
 def test_it_removes_what_it_listed(work: Path):

@@ -85,7 +85,7 @@ def test_a_controller_that_is_itself_a_job_may_be_requeued(
     slurm("scontrol", "requeue", controller)
     said = suite.file("controller.log")
     until(lambda: "jobs of an earlier call" in said.read_text(), 120, "the second start")
-    process = training_process(suite, 0)
+    process = training_process(suite, run_name(0))
     assert process, "the run goes on without its controller"
     os.kill(process, signal.SIGCONT)
     ended = ("COMPLETED", "FAILED")

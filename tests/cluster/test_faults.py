@@ -72,7 +72,10 @@ def storm(
     suite.site = SCAVENGING
     call = suite.start(*suite.on_slurm("results/tables/main.csv"))
     until(lambda: all_held(suite, FAULTS), 240, "an epoch of every run")
-    jobs = {seed: until(lambda seed=seed: job_of(slurm, seed), 20, "its job") for seed in FAULTS}
+    jobs = {
+        seed: until(lambda seed=seed: job_of(slurm, run_name(seed)), 20, "its job")
+        for seed in FAULTS
+    }
     # Before the faults: what slurmctld has not written down yet when it is killed, it forgets.
     # Long enough for some looks at the queue in vain, and for seed 4 to end meanwhile.
     slurm.restart_controller(down_for=30)
@@ -102,6 +105,7 @@ def test_a_disturbed_run_continues_where_it_was(storm: ClusterSuite, seed: int):
     assert record["cost"]["attempts"] >= 2
     log = storm.file(f"logs/train/{run_name(seed)}.log").read_text()
     assert "continuing in epoch" in log
+    assert "--- started again" in log, "what the first attempt has said is there, too"
 
 
 def test_slurm_itself_queues_again_what_it_has_taken_away(storm: ClusterSuite):
@@ -157,7 +161,7 @@ def test_jobs_of_a_killed_controller_are_found_and_never_doubled(
     assert local.returncode == 1, "nor does a local call touch what the jobs write"
 
     for seed in (0, 1):
-        process = training_process(abandoned, seed)
+        process = training_process(abandoned, run_name(seed))
         assert process
         os.kill(process, signal.SIGCONT)
     abandoned.extra = {"AMST_LIVE_JOBS": "wait"}

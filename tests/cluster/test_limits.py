@@ -58,7 +58,7 @@ def limited(
     call = suite.start(*suite.on_slurm(*configure(suite, [0, 1], runtime=2, gpu=0)))
     until(lambda: is_training(suite, 1) and hold(suite, 1), 90, "an epoch of seed 1")
     process = until(lambda: is_training(suite, 0) and hold(suite, 0), 90, "an epoch of seed 0")
-    job = until(lambda: job_of(slurm, 0), 20, "its job")
+    job = until(lambda: job_of(slurm, run_name(0)), 20, "its job")
     began = time.mktime(time.strptime(slurm.field(job["id"], "StartTime"), "%Y-%m-%dT%H:%M:%S"))
     time.sleep(max(0.0, began + 93 - time.time()))  # the limit less the margin of 30 s
     os.kill(process, signal.SIGCONT)

@@ -14,6 +14,7 @@ import pytest
 
 from amst.records import read_record
 from amst.training.finish import FILES
+from amst.training.kept import KEPT
 from amst.training.recorder import has_events
 from tests.end_to_end.suite import SMALL, Suite
 
@@ -76,6 +77,7 @@ def compare(suite: Suite, finished: Suite) -> None:
     """What came of an interrupted grid must be what came of one that was not."""
     assert suite.table() == finished.table()
     assert suite.bytes_of_runs() == finished.bytes_of_runs()
+    assert not list(suite.file("results/checkpoints").rglob(KEPT)), "all ends were seen"
 
 
 def living(lock: Path) -> bool:

@@ -43,6 +43,13 @@ def train(
         ),
     ] = None,
     log: Annotated[str, typer.Option(help="where the output goes, for `amst status`")] = "",
+    keep: Annotated[
+        bool,
+        typer.Option(
+            "--keep",
+            help="link the finished run below its checkpoints, until Snakemake has seen its end",
+        ),
+    ] = False,
     results: Results = RESULTS,
     configfile: ConfigFiles = None,
 ) -> None:
@@ -73,7 +80,7 @@ def train(
             split or features / "splits" / f"{resolved.split}.json",
             results / "runs" / run,
             checkpoints,
-            execution_of(resolved, how, log),
+            execution_of(resolved, how, log, keep),
         )
     shown = record.metrics(record.main)
     typer.echo(f"{run}: test accuracy {100 * shown.accuracy:.1f} % ({record.main})")
@@ -110,7 +117,9 @@ def cell_of(run: str) -> grid.Cell:
     return grid.Cell(dataset, split, variant, int(seed.removeprefix("seed")))
 
 
-def execution_of(settings: RunSettings, how: dict[str, object], log: str = "") -> Execution:
+def execution_of(
+    settings: RunSettings, how: dict[str, object], log: str = "", keep: bool = False
+) -> Execution:
     """How this process executes a run, with the digests that its record keeps."""
     return Execution.model_validate(
         {
@@ -120,5 +129,6 @@ def execution_of(settings: RunSettings, how: dict[str, object], log: str = "") -
             "package_digest": package_digest(),
             "packages": tuple(pinned_packages()),
             "log": log,
+            "keep": keep,
         }
     )

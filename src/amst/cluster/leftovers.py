@@ -9,6 +9,7 @@ from amst import grid
 from amst.cluster.image import noted_at
 from amst.config.run import RunSettings
 from amst.provenance import package_digest, training_digest
+from amst.training.kept import KEPT
 from amst.training.state import run_digest, state_of
 
 
@@ -72,12 +73,16 @@ def _checkpoints(config: grid.Config, results: Path) -> Iterator[Leftover]:
     folder = results / "checkpoints"
     for name in _names(folder):
         state = state_of(results, name).name
-        if state == "running" or not any((folder / name).iterdir()):
+        inside = {path.name for path in (folder / name).iterdir()}
+        if state == "running" or not inside:
             continue
         if name not in runs:
             yield _leftover("checkpoints", folder / name, "no run of this configuration")
         elif state == "done":
-            yield _leftover("checkpoints", folder / name, "the run is done")
+            # second names of the run's own files take no space, and a call of Snakemake that lives
+            # may need them
+            if inside != {KEPT}:
+                yield _leftover("checkpoints", folder / name, "the run is done")
         else:
             owner = results / "features" / grid.features_owner(config, runs[name].dataset)
             yield from _others(folder / name, resolve(runs[name]), owner)

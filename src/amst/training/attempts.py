@@ -1,6 +1,7 @@
 """The attempts of a run: how many there were, and whether one ended in an error for good."""
 
 import json
+import os
 import platform
 import sys
 import traceback
@@ -42,6 +43,7 @@ class Attempt:
         self._run, self.digest, self._log = run, digest, log
         self.checkpoints = CheckpointFolder(folder / digest)
         self._count_file = folder / f"attempts-{digest}.json"
+        self._kept_log = folder / f"log-{digest}.txt"
         self.number = 0
         self.started = now()
         self._before: tuple[int, int] | None = None
@@ -61,6 +63,7 @@ class Attempt:
 
     def begin(self) -> None:
         """Count this attempt; called when the run's lock is held."""
+        self._carry_log_over()
         if self._failed.is_file():
             print(
                 f"{self._run}: settings, code or data have changed since it failed; trying again",
@@ -99,8 +102,23 @@ class Attempt:
     def end(self) -> None:
         """The run is done: remove what was kept to continue it."""
         self.checkpoints.remove()
-        self._count_file.unlink(missing_ok=True)
-        self._failed.unlink(missing_ok=True)
+        for path in (self._count_file, self._failed, self._kept_log):
+            path.unlink(missing_ok=True)
+
+    def _carry_log_over(self) -> None:
+        """Put into the log what earlier attempts have said: Snakemake deletes theirs.
+
+        Their log lives on under a second name, where the file system has hard links.
+        """
+        log = Path(self._log)
+        with suppress(OSError):
+            if not self._log or not os.path.samestat(os.fstat(2), log.stat()):
+                return  # what this process says goes elsewhere
+            if self._kept_log.is_file() and not self._kept_log.samefile(log):
+                earlier = self._kept_log.read_text("utf-8", errors="replace")
+                print(f"{earlier.rstrip()}\n--- started again", file=sys.stderr, flush=True)
+            self._kept_log.unlink(missing_ok=True)
+            os.link(log, self._kept_log)
 
     def _read(self, path: Path) -> dict[str, Any] | None:
         try:

@@ -24,6 +24,8 @@ class Execution(Settings):
         container_digest: SHA-256 of the image file; empty outside one.
         packages: names whose versions the record keeps.
         log: path of the log file, shown where a run has failed.
+        keep: whether a finished run gets second names below its checkpoints, for a caller that
+            may delete its files before it starts the same run again.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -39,3 +41,4 @@ class Execution(Settings):
     container_digest: str = ""
     packages: tuple[str, ...] = ("numpy", "torch")
     log: str = ""
+    keep: bool = False

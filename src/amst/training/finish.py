@@ -106,7 +106,7 @@ def finish(
         loop: trained to its last epoch.
         out: the run's folder.
         execution: for the environment in the record.
-        attempt: has the checkpoints, which are removed at the very end.
+        attempt: has the checkpoints.
         lock: checked before the first file is written.
         stop: looked at between the steps.
     """
@@ -140,7 +140,6 @@ def finish(
         # earlier call still trains; that job then only waits for this end.
         loop.recorder.events(out / "tensorboard").close()
     write_record(out / "run.json", record)
-    attempt.end()
     return record
 
 

@@ -12,7 +12,7 @@ from amst.training.assembly import assemble_training
 from amst.training.attempts import Attempt, drop_unfinished
 from amst.training.execution import Execution
 from amst.training.finish import FILES, finish
-from amst.training.kept import take_back
+from amst.training.kept import forget, keep, take_back
 from amst.training.lock import RunLock
 from amst.training.loop import Surroundings, TrainingLoop
 from amst.training.progress import progress
@@ -62,23 +62,36 @@ def train(
         with RunLock(
             checkpoints / "lock", execution.lock_wait, execution.stale_after, stop
         ) as lock:
-            take_back(checkpoints, out)
             # Another process may have ended the run while this one waited for the lock.
             done = _finished(out, digest)
+            if not done and take_back(checkpoints, out):
+                done = _finished(out, digest)
             if done:
                 _complete_events(out, done)
-                attempt.end()
+                _end(out, checkpoints, execution, attempt)
                 return done
+            forget(checkpoints)
             attempt.refuse_if_failed()
             attempt.begin()
             drop_unfinished(out, FILES)
             try:
-                return _attempt(settings, manifest, split, out, execution, attempt, lock, stop)
+                record = _attempt(settings, manifest, split, out, execution, attempt, lock, stop)
             except Exception as error:
                 if not (isinstance(error, AmstError) and error.exit_code == SAVED):
                     lock.check()  # an error may come from another writer that took over
                     attempt.fail(error)
                 raise
+            _end(out, checkpoints, execution, attempt)
+            return record
+
+
+def _end(out: Path, checkpoints: Path, execution: Execution, attempt: Attempt) -> None:
+    """Remove what only an unfinished run needs, when nothing can take the finished one away."""
+    if execution.keep:
+        keep(out, checkpoints, FILES)
+    else:
+        forget(checkpoints)
+    attempt.end()
 
 
 def _finished(out: Path, digest: str) -> RunRecord | None:
