@@ -1,5 +1,6 @@
 """The grid: which datasets, variants and seeds run, and what every rule needs to know of them."""
 
+import inspect
 import json
 import os
 import re
@@ -54,7 +55,7 @@ RESOLVE = grid.Resolver(CONFIG)
 for _asked in this_call().targets if workflow.is_main_process else ():
     if _cell := grid.Cell.of_file(_asked):
         try:
-            RESOLVE.plain(_cell)
+            RESOLVE.text(_cell)
         except AmstError as error:
             sys.exit(f"amst: {_asked}: {error}")
 
@@ -120,6 +121,12 @@ _path = "" if IN_CONTAINER else f"PATH={os.path.dirname(sys.executable)}:$PATH "
 shell.prefix(
     f"set -euo pipefail; export {_path}PYTHONPATH={workflow.basedir}/src PYTHONNOUSERSITE=1; "
 )
+
+
+def looked_at(function):
+    """A function of a rule that says what it takes; Snakemake else looks anew for every job."""
+    function.__signature__ = inspect.signature(function)
+    return function
 
 
 @lru_cache(maxsize=None)
@@ -267,14 +274,16 @@ CHECKPOINTS = [
 ]
 
 
+@looked_at
 def run_settings(wildcards):
     """Resolved settings of a run as JSON: all that its numbers depend on."""
     cell = grid.Cell(
         wildcards.dataset, wildcards.split, wildcards.variant, int(wildcards.seed)
     )
-    return as_json(RESOLVE.plain(cell))
+    return RESOLVE.text(cell)
 
 
+@looked_at
 def run_inputs(wildcards):
     """What a training job waits for, by name: one function for all, since each costs time."""
     folder = f"results/features/{owner(wildcards.dataset)}"
@@ -291,6 +300,7 @@ def run_inputs(wildcards):
 ADOPTED = read_adopted(Path("results"))
 
 
+@looked_at
 def training_code(wildcards):
     """Digest of the code that trains a run and of the packages, unless the run was adopted."""
     method = RESOLVE.variants[wildcards.variant].method
@@ -304,11 +314,13 @@ def training_code(wildcards):
 SITE = told_to_rules()
 
 
+@looked_at
 def gpus(wildcards):
     """GPUs of a training job."""
     return CONFIG.datasets[wildcards.dataset].resources.gpu
 
 
+@looked_at
 def memory(wildcards, attempt):
     """Megabytes of a training job, at most threefold.
 

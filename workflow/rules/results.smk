@@ -90,7 +90,10 @@ rule figures:
         mem_mb=growing(2000),
         runtime=growing(30),
     params:
-        grid=as_json({k: v for k, v in grid.as_dict(CONFIG).items() if k != "metric"}),
+        # a function here, too
+        grid=lambda w: as_json(
+            {k: v for k, v in grid.as_dict(CONFIG).items() if k != "metric"}
+        ),
         made_by=made_by("amst.results.figures"),
     message:
         "Drawing the figures"

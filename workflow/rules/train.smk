@@ -17,15 +17,15 @@ rule train:
         "logs/train/{dataset}/{split}/{variant}/seed{seed}.log",
     benchmark:
         "benchmarks/train/{dataset}/{split}/{variant}/seed{seed}.tsv"
-    threads: lambda w: CONFIG.datasets[w.dataset].resources.threads
+    threads: looked_at(lambda w: CONFIG.datasets[w.dataset].resources.threads)
     resources:
         **of_site(),
-        gpu=lambda w: SITE.gpus(gpus(w)) if SITE else gpus(w),
-        mem_mb=lambda w, attempt: memory(w, attempt),
-        runtime=lambda w: CONFIG.datasets[w.dataset].resources.runtime,
+        gpu=looked_at(lambda w: SITE.gpus(gpus(w))) if SITE else gpus,
+        mem_mb=memory,
+        runtime=looked_at(lambda w: CONFIG.datasets[w.dataset].resources.runtime),
     params:
-        settings=lambda w: run_settings(w),
-        made_by=lambda w: training_code(w),
+        settings=run_settings,
+        made_by=training_code,
     message:
         "Training {wildcards.variant} on {wildcards.dataset} ({wildcards.split}), seed {wildcards.seed}"
     # Without `exec` there would be a shell around the run that dies of SLURM's SIGTERM: the job

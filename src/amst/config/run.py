@@ -291,7 +291,16 @@ class RunSettings(Settings):
         return settings_hash(self.model_dump(mode="json"))
 
 
+def canonical(value: Any) -> str:
+    """Canonical JSON of a value: equal values have equal texts."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
 def settings_hash(value: Any) -> str:
     """First 16 hexadecimal digits of the SHA-256 of ``value`` as canonical JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hash_of(canonical(value))
+
+
+def hash_of(text: str) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of a canonical text."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]

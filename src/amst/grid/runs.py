@@ -16,7 +16,8 @@ from amst.config.run import (
     RunSettings,
     TextFeatures,
     VisualFeatures,
-    settings_hash,
+    canonical,
+    hash_of,
 )
 from amst.config.settings import Config, ModalityOverrides
 from amst.datasets import registry
@@ -33,6 +34,8 @@ FEATURES: dict[str, type] = {
 
 FORMAT = 2
 """Version of what ``as_dict`` gives."""
+_A_SEED = "any seed"
+"""Stands in a variant's settings where each of its runs has its own."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,7 @@ class Resolver:
         self.config = config
         self.variants: dict[str, Variant] = all_variants(config)
         self._shared: dict[tuple[str, str], dict[str, Any]] = {}
-        self._plain: dict[tuple[str, str], dict[str, Any]] = {}
+        self._texts: dict[tuple[str, str, str], tuple[str, str]] = {}
 
     def __call__(self, cell: Cell) -> RunSettings:
         """The settings of one run.
@@ -186,17 +189,23 @@ class Resolver:
         known(cell.split, registry.load(cell.dataset).splits, "split")
         return RunSettings(split=cell.split, seed=cell.seed, **shared)
 
-    def plain(self, cell: Cell) -> dict[str, Any]:
-        """The settings of one run as plain data, without a model for every one of thousands."""
-        key = cell.dataset, cell.variant
-        if key not in self._plain:
-            self._plain[key] = self(cell).model_dump(mode="json")
-        known(cell.split, registry.load(cell.dataset).splits, "split")
-        return {**self._plain[key], "split": cell.split, "seed": cell.seed}
+    def text(self, cell: Cell) -> str:
+        """The settings of one run as canonical JSON; only the seeds of a variant's runs differ.
+
+        Raises:
+            AmstError: as of calling.
+        """
+        key = cell.dataset, cell.split, cell.variant
+        if key not in self._texts:
+            values = {**self(cell).model_dump(mode="json"), "seed": _A_SEED}
+            head, tail = canonical(values).split(canonical(_A_SEED))
+            self._texts[key] = head, tail
+        head, tail = self._texts[key]
+        return f"{head}{cell.seed}{tail}"
 
     def hash(self, cell: Cell) -> str:
         """The hash of a run's settings."""
-        return settings_hash(self.plain(cell))
+        return hash_of(self.text(cell))
 
     def _of(self, dataset: str, variant: str) -> dict[str, Any]:
         """What all seeds and splits of a variant on a dataset share."""
