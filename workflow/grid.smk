@@ -109,6 +109,8 @@ _together = slots.on_node(
 if not workflow.subprocess_exec:
     execution = CONFIG.execution.model_dump()
     execution |= {"runs_on_node": _together, "runs_on_gpu": slots.per_gpu()}
+    # Snakemake deletes a run's files before it starts the run's job again
+    execution |= {"keep": True}
     os.environ.update(AMST_EXECUTION=as_json(execution))
 
 os.environ[slots.WITHOUT_GPU] = " ".join(
@@ -340,7 +342,7 @@ def of_site():
     if not SITE:
         return {}
     return {
-        "slurm_partition": lambda w: SITE.partition(gpus(w)),
-        "gpu_model": lambda w: SITE.model(gpus(w)),
-        "gres": lambda w: SITE.gres(gpus(w)),
+        "slurm_partition": looked_at(lambda w: SITE.partition(gpus(w))),
+        "gpu_model": looked_at(lambda w: SITE.model(gpus(w))),
+        "gres": looked_at(lambda w: SITE.gres(gpus(w))),
     }

@@ -2,10 +2,9 @@
 
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
-from tests.cluster.machines import ClusterSuite, Slurm
+from tests.cluster.machines import ClusterSuite, Slurm, processes_in
 
 DIGITS: dict[str, Any] = {
     "generate": {"samples": 200},
@@ -39,15 +38,9 @@ def job_of(slurm: Slurm, run: str) -> dict[str, str] | None:
 
 def training_process(suite: ClusterSuite, run: str) -> int | None:
     """The process that trains a run of this folder."""
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes().decode().split("\0")
-            if command[1:5] == ["-m", "amst", "train", run] and (
-                (process / "cwd").resolve() == suite.work.resolve()
-            ):
-                return int(process.name)
-        except OSError:
-            continue
+    for process, words in processes_in(suite.work):
+        if words[1:5] == ["-m", "amst", "train", run]:
+            return process
     return None
 
 

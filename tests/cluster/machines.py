@@ -38,6 +38,18 @@ def until(condition: Callable[[], Any], seconds: float, what: str, pause: float 
         time.sleep(pause)
 
 
+def processes_in(folder: Path) -> Iterator[tuple[int, list[str]]]:
+    """Processes that work in a folder or below it, with the words of their commands."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            inside = (process / "cwd").resolve().is_relative_to(folder.resolve())
+        except OSError:
+            continue
+        if inside:
+            yield int(process.name), words
+
+
 class Slurm:
     """A running cluster: nodes n1..nN, partitions cpu, gpu and scav (which the others pre-empt)."""
 
@@ -201,4 +213,4 @@ def local_grid(folder: Path, values: dict[str, Any]) -> ClusterSuite:
     return suite
 
 
-__all__ = ["ROOT", "ClusterSuite", "Slurm", "local_grid", "missing", "until"]
+__all__ = ["ROOT", "ClusterSuite", "Slurm", "local_grid", "missing", "processes_in", "until"]

@@ -31,4 +31,10 @@ stop slurmctld "$BASE/pid/slurmctld"
 stop slurmdbd "$BASE/pid/slurmdbd"
 stop mariadbd "$BASE/pid/mariadbd"
 stop munged "$BASE/pid/munged"
+# proctrack/linuxproc, unlike cgroups, loses a process whose parent was killed before it
+for environment in /proc/[0-9]*/environ; do
+  grep -qzF "PATH=$BASE/bin:" "$environment" 2>/dev/null || continue
+  pid=${environment#/proc/}
+  kill -9 "${pid%/environ}" 2>/dev/null
+done
 [ "${KEEP:-}" ] || rm -rf "$BASE"

@@ -58,12 +58,12 @@ def test_it_lists_and_keeps_everything(work: Path):
     assert sorted(work.rglob("*")) == before
 
 
-def test_second_names_of_a_finished_run_are_nothing_to_remove(work: Path):
+def test_second_names_of_a_finished_run_stay(work: Path):
     """A call of Snakemake that lives may need them, and they take no space."""
     checkpoints = work / "results/checkpoints" / CURRENT
-    (checkpoints / "new" / "epoch-3.pt").unlink()
-    (checkpoints / "new").rmdir()
     kept = make(checkpoints / KEPT / "run.json")
+    assert f"results/checkpoints/{CURRENT}/new: the run is done" in clean("--remove")
+    assert kept.exists()
     assert f"results/checkpoints/{CURRENT}" not in clean("--remove")
     assert kept.exists()
 

@@ -15,11 +15,12 @@ RUNS = {variant: f"digits/random/{variant}/seed0" for variant in GRID["grid"]["m
 
 def stop_at_their_ends(suite: ClusterSuite) -> None:
     """Stop the processes of all runs when the files of their runs are there."""
-    waiting, processes = dict(RUNS), {}
+    waiting, processes = dict(RUNS), dict[str, int]()
 
     def stopped() -> bool:
         for variant, run in list(waiting.items()):
-            processes[run] = processes.get(run) or training_process(suite, run)
+            if process := processes.get(run) or training_process(suite, run):
+                processes[run] = process
             if suite.file(f"results/checkpoints/{run}/{KEPT}/run.json").is_file():
                 with suppress(ProcessLookupError):  # its job lives a little longer
                     os.kill(processes[run], signal.SIGSTOP)
@@ -48,5 +49,7 @@ def test_they_do_not_train_again(slurm: Slurm, grid: ClusterSuite, folder: Path)
         jobs = suite.jobs_of(f"rule_train/digits_random_{variant}_0")
         assert sum(len(ends[job]) for job in jobs) == 2, "it was started twice"
         assert suite.record(run) == before[run], "and trained once"
+        log = suite.file(f"logs/train/{run}.log").read_text()
+        assert log.index(" epoch 3/3 ") < log.index("taken back from"), "its log is whole"
     assert suite.bytes_of_runs() == grid.bytes_of_runs()
     assert not list(suite.file("results/checkpoints").rglob(KEPT)), "their ends were seen"

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from amst.cluster.live import prefix_of
-from tests.cluster.machines import ClusterSuite, Slurm, local_grid, missing, until
+from tests.cluster.machines import ClusterSuite, Slurm, local_grid, missing, processes_in, until
 
 SEEDS = 10
 DIGITS: dict[str, Any] = {
@@ -131,15 +131,11 @@ class Storm:
 
     def kill_training(self) -> bool:
         """A training process is killed without warning, as for memory."""
-        found = []
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (process / "cmdline").read_bytes().split(b"\0")
-                here = (process / "cwd").resolve() == self.suite.work.resolve()
-            except OSError:
-                continue
-            if here and words[1:4] == [b"-m", b"amst", b"train"]:
-                found.append(int(process.name))
+        found = [
+            process
+            for process, words in processes_in(self.suite.work)
+            if words[1:4] == ["-m", "amst", "train"]
+        ]
         if not found:
             return False
         try:
@@ -174,10 +170,10 @@ class Storm:
 
 
 def trained_twice(suite: ClusterSuite, slurm: Slurm, run: str) -> bool:
-    """Whether a run was trained again after a job had trained it: its record is younger.
+    """Whether a run was trained again after it had been trained to its end.
 
-    What SLURM has ended after the last file and before the job's own end does not count: nobody
-    has seen that this training was over.
+    Its record is younger than the end of a job that SLURM calls completed; or its log, which holds
+    all attempts, has an epoch after the line that ends a run.
     """
     jobs = set(suite.jobs_of("rule_train/" + run.replace("/", "_").replace("_seed", "_")))
     told = [end for end in slurm.completions() if end["JobId"] in jobs]
@@ -186,16 +182,16 @@ def trained_twice(suite: ClusterSuite, slurm: Slurm, run: str) -> bool:
         for end in told
         if end["JobState"] == "COMPLETED"
     ]
-    if not ends:  # SLURM was killed before it had told of the end
-        return False
-    record = suite.record(run)
-    twice = datetime.fromisoformat(record["finished"]).timestamp() > min(ends)
+    finished = suite.record(run)["finished"]
+    log = suite.file(f"logs/train/{run}.log").read_text()
+    twice = bool(ends) and datetime.fromisoformat(finished).timestamp() > min(ends)
+    twice |= ": epoch " in log.partition(": test accuracy ")[2]
     if twice:
-        print(f"{run}: its record is of {record['finished']}; its jobs:", file=sys.stderr)
+        print(f"{run}: its record is of {finished}; its jobs:", file=sys.stderr)
         for end in told:
             values = [end[key] for key in ("JobId", "JobState", "StartTime", "EndTime")]
             print("  " + " ".join(values), file=sys.stderr)
-        print(suite.file(f"logs/train/{run}.log").read_text(), file=sys.stderr)
+        print(log, file=sys.stderr)
     return twice
 
 

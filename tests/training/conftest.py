@@ -6,6 +6,7 @@ file's tests have used it in this process: CUDA cannot be forked.
 """
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -39,6 +40,7 @@ from amst.features.manifest import write_manifest
 from amst.features.samples import read_samples, write_samples
 from amst.methods import load
 from amst.training.execution import Execution
+from amst.training.finish import FILES
 from amst.training.run import train
 
 MODALITIES = {
@@ -233,6 +235,13 @@ class Workplace:
     def predictions(self) -> dict[str, np.ndarray]:
         with np.load(self.out / "predictions.npz") as arrays:
             return {name: arrays[name] for name in arrays}
+
+
+def started_again(place: Workplace) -> None:
+    """Delete a run's files, as Snakemake does before it starts a job again."""
+    for name in FILES:
+        (place.out / name).unlink(missing_ok=True)
+    shutil.rmtree(place.out / "tensorboard", ignore_errors=True)
 
 
 @pytest.fixture

@@ -1,24 +1,22 @@
 """A finished run is not trained again because Snakemake deletes its files and restarts its job."""
 
+import errno
 import os
-import shutil
 import signal
 import sys
+from base64 import urlsafe_b64encode
 from pathlib import Path
 
 import pytest
 
+from amst.methods.naive import Naive
 from amst.records import read_record
 from amst.training.finish import FILES
-from amst.training.kept import KEPT, forget_seen
+from amst.training.kept import KEPT, forget_seen, set_aside
 from amst.training.recorder import has_events
+from tests.training.conftest import started_again
 
-
-def started_again(place) -> None:
-    """Delete a run's files, as Snakemake does before it starts a job again."""
-    for name in FILES:
-        (place.out / name).unlink(missing_ok=True)
-    shutil.rmtree(place.out / "tensorboard", ignore_errors=True)
+RUN = "digits/random/naive/seed0"
 
 
 def keeping(place):
@@ -79,7 +77,7 @@ def test_a_kept_run_of_other_settings_is_replaced(workplace, undisturbed):
     place.finish()
     started_again(place)
     place.settings = workplace(recipe={"epochs": 2}).settings
-    assert "another version of this run" in place.finish().said
+    place.finish()
     assert place.results() == undisturbed(place.settings)
     record = read_record(place.checkpoints / KEPT / "run.json")
     assert record.settings == place.settings
@@ -91,38 +89,128 @@ def test_by_hand_nothing_is_kept(workplace):
     assert list(place.checkpoints.iterdir()) == []
 
 
-@pytest.mark.parametrize("deleted", [False, True], ids=["seen", "taken away"])
-def test_it_is_kept_until_its_end_was_seen(workplace, tmp_path, deleted: bool):
-    place = keeping(workplace())
-    place.finish()
-    run = "digits/random/naive/seed0"
-    runs, checkpoints = (tmp_path / "results" / name / run for name in ("runs", "checkpoints"))
+def working_folder(place, folder: Path) -> tuple[Path, Path]:
+    """A finished run where Snakemake has it: its folder and its checkpoints."""
+    runs, checkpoints = (folder / "results" / name / RUN for name in ("runs", "checkpoints"))
     for source, target in ((place.out, runs), (place.checkpoints, checkpoints)):
         target.parent.mkdir(parents=True)
         source.rename(target)
+    return runs, checkpoints
+
+
+def mark(folder: Path) -> None:
+    """What Snakemake does when it submits the run's job."""
+    marker = folder / ".snakemake/incomplete" / urlsafe_b64encode(
+        f"results/runs/{RUN}/run.json".encode()
+    ).decode()  # fmt: skip
+    marker.parent.mkdir(parents=True)
+    marker.touch()
+
+
+@pytest.mark.parametrize(
+    ("marked", "deleted", "stays"),
+    [(False, False, False), (True, False, True), (False, True, True)],
+    ids=["seen", "not yet seen", "taken away"],
+)
+def test_it_is_kept_until_its_end_was_seen(
+    workplace, tmp_path, marked: bool, deleted: bool, stays: bool
+):
+    place = keeping(workplace())
+    place.finish()
+    runs, checkpoints = working_folder(place, tmp_path)
+    if marked:
+        mark(tmp_path)
     if deleted:
         (runs / "run.json").unlink()
     forget_seen(tmp_path)
-    assert (checkpoints / KEPT).is_dir() is deleted
+    assert (checkpoints / KEPT).is_dir() is stays
 
 
-def test_the_log_holds_what_earlier_attempts_have_said(workplace, signal_in_step):
-    """Snakemake deletes a job's log before it starts the job again, and the shell makes it anew."""
+@pytest.mark.parametrize("keep", [True, False], ids=["has second names", "by hand"])
+def test_a_controller_puts_aside_what_its_predecessor_has_not_seen(workplace, tmp_path, keep: bool):
     place = workplace()
+    place.execution = place.execution.model_copy(update={"keep": keep})
+    place.finish()
+    results = place.results()
+    runs, checkpoints = working_folder(place, tmp_path)
+    mark(tmp_path)
+    assert set_aside(tmp_path) == [RUN]
+    assert {path.name for path in (checkpoints / KEPT).iterdir()} >= set(FILES)
+    runs.mkdir(exist_ok=True)
+    for source, target in ((runs, place.out), (checkpoints, place.checkpoints)):
+        source.rename(target)
+    started_again(place)
+    place.finish()
+    assert place.results() == results
+    assert read_record(place.out / "run.json").cost.attempts == 1
+
+
+def test_without_hard_links_it_trains_again(workplace, undisturbed):
+    def no_links() -> None:
+        def link(*names, **options):
+            raise PermissionError(errno.EPERM, "no hard links here")
+
+        os.link = link
+
+    place = keeping(workplace())
+    assert place.start(no_links).wait() == 0
+    assert list(place.checkpoints.iterdir()) == []
+    started_again(place)
+    assert place.start(no_links).wait() == 0
+    assert place.results() == undisturbed(place.settings)
+
+
+def logging(log: Path) -> None:
+    """What a process says goes to the log, as the rule's shell has it."""
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+
+
+@pytest.fixture
+def logged(workplace):
+    """A run with a log, and the log."""
+    place = keeping(workplace())
     log = place.folder / "run.log"
     place.execution = place.execution.model_copy(update={"log": str(log)})
+    return place, log
 
-    def logging() -> None:
-        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
-        sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
 
+def test_the_log_holds_what_earlier_attempts_have_said(logged, signal_in_step):
+    """Snakemake deletes a job's log before it starts the job again, and the shell makes it anew."""
+    place, log = logged
     for step in (3, 4):
         stop = signal_in_step("naive", step, signal.SIGUSR1)
-        place.start(lambda stop=stop: (logging(), stop())).wait()
+        place.start(lambda stop=stop: (logging(log), stop())).wait()
         log.unlink()
-    place.start(logging).wait()
+    place.start(lambda: logging(log)).wait()
     said = log.read_text()
     assert said.count("--- started again") == 2
     third, seventh = (said.index(f"continuing in epoch 1 after {n} batches") for n in (3, 7))
     assert third < seventh
-    assert list(place.checkpoints.iterdir()) == []
+
+
+def test_the_log_of_a_run_that_is_taken_back_is_whole(logged):
+    place, log = logged
+    place.start(lambda: logging(log)).wait()
+    for _ in range(2):
+        started_again(place)
+        log.unlink()
+        assert place.start(lambda: logging(log)).wait() == 0
+        said = log.read_text()
+        assert said.index(" epoch 3/3 ") < said.index("--- started again")
+        assert said.index("--- started again") < said.index("taken back from")
+
+
+def test_the_log_of_a_run_that_failed_tells_why_however_often_it_is_tried(logged):
+    def broken() -> None:
+        def fail(self, batch, epoch):
+            print("what only the log tells", file=sys.stderr)
+            raise RuntimeError("out of luck")
+
+        Naive.train_step = fail
+
+    place, log = logged
+    for _ in range(3):
+        log.unlink(missing_ok=True)
+        assert place.start(lambda: (logging(log), broken())).wait() == 1
+    assert log.read_text().count("what only the log tells") == 1

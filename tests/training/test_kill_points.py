@@ -19,7 +19,8 @@ import pytest
 from amst.datasets.digits import Digits, DigitsSettings, make
 from amst.features.extract import extract_shard
 from amst.features.samples import write_samples
-from tests.training.conftest import MODALITIES
+from amst.training.kept import KEPT
+from tests.training.conftest import MODALITIES, started_again
 
 TRAINING_KILLS = 60
 EXTRACTION_KILLS = 40
@@ -80,11 +81,19 @@ def test_training_killed_at_sixty_random_moments(workplace, undisturbed):
     about = time.monotonic() - began
     while total < TRAINING_KILLS:
         place, rounds = workplace(recipe={"epochs": 2}), rounds + 1
+        as_snakemake = bool(rounds % 2)
+        place.execution = place.execution.model_copy(update={"keep": as_snakemake})
+
+        def start(place=place, as_snakemake=as_snakemake) -> Forked:
+            if as_snakemake:
+                started_again(place)
+            return Forked(place.start())
+
         at_most = min(OF_ONE_RUN, TRAINING_KILLS - total)
-        total += kills(lambda place=place: Forked(place.start()), moments, at_most, about)
+        total += kills(start, moments, at_most, about)
         assert place.results() == reference
         # A lock stays where the kill came after the record: it is a dead one's.
-        assert {path.name for path in place.checkpoints.iterdir()} <= {"lock"}
+        assert {path.name for path in place.checkpoints.iterdir()} <= {"lock", KEPT}
         assert not [path for path in place.out.rglob(".*") if path.is_file()]
     assert rounds >= TRAINING_KILLS / OF_ONE_RUN
 

@@ -103,8 +103,8 @@ rule figures:
 
 # Whatever ended the call: what is there can be looked at.
 onerror:
-    forget_seen(Path())
     if os.path.exists("results/grid.json"):
         shell(
             "python -m amst tables --grid results/grid.json --partial 1>&2 || true"
         )
+    forget_seen(Path())

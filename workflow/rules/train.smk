@@ -34,4 +34,4 @@ rule train:
     shell:
         "exec python -m amst train {wildcards.dataset}/{wildcards.split}/{wildcards.variant}/seed{wildcards.seed} "
         "--settings {params.settings:q} --manifest {input.manifest} --split {input.split} "
-        "--log {log} --keep &>> {log}"
+        "--log {log} &>> {log}"

@@ -43,13 +43,6 @@ def train(
         ),
     ] = None,
     log: Annotated[str, typer.Option(help="where the output goes, for `amst status`")] = "",
-    keep: Annotated[
-        bool,
-        typer.Option(
-            "--keep",
-            help="link the finished run below its checkpoints, until Snakemake has seen its end",
-        ),
-    ] = False,
     results: Results = RESULTS,
     configfile: ConfigFiles = None,
 ) -> None:
@@ -80,7 +73,7 @@ def train(
             split or features / "splits" / f"{resolved.split}.json",
             results / "runs" / run,
             checkpoints,
-            execution_of(resolved, how, log, keep),
+            execution_of(resolved, how, log),
         )
     shown = record.metrics(record.main)
     typer.echo(f"{run}: test accuracy {100 * shown.accuracy:.1f} % ({record.main})")
@@ -117,9 +110,7 @@ def cell_of(run: str) -> grid.Cell:
     return grid.Cell(dataset, split, variant, int(seed.removeprefix("seed")))
 
 
-def execution_of(
-    settings: RunSettings, how: dict[str, object], log: str = "", keep: bool = False
-) -> Execution:
+def execution_of(settings: RunSettings, how: dict[str, object], log: str = "") -> Execution:
     """How this process executes a run, with the digests that its record keeps."""
     return Execution.model_validate(
         {
@@ -129,6 +120,5 @@ def execution_of(
             "package_digest": package_digest(),
             "packages": tuple(pinned_packages()),
             "log": log,
-            "keep": keep,
         }
     )

@@ -73,16 +73,18 @@ def _checkpoints(config: grid.Config, results: Path) -> Iterator[Leftover]:
     folder = results / "checkpoints"
     for name in _names(folder):
         state = state_of(results, name).name
-        inside = {path.name for path in (folder / name).iterdir()}
+        inside = sorted((folder / name).iterdir())
         if state == "running" or not inside:
             continue
         if name not in runs:
             yield _leftover("checkpoints", folder / name, "no run of this configuration")
+        elif state == "done" and (folder / name / KEPT).exists():
+            # second names of the run's own files take no space, and a call that lives may need them
+            for path in inside:
+                if path.name != KEPT:
+                    yield _leftover("checkpoints", path, "the run is done")
         elif state == "done":
-            # second names of the run's own files take no space, and a call of Snakemake that lives
-            # may need them
-            if inside != {KEPT}:
-                yield _leftover("checkpoints", folder / name, "the run is done")
+            yield _leftover("checkpoints", folder / name, "the run is done")
         else:
             owner = results / "features" / grid.features_owner(config, runs[name].dataset)
             yield from _others(folder / name, resolve(runs[name]), owner)

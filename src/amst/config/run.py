@@ -291,14 +291,13 @@ class RunSettings(Settings):
         return settings_hash(self.model_dump(mode="json"))
 
 
-def canonical(value: Any) -> str:
-    """Canonical JSON of a value: equal values have equal texts."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+SEPARATORS = (",", ":")
+"""Of the JSON that settings are hashed as; its keys are sorted."""
 
 
 def settings_hash(value: Any) -> str:
     """First 16 hexadecimal digits of the SHA-256 of ``value`` as canonical JSON."""
-    return hash_of(canonical(value))
+    return hash_of(json.dumps(value, sort_keys=True, separators=SEPARATORS))
 
 
 def hash_of(text: str) -> str:

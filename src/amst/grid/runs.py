@@ -1,5 +1,6 @@
 """The runs of the grid and the resolved settings of each."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from amst.config.run import (
+    SEPARATORS,
     AudioFeatures,
     Features,
     Modality,
@@ -16,7 +18,6 @@ from amst.config.run import (
     RunSettings,
     TextFeatures,
     VisualFeatures,
-    canonical,
     hash_of,
 )
 from amst.config.settings import Config, ModalityOverrides
@@ -177,7 +178,7 @@ class Resolver:
         self.config = config
         self.variants: dict[str, Variant] = all_variants(config)
         self._shared: dict[tuple[str, str], dict[str, Any]] = {}
-        self._texts: dict[tuple[str, str, str], tuple[str, str]] = {}
+        self._texts: dict[tuple[Any, ...], tuple[str, str]] = {}
 
     def __call__(self, cell: Cell) -> RunSettings:
         """The settings of one run.
@@ -189,23 +190,29 @@ class Resolver:
         known(cell.split, registry.load(cell.dataset).splits, "split")
         return RunSettings(split=cell.split, seed=cell.seed, **shared)
 
-    def text(self, cell: Cell) -> str:
-        """The settings of one run as canonical JSON; only the seeds of a variant's runs differ.
+    def text(self, cell: Cell, separators: tuple[str, str] = (", ", ": ")) -> str:
+        """The settings of one run as JSON with sorted keys; a variant's runs differ in the seed.
+
+        Args:
+            cell: the run.
+            separators: of items, and of keys and values.
 
         Raises:
             AmstError: as of calling.
         """
-        key = cell.dataset, cell.split, cell.variant
+        key = cell.dataset, cell.split, cell.variant, separators
         if key not in self._texts:
             values = {**self(cell).model_dump(mode="json"), "seed": _A_SEED}
-            head, tail = canonical(values).split(canonical(_A_SEED))
-            self._texts[key] = head, tail
+            whole = json.dumps(values, sort_keys=True, separators=separators)
+            name = f'"seed"{separators[1]}'
+            head, tail = whole.split(f"{name}{json.dumps(_A_SEED)}")
+            self._texts[key] = f"{head}{name}", tail
         head, tail = self._texts[key]
         return f"{head}{cell.seed}{tail}"
 
     def hash(self, cell: Cell) -> str:
         """The hash of a run's settings."""
-        return hash_of(self.text(cell))
+        return hash_of(self.text(cell, SEPARATORS))
 
     def _of(self, dataset: str, variant: str) -> dict[str, Any]:
         """What all seeds and splits of a variant on a dataset share."""

@@ -56,6 +56,7 @@ class Attempt:
         """
         failed = self._read(self._failed)
         if failed and failed.get("digest") == self.digest:
+            self.carry_log_over(self._kept_log)
             raise AmstError(
                 f"{self._run} failed at {failed['time']} on {failed['host']}: {failed['error']}",
                 f"Mend the cause, then `amst retry {self._run}`",
@@ -63,7 +64,8 @@ class Attempt:
 
     def begin(self) -> None:
         """Count this attempt; called when the run's lock is held."""
-        self._carry_log_over()
+        self.carry_log_over(self._kept_log)
+        self._keep_log()
         if self._failed.is_file():
             print(
                 f"{self._run}: settings, code or data have changed since it failed; trying again",
@@ -105,20 +107,27 @@ class Attempt:
         for path in (self._count_file, self._failed, self._kept_log):
             path.unlink(missing_ok=True)
 
-    def _carry_log_over(self) -> None:
+    def carry_log_over(self, kept: Path) -> None:
         """Put into the log what earlier attempts have said: Snakemake deletes theirs.
 
-        Their log lives on under a second name, where the file system has hard links.
+        Args:
+            kept: a second name of their log.
         """
-        log = Path(self._log)
         with suppress(OSError):
-            if not self._log or not os.path.samestat(os.fstat(2), log.stat()):
-                return  # what this process says goes elsewhere
-            if self._kept_log.is_file() and not self._kept_log.samefile(log):
-                earlier = self._kept_log.read_text("utf-8", errors="replace")
+            if self._logs() and not kept.samefile(self._log):
+                earlier = kept.read_text("utf-8", errors="replace")
                 print(f"{earlier.rstrip()}\n--- started again", file=sys.stderr, flush=True)
-            self._kept_log.unlink(missing_ok=True)
-            os.link(log, self._kept_log)
+
+    def _keep_log(self) -> None:
+        """Give the log a second name, where the file system has hard links."""
+        with suppress(OSError):
+            if self._logs():
+                self._kept_log.unlink(missing_ok=True)
+                os.link(self._log, self._kept_log)
+
+    def _logs(self) -> bool:
+        """Whether what this process says goes to the log."""
+        return bool(self._log) and os.path.samestat(os.fstat(2), Path(self._log).stat())
 
     def _read(self, path: Path) -> dict[str, Any] | None:
         try:

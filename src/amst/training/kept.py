@@ -3,59 +3,63 @@
 Snakemake deletes the outputs of a job before it starts it again, and starts it again whenever it
 has not seen the job's end: SLURM has put the job back into its queue, somebody has cancelled it
 between its last file and its end, or the controller was killed. So a run's files have second names
-below its checkpoints until a controller has seen its end; a job that is started for such a run only
-takes them back. Imports no torch.
+below its checkpoints until the call has ended that saw its end; a job that is started for such a
+run only takes them back. Imports no torch.
 """
 
 import os
 import shutil
+import uuid
 from base64 import urlsafe_b64decode
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 RECORD = "run.json"
 KEPT = "finished"
 """Folder below a run's checkpoints that holds the finished run."""
+LOG = "log.txt"
+"""What a finished run has said, in that folder."""
 
 
-def keep(out: Path, checkpoints: Path, names: Sequence[str]) -> None:
+def keep(out: Path, checkpoints: Path, names: Sequence[str], log: str = "") -> None:
     """Give the files of a finished run second names, that of the record last.
 
     Does nothing where there are no hard links, or none from one folder to the other: then such a
-    job trains once more.
+    job trains once more. Never fails: the run is done.
 
     Args:
         out: the run's folder.
         checkpoints: the run's folder of working checkpoints.
         names: the files, the record last.
+        log: path of what the run has said; deleted with its files, too. Empty for none.
     """
     kept = checkpoints / KEPT
-    if (kept / RECORD).is_file() and (kept / RECORD).samefile(out / RECORD):
+    if _same(kept / RECORD, out / RECORD):
         return  # taken back from there, and never to be missing in between
-    forget(checkpoints)
-    kept.mkdir(parents=True)
-    try:
-        for name in names:
-            os.link(out / name, kept / name)
-    except OSError:
+    with suppress(OSError):
         forget(checkpoints)
+        kept.mkdir(parents=True)
+        try:
+            if Path(log).is_file():
+                os.link(log, kept / LOG)
+            for name in names:
+                os.link(out / name, kept / name)
+        except OSError:
+            forget(checkpoints)
 
 
-def take_back(checkpoints: Path, out: Path) -> bool:
+def take_back(checkpoints: Path, out: Path) -> None:
     """Bring a finished run back to its folder, its record last.
 
     Args:
-        checkpoints: the run's folder of working checkpoints.
+        checkpoints: the run's folder of working checkpoints, with a finished run.
         out: the run's folder; what it holds of the same names is replaced.
-
-    Returns:
-        Whether there was one.
     """
     kept = checkpoints / KEPT
-    if not (kept / RECORD).is_file():
-        return False
     out.mkdir(parents=True, exist_ok=True)
-    for path in sorted(kept.iterdir(), key=lambda path: path.name == RECORD):
+    files = (path for path in kept.iterdir() if path.name != LOG)
+    for path in sorted(files, key=lambda path: path.name == RECORD):
         target = out / path.name
         if target.is_dir() and not target.is_symlink():
             shutil.rmtree(target)
@@ -64,18 +68,29 @@ def take_back(checkpoints: Path, out: Path) -> bool:
             os.link(path, target)
         except OSError:  # a folder, or a file system without hard links
             shutil.move(path, target)
-    return True
 
 
 def forget(checkpoints: Path) -> None:
-    """Remove a finished run's second names, that of the record first: the rest is no run.
+    """Remove a finished run's second names, all at once as far as readers see.
 
     Args:
         checkpoints: the run's folder of working checkpoints.
     """
     kept = checkpoints / KEPT
-    (kept / RECORD).unlink(missing_ok=True)
-    shutil.rmtree(kept, ignore_errors=True)
+    for left in checkpoints.glob(f".{KEPT}.*"):
+        shutil.rmtree(left, ignore_errors=True)
+    if kept.exists():
+        aside = checkpoints / f".{KEPT}.{uuid.uuid4().hex}"
+        kept.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two names are of one file that exists."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 def set_aside(folder: Path) -> list[str]:
@@ -87,12 +102,14 @@ def set_aside(folder: Path) -> list[str]:
     Returns:
         Names of the runs.
     """
-    names = _unseen(folder)
+    runs, checkpoints = folder / "results" / "runs", folder / "results" / "checkpoints"
+    names = [name for name in _unseen(folder) if (runs / name / RECORD).is_file()]
     for name in names:
-        checkpoints = folder / "results" / "checkpoints" / name
-        forget(checkpoints)
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        shutil.move(folder / "results" / "runs" / name, checkpoints / KEPT)
+        kept = checkpoints / name / KEPT
+        if not _same(kept / RECORD, runs / name / RECORD):
+            forget(checkpoints / name)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(runs / name, kept)
     return names
 
 
@@ -113,13 +130,13 @@ def forget_seen(folder: Path) -> None:
 
 
 def _unseen(folder: Path) -> list[str]:
-    """Finished runs that Snakemake has marked as incomplete."""
+    """Runs whose record Snakemake has marked as incomplete, whether it is there or not."""
     runs = folder / "results" / "runs"
     records = [folder / output for output in _incomplete(folder / ".snakemake" / "incomplete")]
     return [
         record.parent.relative_to(runs).as_posix()
         for record in records
-        if record.name == RECORD and runs in record.parents and record.is_file()
+        if record.name == RECORD and runs in record.parents
     ]
 
 

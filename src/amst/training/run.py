@@ -12,7 +12,7 @@ from amst.training.assembly import assemble_training
 from amst.training.attempts import Attempt, drop_unfinished
 from amst.training.execution import Execution
 from amst.training.finish import FILES, finish
-from amst.training.kept import forget, keep, take_back
+from amst.training.kept import KEPT, LOG, forget, keep, take_back
 from amst.training.lock import RunLock
 from amst.training.loop import Surroundings, TrainingLoop
 from amst.training.progress import progress
@@ -64,13 +64,20 @@ def train(
         ) as lock:
             # Another process may have ended the run while this one waited for the lock.
             done = _finished(out, digest)
-            if not done and take_back(checkpoints, out):
+            kept = checkpoints / KEPT
+            if not done and _finished(kept, digest):
+                attempt.carry_log_over(kept / LOG)
+                print(
+                    f"{settings.run_id} had ended before it was started again: taken back from "
+                    f"{kept} (to train it anew, delete that folder as well)",
+                    file=sys.stderr,
+                )
+                take_back(checkpoints, out)
                 done = _finished(out, digest)
             if done:
                 _complete_events(out, done)
                 _end(out, checkpoints, execution, attempt)
                 return done
-            forget(checkpoints)
             attempt.refuse_if_failed()
             attempt.begin()
             drop_unfinished(out, FILES)
@@ -86,9 +93,9 @@ def train(
 
 
 def _end(out: Path, checkpoints: Path, execution: Execution, attempt: Attempt) -> None:
-    """Remove what only an unfinished run needs, when nothing can take the finished one away."""
+    """Remove what only an unfinished run needs, once the finished one has its second names."""
     if execution.keep:
-        keep(out, checkpoints, FILES)
+        keep(out, checkpoints, FILES, execution.log)
     else:
         forget(checkpoints)
     attempt.end()
