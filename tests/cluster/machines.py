@@ -128,6 +128,19 @@ class Slurm:
         until(lambda: "is UP" in self("scontrol", "ping", check=False), 30, "slurmctld")
 
 
+def slurm_that_is_down(folder: Path) -> dict[str, str]:
+    """What makes SLURM's commands look for a controller that is not there.
+
+    They say so after some seconds; without a file of settings they would look for one for a minute.
+    """
+    settings = folder / "down.conf"
+    settings.write_text(
+        "ClusterName=down\nSlurmctldHost=localhost(127.0.0.1)\nSlurmctldPort=1\n"
+        "AuthType=auth/none\n"
+    )
+    return {"SLURM_CONF": str(settings), "PATH": os.environ["PATH"]}
+
+
 class ClusterSuite(Suite):
     """The suite on a cluster: profiles/slurm or profiles/node, with a site's file."""
 
@@ -213,4 +226,13 @@ def local_grid(folder: Path, values: dict[str, Any]) -> ClusterSuite:
     return suite
 
 
-__all__ = ["ROOT", "ClusterSuite", "Slurm", "local_grid", "missing", "processes_in", "until"]
+__all__ = [
+    "ROOT",
+    "ClusterSuite",
+    "Slurm",
+    "local_grid",
+    "missing",
+    "processes_in",
+    "slurm_that_is_down",
+    "until",
+]

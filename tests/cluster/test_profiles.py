@@ -12,7 +12,7 @@ import yte
 
 from amst.cluster.live import prefix_of
 from amst.cluster.site import TRAINING
-from tests.cluster.machines import ROOT, ClusterSuite, Slurm
+from tests.cluster.machines import ROOT, ClusterSuite, Slurm, slurm_that_is_down
 
 PROFILES = ROOT / "profiles"
 EXAMPLES = sorted((PROFILES / "slurm" / "sites").glob("*.yaml"))
@@ -83,7 +83,7 @@ def test_nothing_starts_while_slurm_does_not_answer(tmp_path: Path, slurm: Slurm
     """By default Snakemake would take sacct, and wait for ever where there is no accounting."""
     suite = ClusterSuite.new(tmp_path / "suite")
     suite.slurm = slurm
-    suite.extra = {"SLURM_CONF": "/none", "PATH": os.environ["PATH"]}
+    suite.extra = slurm_that_is_down(tmp_path)
     arguments = ("results/raw/digits/digits.json", "--profile")
     profile = str(suite.checkout / "profiles" / "slurm")
     done = suite.snakemake(*arguments, profile, check=False)
