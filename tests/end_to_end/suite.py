@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,14 @@ def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], ob
             make(folder)
             Path(f"{folder}.made").touch()
     return folder
+
+
+def mark_incomplete(work: Path, run: str) -> None:
+    """What Snakemake does when it starts a run's job, until it has seen the job's end."""
+    record = f"results/runs/{run}/run.json"
+    marker = work / ".snakemake" / "incomplete" / urlsafe_b64encode(record.encode()).decode()
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    marker.write_text('{"external_jobid": null}')
 
 
 class Suite:

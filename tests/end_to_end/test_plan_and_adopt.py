@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from tests.end_to_end.suite import SMALL, Suite
+from tests.end_to_end.suite import SMALL, Suite, mark_incomplete
 
 NAIVE = "digits/random/naive/seed0"
 
@@ -102,3 +102,12 @@ def test_only_finished_runs_with_these_settings_can_be_adopted(here: Suite):
     values["datasets"]["digits"]["recipe"]["epochs"] = 3
     here.configure(values)
     assert "other settings" in here.amst("adopt", NAIVE, *arguments, check=False).stderr
+
+
+def test_a_run_whose_end_no_call_has_seen_cannot_be_adopted(here: Suite):
+    """Snakemake starts its job again, whatever was declared."""
+    change_code(here)
+    mark_incomplete(here.work, NAIVE)
+    arguments = ("--reason", "none", "--configfile", str(here.config))
+    assert "has seen the end" in here.amst("adopt", NAIVE, *arguments, check=False).stderr
+    assert "1 of 2 runs to train" in plan(here)

@@ -4,7 +4,6 @@ import errno
 import os
 import signal
 import sys
-from base64 import urlsafe_b64encode
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from amst.records import read_record
 from amst.training.finish import FILES
 from amst.training.kept import KEPT, forget_seen, set_aside
 from amst.training.recorder import has_events
+from tests.end_to_end.suite import mark_incomplete
 from tests.training.conftest import started_again
 
 RUN = "digits/random/naive/seed0"
@@ -98,15 +98,6 @@ def working_folder(place, folder: Path) -> tuple[Path, Path]:
     return runs, checkpoints
 
 
-def mark(folder: Path) -> None:
-    """What Snakemake does when it submits the run's job."""
-    marker = folder / ".snakemake/incomplete" / urlsafe_b64encode(
-        f"results/runs/{RUN}/run.json".encode()
-    ).decode()  # fmt: skip
-    marker.parent.mkdir(parents=True)
-    marker.touch()
-
-
 @pytest.mark.parametrize(
     ("marked", "deleted", "stays"),
     [(False, False, False), (True, False, True), (False, True, True)],
@@ -119,7 +110,7 @@ def test_it_is_kept_until_its_end_was_seen(
     place.finish()
     runs, checkpoints = working_folder(place, tmp_path)
     if marked:
-        mark(tmp_path)
+        mark_incomplete(tmp_path, RUN)
     if deleted:
         (runs / "run.json").unlink()
     forget_seen(tmp_path)
@@ -133,7 +124,7 @@ def test_a_controller_puts_aside_what_its_predecessor_has_not_seen(workplace, tm
     place.finish()
     results = place.results()
     runs, checkpoints = working_folder(place, tmp_path)
-    mark(tmp_path)
+    mark_incomplete(tmp_path, RUN)
     assert set_aside(tmp_path) == [RUN]
     assert {path.name for path in (checkpoints / KEPT).iterdir()} >= set(FILES)
     runs.mkdir(exist_ok=True)

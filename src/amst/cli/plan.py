@@ -21,6 +21,7 @@ from amst.files import write_json
 from amst.grid.stale_data import stale_data
 from amst.provenance import package_digest, training_digest
 from amst.records import RunRecord, read_record, write_record
+from amst.training.kept import unseen
 from amst.training.state import adopted_file, read_adopted, run_digest, state_of
 
 
@@ -208,12 +209,18 @@ def adopt(
         raise AmstError("--reason is empty", "Say why the change cannot have changed the runs")
     resolve = grid.Resolver(configuration(configfile))
     adopted = read_adopted(results)
+    not_seen = set(unseen(results.parent))
     changed = {}
     for run in runs:
         cell = cell_of(run)
         record = _record(results, cell)
         if record is None:
             raise AmstError(f"{cell.run} has not finished", "Only finished runs can be adopted")
+        if cell.run in not_seen:
+            raise AmstError(
+                f"no call of Snakemake has seen the end of {cell.run}: the next one trains it anew",
+                "Call one with the code that it was made with, and adopt it then",
+            )
         settings = resolve(cell)
         if record.settings_hash != settings.hash:
             raise AmstError(

@@ -103,7 +103,7 @@ def set_aside(folder: Path) -> list[str]:
         Names of the runs.
     """
     runs, checkpoints = folder / "results" / "runs", folder / "results" / "checkpoints"
-    names = [name for name in _unseen(folder) if (runs / name / RECORD).is_file()]
+    names = [name for name in unseen(folder) if (runs / name / RECORD).is_file()]
     for name in names:
         kept = checkpoints / name / KEPT
         if not _same(kept / RECORD, runs / name / RECORD):
@@ -122,15 +122,19 @@ def forget_seen(folder: Path) -> None:
         folder: the working folder, with ``.snakemake`` and ``results``.
     """
     runs, checkpoints = folder / "results" / "runs", folder / "results" / "checkpoints"
-    unseen = set(_unseen(folder))
+    waiting = set(unseen(folder))
     for kept in checkpoints.glob(f"*/*/*/seed*/{KEPT}"):
         name = kept.parent.relative_to(checkpoints).as_posix()
-        if name not in unseen and (runs / name / RECORD).is_file():
+        if name not in waiting and (runs / name / RECORD).is_file():
             forget(kept.parent)
 
 
-def _unseen(folder: Path) -> list[str]:
-    """Runs whose record Snakemake has marked as incomplete, whether it is there or not."""
+def unseen(folder: Path) -> list[str]:
+    """Runs whose record Snakemake has marked as incomplete, whether it is there or not.
+
+    Args:
+        folder: the working folder, with ``.snakemake`` and ``results``.
+    """
     runs = folder / "results" / "runs"
     records = [folder / output for output in _incomplete(folder / ".snakemake" / "incomplete")]
     return [
