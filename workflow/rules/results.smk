@@ -90,7 +90,7 @@ rule figures:
         mem_mb=growing(2000),
         runtime=growing(30),
     params:
-        # a function here, too
+        # a function, for the same reason as in rule grid
         grid=lambda w: as_json(
             {k: v for k, v in grid.as_dict(CONFIG).items() if k != "metric"}
         ),
