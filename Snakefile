@@ -35,7 +35,6 @@ rule all:
     input:
         "results/grid.json",
         FEATURES,
-        RUNS,
         lost_files(),
         TABLES,
         FIGURES,

@@ -248,19 +248,22 @@ RUN_FILES = (
     "cost.csv",
     "predictions.npz",
     "weights.safetensors",
-    "tensorboard",
 )
 RUNS = [f"results/runs/{cell.run}/run.json" for cell in CELLS]
 
 
 def lost_files():
-    """Files that finished runs have lost: asked for, their run is made again.
+    """Files of runs that are asked for by name, since nothing else would bring them back.
 
-    Those of the others come with their `run.json`. Asking for all of them at all times would add
-    five files a run to the graph.
+    A finished run that has lost a file is made again; one whose record is gone, too, even where
+    all tables and figures are there. Asking for the files of every run at all times would make
+    the graph of a large grid slower by a fifth.
     """
-    folders = [path.removesuffix("run.json") for path in RUNS if os.path.exists(path)]
-    files = (f"{folder}{name}" for folder in folders for name in RUN_FILES)
+    ended = [path for path in RUNS if os.path.exists(path)]
+    folders = [path.removesuffix("run.json") for path in ended]
+    files = [f"{folder}{name}" for folder in folders for name in RUN_FILES]
+    if all(map(os.path.exists, (*TABLES, *FIGURES))):
+        files += RUNS
     return [file for file in files if not os.path.exists(file)]
 
 

@@ -10,9 +10,6 @@ rule train:
         cost="results/runs/{dataset}/{split}/{variant}/seed{seed}/cost.csv",
         predictions="results/runs/{dataset}/{split}/{variant}/seed{seed}/predictions.npz",
         weights="results/runs/{dataset}/{split}/{variant}/seed{seed}/weights.safetensors",
-        events=directory(
-            "results/runs/{dataset}/{split}/{variant}/seed{seed}/tensorboard"
-        ),
     log:
         "logs/train/{dataset}/{split}/{variant}/seed{seed}.log",
     benchmark:

@@ -33,7 +33,7 @@ from amst.provenance import SOURCE
 _ROW_EXTRAS = 250  # bytes of a sample besides its features: id, group, checksums, paths
 _EVALUATED = 0.3  # share of the samples in validation and test part
 _RUN_EXTRAS = 100_000  # bytes of a run besides weights and predictions: record, history, events
-_RUN_FILES = 7  # record, history, cost, predictions, weights, events, Snakemake's mark beside them
+_RUN_FILES = 6  # record, history, cost, predictions, weights, events
 _STATES = 3  # two are kept, and a third is there while it is written
 _BEST = 3  # weights of best epochs that these refer to
 _BLOCK = 4096  # bytes that the smallest file takes

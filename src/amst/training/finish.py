@@ -136,8 +136,7 @@ def finish(
     write_arrays(out / "predictions.npz", outcome.arrays())
     loop.recorder.write_tables(out)
     if not has_events(out / "tensorboard"):
-        # Snakemake removes this folder when it starts a job for a run that a process of an
-        # earlier call still trains; that job then only waits for this end.
+        # Event files are no output of the rule: who clears them away may do so at any time.
         loop.recorder.events(out / "tensorboard").close()
     write_record(out / "run.json", record)
     return record
