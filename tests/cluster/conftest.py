@@ -25,9 +25,8 @@ def start_slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
         pytest.skip(reason)
     started: list[Slurm] = []
 
-    def start(**size: Any) -> Slurm:
-        folder = tmp_path_factory.mktemp("slurm")
-        started.append(Slurm(folder / "c", **size))
+    def start(folder: Path | None = None, **size: Any) -> Slurm:
+        started.append(Slurm(folder or tmp_path_factory.mktemp("slurm") / "c", **size))
         return started[-1]
 
     yield start

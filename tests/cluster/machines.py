@@ -6,12 +6,13 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tests.cluster.users import OrdinaryUser
 from tests.end_to_end.suite import ROOT, Suite
 
 HERE = Path(__file__).parent
@@ -51,7 +52,10 @@ def processes_in(folder: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 class Slurm:
-    """A running cluster: nodes n1..nN, partitions cpu, gpu and scav (which the others pre-empt)."""
+    """A running cluster: nodes n1..nN, partitions cpu, gpu and scav (which the others pre-empt).
+
+    Daemons start with the words `within` before their commands.
+    """
 
     def __init__(
         self,
@@ -60,8 +64,10 @@ class Slurm:
         gpus: int = 2,
         preempt: str = "REQUEUE",
         accounting: str = "none",
+        within: Sequence[str] = (),
     ) -> None:
         self.folder = folder
+        self.within = within
         values = {"NODES": nodes, "GPUS": gpus, "PREEMPT": preempt, "ACCT": accounting}
         self._script("slurm-up.sh", {key: str(value) for key, value in values.items()})
         self.environment = {
@@ -71,7 +77,7 @@ class Slurm:
 
     def _script(self, name: str, values: dict[str, str] | None = None) -> None:
         subprocess.run(
-            [HERE / name, self.folder],
+            [*self.within, HERE / name, self.folder],
             env={**os.environ, **(values or {})},
             check=True,
             timeout=120,
@@ -124,7 +130,8 @@ class Slurm:
         pidfile = self.folder / "pid" / "slurmctld"
         os.kill(int(pidfile.read_text()), signal.SIGKILL)
         time.sleep(down_for)
-        subprocess.run(["/usr/sbin/slurmctld"], env={**os.environ, **self.environment}, check=True)
+        command = [*self.within, "/usr/sbin/slurmctld"]
+        subprocess.run(command, env={**os.environ, **self.environment}, check=True)
         until(lambda: "is UP" in self("scontrol", "ping", check=False), 30, "slurmctld")
 
 
@@ -147,6 +154,7 @@ class ClusterSuite(Suite):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.slurm: Slurm | None = None
+        self.user: OrdinaryUser | None = None
         self.extra: dict[str, str] = {}
         self.site: dict[str, Any] = SITE
 
@@ -170,6 +178,10 @@ class ClusterSuite(Suite):
             "OMP_NUM_THREADS": "1",
             **self.extra,
         }
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line of a call, by the user that was set."""
+        return [*(self.user.words if self.user else ()), *super().command(*arguments)]
 
     def on_slurm(self, *arguments: str) -> tuple[str, ...]:
         """Arguments for a call through profiles/slurm, without a container unless asked for."""

@@ -1,21 +1,39 @@
-"""The CI grid through profiles/slurm ends with the same tables as on this machine."""
+"""The CI grid through profiles/slurm, by an ordinary user, ends with the same tables as here."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 
 from amst.cluster.live import prefix_of
 from tests.cluster.conftest import GRID
 from tests.cluster.machines import ClusterSuite, Slurm
+from tests.cluster.users import OrdinaryUser, why_not
 
 
-def test_whole_chain_gives_the_same_tables(slurm: Slurm, grid: ClusterSuite, folder):
-    suite = ClusterSuite.new(folder, GRID)
-    suite.slurm = slurm
+@pytest.fixture
+def suite(start_slurm: Callable[..., Slurm], tmp_path: Path) -> ClusterSuite:
+    """A working folder of a user who may only read the checkout, on a cluster of root's."""
+    if reason := why_not():
+        pytest.skip(reason)
+    suite = ClusterSuite.new(tmp_path / "suite", GRID)
+    suite.user = OrdinaryUser(tmp_path)
+    suite.slurm = start_slurm(tmp_path / "c", within=suite.user.within)
+    suite.extra["HOME"] = str(suite.work)
+    suite.user.own(suite.work)
+    return suite
+
+
+def test_whole_chain_gives_the_same_tables(suite: ClusterSuite, grid: ClusterSuite):
     # jobs are named after the folder, however it is given
     suite.snakemake(*suite.on_slurm("results/tables/main.csv", f"--directory={suite.work}"))
     assert suite.tables() == grid.tables()
     assert suite.bytes_of_runs() == grid.bytes_of_runs()
 
-    # other tests use this cluster, too
-    own = [job for job in slurm.jobs() if job["name"].startswith(prefix_of(suite.work) + "_")]
-    jobs = [job for job in own if job["state"] == "COMPLETED"]
+    slurm = suite.slurm
+    jobs = slurm.jobs()
+    assert {job["state"] for job in jobs} == {"COMPLETED"}
+    assert all(job["name"].startswith(prefix_of(suite.work) + "_") for job in jobs)
     trained = [job for job in jobs if job["about"].startswith("rule_train")]
     assert len(trained) == 2, "each run is one job"
     assert {job["partition"] for job in trained} == {"gpu"}
@@ -28,3 +46,5 @@ def test_whole_chain_gives_the_same_tables(slurm: Slurm, grid: ClusterSuite, fol
         assert record["cost"]["attempts"] == 1
         local = grid.record(f"digits/random/{run}/seed0")["environment"]["device"]
         assert record["environment"]["device"] == local, "no real GPU behind the made-up ones"
+        made = suite.file(f"results/runs/digits/random/{run}/seed0/run.json").stat()
+        assert made.st_uid == suite.user.uid != 0
