@@ -15,6 +15,8 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from tests.end_to_end import preloaded
+
 ROOT = Path(__file__).parents[2]
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 
@@ -126,15 +128,19 @@ class Suite:
 
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Call Snakemake and wait."""
-        done = subprocess.run(
-            self.command(*arguments),
-            cwd=self.work,
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            timeout=500,
-            check=False,
-        )
+        command, environment = self.command(*arguments), self.environment()
+        if command[0] == str(SNAKEMAKE):
+            done = preloaded.call(command, self.work, environment, 500)
+        else:
+            done = subprocess.run(
+                command,
+                cwd=self.work,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=500,
+                check=False,
+            )
         assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
         return done
 
