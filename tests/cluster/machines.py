@@ -125,12 +125,12 @@ class Slurm:
         for line in (self.folder / "log" / "jobcomp.txt").read_text().splitlines():
             yield dict(word.split("=", 1) for word in line.split() if "=" in word)
 
-    def restart_controller(self, down_for: float) -> None:
-        """Kill slurmctld, and start it again from its saved state."""
+    def restart_controller(self, down_for: float, forgetful: bool = False) -> None:
+        """Kill slurmctld, and start it again from its saved state, or without any jobs."""
         pidfile = self.folder / "pid" / "slurmctld"
         os.kill(int(pidfile.read_text()), signal.SIGKILL)
         time.sleep(down_for)
-        command = [*self.within, "/usr/sbin/slurmctld"]
+        command = [*self.within, "/usr/sbin/slurmctld", *(["-c"] if forgetful else [])]
         subprocess.run(command, env={**os.environ, **self.environment}, check=True)
         until(lambda: "is UP" in self("scontrol", "ping", check=False), 30, "slurmctld")
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from tests.cluster.conftest import GRID
-from tests.cluster.machines import SITE, ClusterSuite, Slurm, missing
+from tests.cluster.longruns import LONG, hold, is_training, job_of, run_name, same_bytes
+from tests.cluster.machines import SITE, ClusterSuite, Slurm, missing, until
 from tests.cluster.test_doctor import examined
 
 
@@ -31,6 +32,21 @@ def test_the_end_of_jobs_is_learnt_by_sacct(accounted: Slurm, grid: ClusterSuite
     assert "command=squeue" not in said
     listed = accounted("sacct", "-X", "-n", "-P", "--format=state,account,allocnodes")
     assert "COMPLETED|lab|1" in listed
+
+
+def test_a_cancelled_job_is_tried_again(accounted: Slurm, undisturbed: ClusterSuite, folder: Path):
+    """Which sacct calls "CANCELLED by 0"."""
+    suite = ClusterSuite.on(undisturbed, folder, accounted)
+    suite.configure({**LONG, "grid": {"methods": ["naive"], "seeds": [0]}})
+    suite.site = {**SITE, "account": "lab", "jobs": 50}
+    call = suite.start(*suite.on_slurm(f"results/runs/{run_name(0)}/run.json"))
+    until(lambda: is_training(suite, 0) and hold(suite, 0), 120, "an epoch")
+    job = until(lambda: job_of(accounted, run_name(0)), 20, "its job")
+    accounted("scancel", job["id"])
+    assert call.wait(300) == 0, suite.log()[-5000:]
+    listed = accounted("sacct", "-X", "-n", "-P", "--format=state", "-j", job["id"])
+    assert listed.startswith("CANCELLED by ")
+    same_bytes(suite, undisturbed)
 
 
 @pytest.mark.parametrize(

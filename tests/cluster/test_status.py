@@ -1,14 +1,94 @@
 """An outage of SLURM leads neither Snakemake's plugin nor a wait for jobs astray."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import snakemake_executor_plugin_slurm as plugin
 
 from amst.cluster import earlier, live
-from amst.cluster.status import remember_min_job_age
+from amst.cluster.status import JobStates, mend_the_plugin
 from amst.errors import AmstError
+from tests.cluster.longruns import LONG, hold, is_training, run_name, same_bytes
+from tests.cluster.machines import ClusterSuite, Slurm, until
+
+
+class Clock:
+    """Seconds that pass only when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Asked:
+    """SLURM's answers, one after the other, and what the plugin is told of them."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.clock = Clock()
+        self.answer: dict[str, str] | None = {}
+        self.states = JobStates(self._query, self.lines.append, self.clock)
+        self.states.await_jobs(["1", "2", "3_4"])
+
+    async def _query(self, command: str, logger: object) -> tuple[dict[str, str] | None, Any]:
+        return self.answer, None if self.answer is None else 0.5
+
+    def look(self, answer: dict[str, str] | None, command: str = "squeue -h") -> dict[str, str]:
+        self.answer = answer
+        states, seconds = asyncio.run(self.states(command, None))
+        assert states is not None
+        assert seconds is not None
+        return states
+
+
+@pytest.fixture
+def asked() -> Asked:
+    return Asked()
+
+
+def test_who_cancelled_a_job_is_no_part_of_its_state(asked: Asked):
+    given = {"1": "CANCELLED by 1000", "2": "RUNNING"}
+    assert asked.look(given, "sacct -X") == {"1": "CANCELLED", "2": "RUNNING"}
+
+
+def test_without_an_answer_no_job_has_ended_and_it_is_said_once(asked: Asked):
+    assert [asked.look(None) for _ in range(1000)] == [{}] * 1000
+    assert len(asked.lines) == 1
+    running = {"1": "RUNNING", "2": "PENDING"}
+    assert asked.look(running) == running
+    asked.look(None)
+    assert len(asked.lines) == 2
+
+
+def test_a_job_that_squeue_does_not_list_any_more_is_tried_again(asked: Asked):
+    listed = {"1": "RUNNING"}
+    for answer in (listed, None, listed):
+        assert "2" not in asked.look(answer)
+    assert asked.look({"1": "RUNNING", "2": "PENDING"})["2"] == "PENDING"
+    assert ["2" in asked.look(listed) for _ in range(2)] == [False, False]
+    assert asked.look(listed) == {"1": "RUNNING", "2": "FAILED"}
+    assert "forgotten job 2" in asked.lines[-1]
+
+
+def test_a_job_that_accounting_does_not_know_yet_is_waited_for(asked: Asked):
+    assert [asked.look({}, "sacct -X") for _ in range(20)] == [{}] * 20
+
+
+def test_a_pre_empted_job_that_is_not_queued_again_is_submitted_anew(asked: Asked):
+    away = {"1": "PREEMPTED", "2": "RUNNING"}
+    assert asked.look(away) == away
+    asked.clock.now = 299
+    assert asked.look({"1": "PENDING", "2": "RUNNING"})["1"] == "PENDING"
+    for asked.clock.now in (310, 609):
+        assert asked.look(away)["1"] == "PREEMPTED"
+    asked.clock.now = 611
+    assert asked.look(away) == {"1": "CANCELLED", "2": "RUNNING"}
 
 
 @pytest.fixture
@@ -17,19 +97,60 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     given: list[int | None] = []
     asked: Iterator[int | None] = iter(given)
     monkeypatch.setattr(plugin, "get_min_job_age", lambda: next(asked))
+    monkeypatch.setattr(plugin, "query_job_status", plugin.query_job_status)
+    look = plugin.Executor.check_active_jobs
+    monkeypatch.setattr(plugin.Executor, "check_active_jobs", look)
     return given
 
 
 def test_an_answer_holds_while_slurm_is_away(answers: list[int | None]):
     answers += [600, None]
-    remember_min_job_age()
+    mend_the_plugin()
     assert [plugin.get_min_job_age() for _ in range(3)] == [600, 600, 600]
 
 
 def test_without_an_answer_it_is_asked_again(answers: list[int | None]):
     answers += [None, 300]
-    remember_min_job_age()
+    mend_the_plugin()
     assert plugin.get_min_job_age() == 300
+
+
+@pytest.mark.parametrize(("min_job_age", "pause"), [(90, 30), (None, 190), (3600, 190)])
+def test_no_job_can_end_and_be_forgotten_between_two_looks(
+    answers: list[int | None], min_job_age: int | None, pause: int, monkeypatch: pytest.MonkeyPatch
+):
+    async def look(self: Any, jobs: list[Any]) -> AsyncIterator[Any]:
+        for job in jobs:
+            yield job
+        self.next_seconds_between_status_checks = 190
+
+    monkeypatch.setattr(plugin.Executor, "check_active_jobs", look)
+    answers.append(min_job_age)
+    mend_the_plugin()
+    executor = SimpleNamespace()
+    job = SimpleNamespace(external_jobid="1")
+
+    async def looked() -> list[Any]:
+        return [each async for each in plugin.Executor.check_active_jobs(executor, [job])]
+
+    assert asyncio.run(looked()) == [job]
+    assert executor.next_seconds_between_status_checks == pause
+
+
+def test_a_job_that_slurm_has_forgotten_is_submitted_again_and_continues(
+    start_slurm: Callable[..., Slurm], undisturbed: ClusterSuite, folder: Path
+):
+    """As one whose submission slurmctld had not written down when its machine went down."""
+    slurm = start_slurm(nodes=1, gpus=1)
+    suite = ClusterSuite.on(undisturbed, folder, slurm)
+    suite.configure({**LONG, "grid": {"methods": ["naive"], "seeds": [0]}})
+    call = suite.start(*suite.on_slurm(f"results/runs/{run_name(0)}/run.json"))
+    until(lambda: is_training(suite, 0) and hold(suite, 0), 120, "an epoch")
+    slurm.restart_controller(down_for=1, forgetful=True)
+    assert slurm.jobs() == []
+    assert call.wait(300) == 0, suite.log()[-5000:]
+    assert "SLURM has forgotten job" in suite.log()
+    same_bytes(suite, undisturbed)
 
 
 @pytest.fixture
