@@ -19,11 +19,24 @@ def clear_the_locks_of_a_dead_controller():
         before = Writer(**json.loads(CONTROLLER.read_text("utf-8")))
     except (OSError, ValueError, TypeError):
         before = None
-    if before and not (before.surely_dead(me) or live.has_ended(before.job, me.job)):
+    locks = list(Path(".snakemake/locks").glob("*.lock"))
+    ended = before and (
+        before.surely_dead(me)
+        or (before.uid in (None, me.uid) and live.has_ended(before.job, me.job))
+    )
+    if locks and before and not ended:
         return
-    for lock in Path(".snakemake/locks").glob("*.lock"):
+    for lock in locks:
         lock.unlink(missing_ok=True)
-    write_text(CONTROLLER, json.dumps(asdict(me)))
+    note_who_controls()
+
+
+def note_who_controls():
+    """Write down which process controls this folder.
+
+    Again when its jobs start: of two calls at once, it is the one that holds Snakemake's locks.
+    """
+    write_text(CONTROLLER, json.dumps(asdict(Writer.this())))
 
 
 def settle_jobs_of_an_earlier_controller():
@@ -66,10 +79,11 @@ if (
         for run in set_aside(Path()):
             print(f"{run} ended without a controller; it is kept", file=sys.stderr)
         forget_seen(Path())
+        snapshot.drop_other_configurations()
     if workflow.resource_settings.nodes is not None:
-        from amst.cluster.status import remember_min_job_age
+        from amst.cluster.status import mend_the_plugin
 
-        remember_min_job_age()
+        mend_the_plugin()
         held.watch(Path())
 
 # Here, outside the container, SLURM can say when this job ends; its run saves before that.

@@ -11,7 +11,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
 from amst import grid
-from amst.cluster import slots
+from amst.cluster import slots, snapshot
 from amst.cluster.calls import this_call
 from amst.cluster.site import told_to_rules
 from amst.config.run import settings_hash
@@ -45,10 +45,17 @@ def config_files():
     return [Path(os.path.relpath(file)) for file in (*own, *over)]
 
 
+if not workflow.is_main_process:
+    snapshot.take_configuration(config)
+
 try:
     CONFIG = grid.check_config(config, config_files())
 except AmstError as error:
     sys.exit(f"amst: {error}")
+
+
+if workflow.is_main_process and not workflow.output_settings.dryrun:
+    snapshot.keep_configuration(config)
 
 RESOLVE = grid.Resolver(CONFIG)
 # A run that is asked for by name and cannot be: said in a line, not as an exception of a rule.
@@ -131,10 +138,20 @@ def looked_at(function):
     return function
 
 
+CODE = snapshot.CodeOfCall(is_job=not workflow.is_main_process)
+
+
 @lru_cache(maxsize=None)
 def made_by(*modules):
     """Digest of the code of a step and of the installed packages: a change reruns the step."""
-    return f"{code_digest(*modules)}-{package_digest()}"
+    code = CODE.same("+".join(modules), lambda: code_digest(*modules))
+    return f"{code}-{package_digest()}"
+
+
+@lru_cache(maxsize=None)
+def training_code_of(method):
+    """Digest of the code that trains a method."""
+    return CODE.same(f"training {method}", lambda: training_digest(method))
 
 
 def growing(amount):
@@ -243,7 +260,9 @@ def lists_of(dataset, split):
     return [f"{STAGED}/lists/{file.path}" for file in LISTS.get(dataset, ())]
 
 
+# What a run ends with, besides event files: without those nothing has to be trained again.
 RUN_FILES = (
+    "run.json",
     "history.csv",
     "cost.csv",
     "predictions.npz",
@@ -259,6 +278,8 @@ def lost_files():
     all tables and figures are there. Asking for the files of every run at all times would make
     the graph of a large grid slower by a fifth.
     """
+    if not workflow.is_main_process:
+        return []
     ended = [path for path in RUNS if os.path.exists(path)]
     folders = [path.removesuffix("run.json") for path in ended]
     files = [f"{folder}{name}" for folder in folders for name in RUN_FILES]
@@ -309,7 +330,7 @@ ADOPTED = read_adopted(Path("results"))
 def training_code(wildcards):
     """Digest of the code that trains a run and of the packages, unless the run was adopted."""
     method = RESOLVE.variants[wildcards.variant].method
-    digest = training_digest(method)
+    digest = training_code_of(method)
     run = f"{wildcards.dataset}/{wildcards.split}/{wildcards.variant}/seed{wildcards.seed}"
     adopted = ADOPTED.get(run, {})
     return f"{adopted['from'] if adopted.get('to') == digest else digest}-{package_digest()}"

@@ -1,9 +1,11 @@
 """The process that runs Snakemake: its locks, calls beside it, and as a job of SLURM itself."""
 
+import copy
 import json
 import os
+import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from amst.cluster import live
 from amst.training.lock import Writer
+from tests.cluster.conftest import GRID
 from tests.cluster.machines import ClusterSuite, Slurm, until
 from tests.cluster.test_faults import LONG, hold, is_training, run_name, training_process
 
@@ -60,6 +63,62 @@ def test_locks_of_an_ended_job_on_another_node_do_not_hold_the_next_one(sleeper)
     suite.snakemake(TARGET)
     locked_by(suite, "99999999")  # ended so long ago that SLURM has forgotten it
     suite.snakemake(TARGET)
+
+
+def test_the_note_names_the_last_controller_on_whatever_host_the_one_before_was(sleeper):
+    suite, job = sleeper
+    suite.slurm("scancel", job)
+    note = suite.file(".snakemake/amst-controller.json")
+    locked_by(suite, "")
+    refused = suite.snakemake(TARGET, check=False)
+    assert "LockException" in refused.stdout + refused.stderr, "it may live there"
+    assert json.loads(note.read_text())["host"] == "elsewhere"
+    shutil.rmtree(suite.file(".snakemake/locks"))
+    suite.snakemake(TARGET)
+    assert json.loads(note.read_text())["host"] == Writer.this().host
+
+
+def test_jobs_that_wait_train_by_the_configuration_of_their_call(
+    start_slurm: Callable[..., Slurm], grid: ClusterSuite, folder: Path
+):
+    slurm = start_slurm(nodes=1, gpus=1)
+    suite = ClusterSuite.on(grid, folder, slurm)
+    values = {**GRID, "grid": {"methods": ["naive"], "seeds": [0]}}
+    suite.configure(values)
+    run = "digits/random/naive/seed0"
+    slurm("scontrol", "update", "nodename=n1", "state=drain", "reason=test")
+    call = suite.start(*suite.on_slurm(f"results/runs/{run}/run.json"))
+    until(lambda: slurm.jobs("PENDING"), 60, "a job that waits")
+    changed = copy.deepcopy(values)
+    changed["datasets"]["digits"]["recipe"]["epochs"] = 1
+    suite.configure(changed)
+    slurm("scontrol", "update", "nodename=n1", "state=resume")
+    assert call.wait(200) == 0, suite.log()[-5000:]
+    assert suite.bytes_of_runs().items() <= grid.bytes_of_runs().items()
+    assert suite.bytes_of_runs()
+    suite.configure(values)
+    done = suite.snakemake(f"results/runs/{run}/run.json", "-n")
+    assert "Nothing to be done" in done.stdout + done.stderr
+    assert len(list(suite.file(".snakemake").glob("amst-config-*.json"))) == 1
+
+
+def test_jobs_that_wait_do_not_run_with_other_code_than_their_call_s(
+    start_slurm: Callable[..., Slurm], grid: ClusterSuite, folder: Path
+):
+    slurm = start_slurm(nodes=1, gpus=1)
+    suite = ClusterSuite.on(grid, folder, slurm)
+    suite.configure({**GRID, "grid": {"methods": ["naive", "unimodal_audio"], "seeds": [0]}})
+    runs = [f"results/runs/digits/random/{name}/seed0/run.json" for name in GRID["grid"]["methods"]]
+    slurm("scontrol", "update", "nodename=n1", "state=drain", "reason=test")
+    call = suite.start(*suite.on_slurm(*runs, "--retries", "0"))
+    until(lambda: len(slurm.jobs("PENDING")) == 2, 60, "two jobs that wait")
+    naive = suite.checkout / "src/amst/methods/naive.py"
+    naive.write_text(naive.read_text() + "\nADDED_BY_A_TEST = 1\n")
+    slurm("scontrol", "update", "nodename=n1", "state=resume")
+    assert call.wait(200) == 1
+    (log,) = suite.file("logs/slurm/rule_train/digits_random_naive_0").glob("*.log")
+    assert "the code of training naive has changed since this call" in log.read_text()
+    assert [suite.file(run).exists() for run in runs] == [False, True], "the other one is trained"
 
 
 def test_a_controller_that_is_itself_a_job_may_be_requeued(

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from amst.errors import AmstError
+from amst.training import lock as locks
 from amst.training.lock import RunLock, Writer
 from amst.training.signals import SAVED, StoppedError, StopRequest
 
@@ -107,6 +108,18 @@ def test_a_dead_process_of_this_host_is_followed_at_once(tmp_path, capsys):
 def test_another_process_with_the_same_number_is_not_the_writer(tmp_path):
     path = tmp_path / "lock"
     _left_behind(path, host=Writer.this().host, pid_start="1")
+    with _lock(path):
+        pass
+
+
+def test_where_processes_of_others_are_hidden_one_of_them_may_live(tmp_path, monkeypatch):
+    path = tmp_path / "lock"
+    other = {"host": Writer.this().host, "pid_start": "1", "uid": os.getuid() + 1}
+    _left_behind(path, **other)
+    monkeypatch.setattr(locks, "_hides_processes", lambda: True)
+    with pytest.raises(AmstError, match="another process writes this run"):
+        _lock(path, wait=0.3).__enter__()
+    monkeypatch.setattr(locks, "_hides_processes", lambda: False)
     with _lock(path):
         pass
 

@@ -39,6 +39,7 @@ def missing_image():
 
 
 onstart:
+    note_who_controls()
     # Once per call, before the first job: whatever would make every job fail.
     if not IN_CONTAINER and find_spec("torch") is None:
         raise WorkflowError(

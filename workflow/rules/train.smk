@@ -5,11 +5,11 @@ rule train:
     input:
         unpack(run_inputs),
     output:
-        record="results/runs/{dataset}/{split}/{variant}/seed{seed}/run.json",
-        history="results/runs/{dataset}/{split}/{variant}/seed{seed}/history.csv",
-        cost="results/runs/{dataset}/{split}/{variant}/seed{seed}/cost.csv",
-        predictions="results/runs/{dataset}/{split}/{variant}/seed{seed}/predictions.npz",
-        weights="results/runs/{dataset}/{split}/{variant}/seed{seed}/weights.safetensors",
+        # a list, which in a large grid is quicker than names
+        [
+            f"results/runs/{{dataset}}/{{split}}/{{variant}}/seed{{seed}}/{file}"
+            for file in RUN_FILES
+        ],
     log:
         "logs/train/{dataset}/{split}/{variant}/seed{seed}.log",
     benchmark:

@@ -34,6 +34,7 @@ class Writer:
         token: different for every attempt.
         pid_start: when the process began, in clock ticks since boot: pids are used again.
         restarts: how often SLURM has started this job again.
+        uid: of the user; None in a note of an earlier version.
     """
 
     token: str
@@ -42,6 +43,7 @@ class Writer:
     pid_start: str
     job: str
     restarts: int
+    uid: int | None = None
 
     @classmethod
     def this(cls) -> Self:
@@ -53,16 +55,23 @@ class Writer:
             pid_start=_start_of(os.getpid()),
             job=os.environ.get("SLURM_JOB_ID", ""),
             restarts=int(os.environ.get("SLURM_RESTART_COUNT") or 0),
+            uid=os.getuid(),
         )
 
     def surely_dead(self, me: "Writer") -> bool:
         """Whether this writer cannot live any more, whatever its heartbeat says."""
-        if self.host == me.host and _start_of(self.pid) != self.pid_start:
+        visible = self.uid in (None, me.uid) or not _hides_processes()
+        if visible and self.host == me.host and _start_of(self.pid) != self.pid_start:
             return True
         return bool(self.job) and self.job == me.job and self.restarts < me.restarts
 
     def __str__(self) -> str:
         return f"{self.host}, process {self.pid}" + (f", job {self.job}" if self.job else "")
+
+
+def _hides_processes() -> bool:
+    """Whether this machine shows a user no processes of others."""
+    return not Path("/proc/1/stat").exists()
 
 
 def _start_of(pid: int) -> str:
