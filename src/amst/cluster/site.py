@@ -39,6 +39,7 @@ RESOURCES = (
     "tasks_per_gpu",
 )
 """What Snakemake's SLURM plugin makes options of sbatch of."""
+_NAMES = ("clusters", "constraint", "gpu_model", "gres", "qos", "slurm_account", "slurm_partition")
 
 
 class Training(Settings):
@@ -105,7 +106,20 @@ class Site(Settings):
         asked = {rule: dict(values) for rule, values in self.resources.items()}
         if self.training().mem_mb:
             del asked["train"]["mem_mb"]
-        return {rule: values for rule, values in asked.items() if values}
+        return {
+            rule: {k: asked_for(v) if k in _NAMES else v for k, v in values.items()}
+            for rule, values in asked.items()
+            if values
+        }
+
+
+def asked_for(name: int | str) -> int | str:
+    """A name as Snakemake takes it: it evaluates texts, and `all` or `2024-55` are Python.
+
+    What is no plain name is an expression, and stays.
+    """
+    plain = isinstance(name, str) and re.fullmatch(r"[\w.:,@+-]+", name)
+    return repr(name) if plain else name
 
 
 def site_file(folder: Path = PROFILE) -> Path | None:
