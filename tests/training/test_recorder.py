@@ -1,7 +1,9 @@
 import csv
+import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 from amst.training.recorder import CostRow, EpochRow, Recorder, peak_host_bytes
 
@@ -67,6 +69,16 @@ def test_events_of_an_earlier_attempt_are_replaced(tmp_path):
     assert [event.step for event in scalars] == [0, 1, 2]
     assert [event.wall_time for event in scalars] == [1e9, 1e9 + 1, 1e9 + 2]
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_event_files_that_cannot_be_written_end_no_run(tmp_path, capsys):
+    rows, events = _rows(3), _rows(1).events(tmp_path)
+    with Path("/dev/full").open("wb") as full:
+        os.dup2(full.fileno(), events._file.fileno())
+    for row, cost in zip(rows.history[1:], rows.costs[1:], strict=True):
+        events.add(row, cost)
+    events.close()
+    assert capsys.readouterr().err.count("no more events for TensorBoard") == 1
 
 
 def test_rows_come_back_from_the_tables_with_times_counted_back_from_the_end(tmp_path):

@@ -7,7 +7,8 @@ as one that was not, and events are written anew from them when a run continues.
 import csv
 import io
 import resource
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -205,6 +206,7 @@ class Events:
     def __init__(self, folder: Path) -> None:
         from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
 
+        self._lost = False
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob(f"{EVENTS}.*"):
             old.unlink()
@@ -223,14 +225,24 @@ class Events:
             if name not in ("epoch", "active") and value is not None
         ]
         self._write(cost.finished, row.epoch, summary=Summary(value=values))
-        self._writer.flush()
+        self._if_there(self._writer.flush)
 
     def _write(self, time: float, step: int, **content: Any) -> None:
         from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
 
         event = Event(wall_time=time, step=step, **content)
-        self._writer.write(event.SerializeToString())
+        self._if_there(self._writer.write, event.SerializeToString())
 
     def close(self) -> None:
         """Finish the file."""
-        self._writer.close()
+        self._if_there(self._writer.close)
+
+    def _if_there(self, write: Callable[..., None], *content: bytes) -> None:
+        """No run fails for its event files: on NFS, one that is cleared away cannot be written."""
+        if self._lost:
+            return
+        try:
+            write(*content)
+        except OSError as error:
+            self._lost = True
+            print(f"no more events for TensorBoard: {error}", file=sys.stderr, flush=True)
