@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,18 +28,47 @@ def jobs_of(suite: ClusterSuite, slurm: Slurm, seed: int) -> list[dict[str, str]
     return [job for job in slurm.jobs() if job["name"].startswith(own) and job["about"] == about]
 
 
-@pytest.mark.parametrize("given_by", ["config", "site"])
-def test_a_job_killed_for_memory_gets_more(
-    slurm: Slurm, undisturbed: ClusterSuite, folder: Path, given_by: str
+def test_a_job_that_slurm_ends_for_its_memory_gets_more(
+    slurm: Slurm, undisturbed: ClusterSuite, folder: Path
 ):
     suite = ClusterSuite.on(undisturbed, folder, slurm)
-    runs = configure(suite, [0], mem_mb=700 if given_by == "config" else 9000)
-    if given_by == "site":
-        suite.site = {**SITE, "resources": {"train": {"mem_mb": 700}}}
-    suite.snakemake(*suite.on_slurm(*runs))
+    suite.snakemake(*suite.on_slurm(*configure(suite, [0], mem_mb=700)))
     jobs = jobs_of(suite, slurm, 0)
     assert [job["state"] for job in jobs] == ["FAILED", "COMPLETED"]
     assert [job["mem"] for job in jobs] == ["700M", "1400M"]
+    same_bytes(suite, undisturbed)
+
+
+@pytest.fixture
+def full_group() -> Iterator[Path]:
+    """A control group whose processes the kernel kills as soon as they touch new memory."""
+    group = Path(f"/sys/fs/cgroup/memory/amst-test-{os.getpid()}")
+    try:
+        group.mkdir()
+    except OSError:
+        pytest.skip("no memory group of version 1 that this user may write to")
+    (group / "memory.limit_in_bytes").write_text(str(64 << 10))
+    yield group
+    until(lambda: not (group / "cgroup.procs").read_text(), 20, "the end of its processes")
+    group.rmdir()
+
+
+def test_a_job_that_the_kernel_kills_for_its_memory_gets_more_and_continues(
+    slurm: Slurm, undisturbed: ClusterSuite, folder: Path, full_group: Path
+):
+    """As where SLURM leaves memory to control groups. What the site says of it goes first."""
+    suite = ClusterSuite.on(undisturbed, folder, slurm)
+    suite.site = {**SITE, "resources": {"train": {"mem_mb": 1500}}}
+    call = suite.start(*suite.on_slurm(*configure(suite, [0], mem_mb=9000)))
+    process = until(lambda: is_training(suite, 0) and hold(suite, 0), 90, "an epoch")
+    (full_group / "cgroup.procs").write_text(str(process))
+    os.kill(process, signal.SIGCONT)
+    assert call.wait(200) == 0, suite.log()[-5000:]
+    jobs = jobs_of(suite, slurm, 0)
+    assert [job["state"] for job in jobs] == ["FAILED", "COMPLETED"]
+    assert [job["mem"] for job in jobs] == ["1500M", "3000M"]
+    log = suite.file(f"logs/train/{run_name(0)}.log").read_text()
+    assert "continuing in epoch" in log
     same_bytes(suite, undisturbed)
 
 
