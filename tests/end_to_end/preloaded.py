@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -73,6 +72,7 @@ def _serve(path: str) -> None:
     sys.path[0] = str(Path(sys.executable).parent)  # as for the command
     gc.freeze()
     with _Server(path, _Call) as server:
+        print("ready", flush=True)
         server.serve_forever()
 
 
@@ -83,7 +83,10 @@ def _server() -> str:
     folder = tempfile.TemporaryDirectory()
     path = Path(folder.name, "socket")
     process = subprocess.Popen(
-        [sys.executable, __file__, str(path)], env=environment, stdin=subprocess.DEVNULL
+        [sys.executable, __file__, str(path)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
     )
 
     def end() -> None:
@@ -92,10 +95,9 @@ def _server() -> str:
         folder.cleanup()
 
     atexit.register(end)
-    while not path.exists():
-        if process.poll() is not None:
-            raise RuntimeError("the process that imports Snakemake has ended")
-        time.sleep(0.05)
+    assert process.stdout
+    if not process.stdout.readline():
+        raise RuntimeError("the process that imports Snakemake has ended")
     return str(path)
 
 
