@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from amst import grid
-from amst.cluster import node, requests, scheduler, storage
+from amst.cluster import node, requests, scheduler, slurmconf, storage
 from amst.cluster.findings import Finding
 from amst.cluster.site import Site
 from tests.cluster.machines import ROOT, Slurm, slurm_that_is_down
@@ -170,6 +170,22 @@ def test_slurm_conf_without_a_wrapper_is_a_fault(slurm: Slurm, tmp_path):
         slurm.environment = kept
     assert done.returncode == 1
     assert "fault SLURM_CONF" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("kind", "on"),
+    [
+        ("(null)", False),
+        ("accounting_storage/none", False),
+        ("accounting_storage/slurmdbd", True),
+    ],
+)
+def test_accounting_is_on_only_where_slurm_stores_it_somewhere(kind: str, on: bool):
+    settings = slurmconf.read(f"AccountingStorageTRES   = cpu\nAccountingStorageType   = {kind}\n")
+    assert slurmconf.accounting_is_on(settings) is on
+    assert scheduler.accounting(settings, Site()).text.startswith("on" if on else "off")
+    asking = scheduler.accounting(settings, Site(status_command="sacct"))
+    assert asking.verdict == ("ok" if on else "fault")
 
 
 @pytest.mark.parametrize(

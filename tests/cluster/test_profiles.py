@@ -112,6 +112,26 @@ def test_without_accounting_squeue_is_asked(slurm: Slurm, monkeypatch, tmp_path)
     assert found["slurm-status-command"] == "squeue"
 
 
+@pytest.mark.parametrize(
+    ("kind", "asked"),
+    [
+        ("(null)", "squeue"),
+        ("accounting_storage/none", "squeue"),
+        ("accounting_storage/slurmdbd", None),
+    ],
+)
+def test_the_command_that_is_asked_goes_by_what_slurm_says_of_accounting(
+    kind: str, asked: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through a stand-in for scontrol: (null) is what later versions than ours say."""
+    program = tmp_path / "scontrol"
+    program.write_text(f"#!/bin/sh\necho 'AccountingStorageType   = {kind}'\n")
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    found = profile("slurm", monkeypatch, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert found.get("slurm-status-command") == asked
+
+
 def test_the_settings_that_survive_outages_and_pre_emption(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     slurm = profile("slurm", monkeypatch, "-n")

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 from amst.cluster import site as sites
+from amst.cluster import slurmconf
 from amst.cluster.calls import Call, this_call
 from amst.cluster.live import prefix_of
 from amst.cluster.site import Site
@@ -66,5 +67,5 @@ def _status_command(site: Site, call: Call) -> str:
             f"SLURM does not answer: {said[-1] if said else 'no message'}",
             "Start again when `scontrol ping` says UP",
         ) from None
-    off = "AccountingStorageType" in shown and "accounting_storage/none" in shown
-    return site.status_command or ("squeue" if off else "")
+    on = slurmconf.accounting_is_on(slurmconf.read(shown))
+    return site.status_command or ("" if on else "squeue")

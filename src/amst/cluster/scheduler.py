@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from amst.cluster import live, requests
+from amst.cluster import live, requests, slurmconf
 from amst.cluster.findings import Finding, fault, note, ok
 from amst.cluster.site import Site, read_site, site_file
 from amst.config.settings import Config
@@ -28,11 +28,11 @@ def examine(folder: Path, config: Config | None = None) -> Iterator[Finding]:
         yield note("SLURM", "not here; profiles/local and profiles/node need none")
         return
     try:
-        settings = _fields(_ask("scontrol", "show", "config"), r"^(\w+)\s*= (.*)$")
+        settings = slurmconf.read(_ask("scontrol", "show", "config"))
         partitions = {
             found["PartitionName"]: found
             for line in _ask("scontrol", "--oneliner", "show", "partition").splitlines()
-            if "PartitionName" in (found := _fields(line, r"(\w+)=(\S*)"))
+            if "PartitionName" in (found := dict(re.findall(r"(\w+)=(\S*)", line)))
         }
         yield ok("SLURM", f"{settings.get('SLURM_VERSION', '?')}, {len(partitions)} partitions")
         try:
@@ -65,13 +65,9 @@ def _ask(*command: str) -> str:
         raise AmstError(f"{' '.join(command)}: {said}") from None
 
 
-def _fields(text: str, pattern: str) -> dict[str, str]:
-    return {key: value.strip() for key, value in re.findall(pattern, text, re.MULTILINE)}
-
-
 def accounting(settings: dict[str, str], given: Site) -> Finding:
     """Whether Snakemake can learn how jobs end."""
-    if "none" not in settings.get("AccountingStorageType", ""):
+    if slurmconf.accounting_is_on(settings):
         return ok("accounting", "on")
     if given.status_command == "sacct":
         return fault(
