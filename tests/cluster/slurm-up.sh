@@ -140,13 +140,13 @@ OverTimeLimit=0
 InactiveLimit=0
 RebootProgram=/bin/true
 Prolog=$BASE/bin/prolog
-GresTypes=gpu
+GresTypes=gpu,lscratch
 $ACCTCONF
 JobCompType=jobcomp/filetxt
 JobCompLoc=$BASE/log/jobcomp.txt
 $(for i in $(seq 1 "$NODES"); do
   echo "NodeName=n$i NodeHostname=$HOST NodeAddr=127.0.0.1 Port=${NP[$((i-1))]}" \
-       "CPUs=$CPUS RealMemory=$MEM Gres=gpu:$GPUS State=UNKNOWN"
+       "CPUs=$CPUS RealMemory=$MEM Gres=lscratch:800,gpu:$GPUS State=UNKNOWN"
 done)
 PartitionName=DEFAULT Nodes=ALL MaxTime=1:00:00 DefaultTime=10:00 DefMemPerCPU=100 State=UP
 PartitionName=cpu Default=YES PriorityTier=10 PreemptMode=OFF
@@ -164,6 +164,7 @@ if [ "$(id -u)" = 0 ] && mknod "$BASE/gpu/nvidia0" c 1 3; then
   f="$BASE/gpu/nvidia$r"
 else f="/dev/tty$r"; fi
 printf 'AutoDetect=off\nName=gpu File=%s\n' "$f" > "$BASE/etc/gres.conf"
+echo 'Name=lscratch Count=800 Flags=CountOnly' >> "$BASE/etc/gres.conf"
 
 export SLURM_CONF=$BASE/etc/slurm.conf
 # Commands that carry SLURM_CONF themselves: Snakemake's job step drops every SLURM_* variable

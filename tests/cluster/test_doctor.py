@@ -51,7 +51,7 @@ def test_a_sound_cluster_has_no_faults(slurm: Slurm, tmp_path):
     done = doctor(slurm, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "accounting: off: the profile asks squeue" in done.stdout
-    assert "GPUs: gpu:2" in done.stdout
+    assert "GPUs: gpu:2\n" in done.stdout, "and no word of the nodes' lscratch"
     assert "partition: gpu: up to 01:00:00" in done.stdout
     assert "/bin/srun sets it" in done.stdout
     assert "jobs: none of this folder live" in done.stdout
@@ -93,6 +93,53 @@ def test_what_slurm_would_refuse_or_leave_waiting_is_a_fault(
     assert "fault" in {finding.verdict for finding in found}
 
 
+def test_a_list_of_partitions_is_looked_at_one_by_one(slurm: Slurm, tmp_path, monkeypatch):
+    site = {"cpu_partition": "cpu,scav", "resources": {"train": {"slurm_partition": "gpu,none"}}}
+    found = examined(slurm, tmp_path, monkeypatch, site, {})
+    said = [f"{f.verdict} {f.text}" for f in found if f.about == "partition"]
+    assert [line.split(":")[0] for line in said if line.startswith("ok")] == [
+        "ok cpu", "ok gpu", "ok scav",
+    ]  # fmt: skip
+    assert [line.split(" (")[0] for line in said if line.startswith("fault")] == [
+        "fault there is no none"
+    ]
+    jobs = {f.about: f for f in found}["jobs by default"]
+    assert (jobs.verdict, jobs.text.split()[0]) == ("ok", "--partition=cpu,scav")
+
+
+@pytest.mark.parametrize(
+    ("names", "minutes", "verdict"),
+    [("short,long", 90, "ok"), ("long,short", 121, "fault"), ("short,free", 121, "ok")],
+)
+def test_a_job_may_take_the_longest_time_of_a_list_of_partitions(
+    monkeypatch: pytest.MonkeyPatch, names: str, minutes: int, verdict: str
+):
+    monkeypatch.setattr(requests, "_refused", lambda options: "")
+    limits = {"short": "01:00:00", "long": "02:00:00", "free": "UNLIMITED"}
+    partitions = {name: {"MaxTime": limit} for name, limit in limits.items()}
+    asked = requests.Request("a job", {"slurm_partition": names, "runtime": minutes})
+    (found,) = requests.examine([asked], partitions)
+    assert found.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("listed", "model", "verdict", "said"),
+    [
+        ("lscratch:800,gpu:a100:4(S:0-1)\n", "", "ok", "gpu:a100:4"),
+        ("lscratch:800,gpu:a100:4(S:0-1)\n", "a100", "ok", "gpu:a100:4"),
+        ("gpu:a100:4(S:0,2),lscratch:800\n", "h100", "fault", "which offers gpu:a100:4"),
+        ("gpu:a100:2(S:0),gpu:h100:2(S:1)\n", "", "note", "(gpu:a100:2, gpu:h100:2)"),
+        ("gpu:2(S:0)\ngpu:4(S:0-1)\n", "", "ok", "gpu:2, gpu:4"),
+        ("lscratch:800,gpu_mem:40960\n(null)\n", "", "fault", "offers none"),
+    ],
+)
+def test_gpus_are_found_among_other_resources(listed: str, model: str, verdict: str, said: str):
+    """As sinfo prints them at sites with several sockets; the cluster here has one."""
+    found = scheduler.gpus(listed, model)
+    assert found.verdict == verdict
+    assert said in found.text
+
+
 def test_slurm_that_is_down_says_why(slurm: Slurm, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(slurm, "environment", slurm_that_is_down(tmp_path))
     done = doctor(slurm, tmp_path)
@@ -106,8 +153,10 @@ def test_slurm_that_is_down_says_why(slurm: Slurm, tmp_path: Path, monkeypatch):
     [
         ({}, "ok", "default"),
         ({"account": "lab"}, "ok", "lab"),
+        ({"account": "Lab"}, "ok", "Lab"),
         ({"account": "labb"}, "fault", "you have no labb (you have big, lab)"),
         ({"account": "lab", "jobs": 51}, "fault", "may submit 50 jobs, and the profile 51"),
+        ({"account": "LAB", "jobs": 51}, "fault", "may submit 50 jobs, and the profile 51"),
         ({"account": "big", "jobs": 500}, "ok", "big"),
     ],
 )

@@ -94,8 +94,7 @@ def examine(
     for options, request in tried.items():
         shown = " ".join(options)
         refused = _refused(options)
-        partition = partitions.get(str(request.resources.get("slurm_partition")), {})
-        limit = minutes(partition.get("MaxTime", "UNLIMITED"))
+        limit = _limit(str(request.resources.get("slurm_partition")), partitions)
         runtime = request.resources.get("runtime")
         if refused:
             yield fault(request.about, f"SLURM refuses {shown}: {refused}")
@@ -107,6 +106,15 @@ def examine(
             )
         else:
             yield ok(request.about, shown)
+
+
+def _limit(names: str, partitions: Mapping[str, Mapping[str, str]]) -> int | None:
+    """The longest time in minutes that one of some partitions allows; None for any."""
+    limits = [
+        minutes(partitions.get(name, {}).get("MaxTime", "UNLIMITED")) for name in names.split(",")
+    ]
+    finite = [limit for limit in limits if limit is not None]
+    return max(finite) if len(finite) == len(limits) else None
 
 
 def _refused(options: Iterable[str]) -> str:

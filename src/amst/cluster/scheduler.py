@@ -104,14 +104,13 @@ def account(associations: list[list[str]], given: Site) -> Iterator[Finding]:
         associations: the user's, each an account and its MaxSubmitJobs, empty for none.
         given: what the site's file says.
     """
+    wanted = given.account.lower()  # as SLURM stores names, whatever was typed
     names = sorted({name for name, _ in associations})
-    if given.account and given.account not in names:
+    if wanted and wanted not in names:
         yield fault("account", f"you have no {given.account} (you have {', '.join(names)})")
         return
     limits = [
-        int(limit)
-        for name, limit in associations
-        if limit.isdigit() and given.account in ("", name)
+        int(limit) for name, limit in associations if limit.isdigit() and wanted in ("", name)
     ]
     if limits and min(limits) < given.jobs:
         yield fault(
@@ -152,9 +151,10 @@ def pre_emption(
 
 
 def wanted_partitions(given: Site) -> set[str]:
-    """Partitions that the profile submits to."""
-    rules = [entry.get("slurm_partition") for entry in given.resources.values()]
-    return {str(name) for name in (given.cpu_partition, given.gpu_partition, *rules) if name}
+    """Partitions that the profile submits to; sbatch takes lists of them."""
+    rules = [str(entry.get("slurm_partition", "")) for entry in given.resources.values()]
+    lists = (given.cpu_partition, given.gpu_partition, *rules)
+    return {name for names in lists for name in names.split(",") if name}
 
 
 def _wanted(partitions: dict[str, dict[str, str]], given: Site) -> Iterator[Finding]:
@@ -170,18 +170,27 @@ def _wanted(partitions: dict[str, dict[str, str]], given: Site) -> Iterator[Find
                 "partition",
                 f"{name}: up to {found.get('MaxTime')}, {found.get('TotalNodes')} nodes",
             )
-    gpus = _ask("sinfo", "--noheader", "-p", given.gpu_partition, "-o", "%G").split()
-    offered = sorted({part for part in gpus if part.startswith("gpu")})
-    model = given.gpu_model
+    yield gpus(_ask("sinfo", "--noheader", "-p", given.gpu_partition, "-o", "%G"), given.gpu_model)
+
+
+def gpus(listed: str, model: str) -> Finding:
+    """Judge what the GPU partition offers.
+
+    Args:
+        listed: generic resources as sinfo lists them, a line for each kind of node, with the
+            sockets that they are bound to in parentheses.
+        model: the site's; empty for any.
+    """
+    resources = re.split(r"[\s,]+", re.sub(r"\([^)]*\)", "", listed))
+    offered = sorted({part for part in resources if re.match("gpu(:|$)", part)})
     if not offered:
-        yield fault("GPUs", "the GPU partition offers none")
-    elif model and not any(f":{model}:" in part for part in offered):
-        yield fault("GPUs", f"no {model} in the GPU partition, which offers {', '.join(offered)}")
-    elif not model and len({part.split(":")[1] for part in offered if part.count(":") > 1}) > 1:
+        return fault("GPUs", "the GPU partition offers none")
+    if model and not any(f":{model}:" in part for part in offered):
+        return fault("GPUs", f"no {model} in the GPU partition, which offers {', '.join(offered)}")
+    if not model and len({part.split(":")[1] for part in offered if part.count(":") > 1}) > 1:
         text = f"several models ({', '.join(offered)}): name gpu_model for equal last digits"
-        yield note("GPUs", text)
-    else:
-        yield ok("GPUs", ", ".join(offered))
+        return note("GPUs", text)
+    return ok("GPUs", ", ".join(offered))
 
 
 def _configuration() -> Finding:
