@@ -64,11 +64,13 @@ class Slurm:
         gpus: int = 2,
         preempt: str = "REQUEUE",
         accounting: str = "none",
+        preempt_by: str = "partition_prio",
         within: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.within = within
-        values = {"NODES": nodes, "GPUS": gpus, "PREEMPT": preempt, "ACCT": accounting}
+        values = {"NODES": nodes, "GPUS": gpus, "PREEMPT": preempt, "ACCT": accounting,
+                  "PREEMPT_BY": preempt_by}  # fmt: skip
         self._script("slurm-up.sh", {key: str(value) for key, value in values.items()})
         self.environment = {
             "SLURM_CONF": str(folder / "etc" / "slurm.conf"),

@@ -3,12 +3,13 @@
 #   NODES=4  virtual nodes n1..nN, each its own slurmd
 #   CPUS=8 MEM=16000 GPUS=2  what each node claims to have
 #   PREEMPT=REQUEUE  or CANCEL: what happens to jobs of partition scav
+#   PREEMPT_BY=partition_prio  or qos
 #   ACCT=none  or dbd: accounting through slurmdbd and mariadb; account lab, at most 50 jobs
 # usage: slurm-up.sh DIR; then SLURM_CONF=DIR/etc/slurm.conf PATH=DIR/bin:$PATH; slurm-down.sh DIR
 set -euo pipefail
 BASE=$(realpath -m "$1")
 NODES=${NODES:-4} CPUS=${CPUS:-8} MEM=${MEM:-16000} GPUS=${GPUS:-2} PREEMPT=${PREEMPT:-REQUEUE}
-ACCT=${ACCT:-none}
+ACCT=${ACCT:-none} PREEMPT_BY=${PREEMPT_BY:-partition_prio}
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 [ -e "$BASE/etc" ] && { echo "slurm-up.sh: $BASE already holds a cluster" >&2; exit 2; }
 ME=$(id -un) HOST=$(hostname -s)
@@ -133,7 +134,7 @@ SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0
 KillWait=5
 SlurmdTimeout=15
-PreemptType=preempt/partition_prio
+PreemptType=preempt/$PREEMPT_BY
 PreemptMode=REQUEUE
 MinJobAge=600
 OverTimeLimit=0

@@ -1,4 +1,4 @@
-"""A cluster with accounting, as most are: Snakemake asks sacct, the doctor asks for the account."""
+"""A cluster with accounting, as most are: Snakemake asks sacct, the doctor the account and QOS."""
 
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,21 @@ from tests.cluster.test_doctor import examined
 
 @pytest.fixture(scope="module")
 def accounted(start_slurm) -> Slurm:
-    """A cluster with accounting; the user has the account lab, and may submit 50 jobs."""
+    """A cluster with accounting; the user has the account lab, and may submit 50 jobs.
+
+    Jobs of the QOS normal pre-empt those of three others, each in its own way; those of the QOS
+    idle meet nobody who would.
+    """
     if reason := missing("slurmdbd", "slurmdbd") or missing("mariadbd", "MariaDB"):
         pytest.skip(reason)
-    return start_slurm(nodes=1, gpus=1, accounting="dbd")
+    slurm = start_slurm(nodes=1, gpus=1, accounting="dbd", preempt_by="qos")
+    qos = {"scav": "cancel", "again": "requeue", "plain": "cluster", "idle": "cancel"}
+    for name, mode in qos.items():
+        slurm("sacctmgr", "-i", "add", "qos", name, f"preemptmode={mode}")
+    slurm("sacctmgr", "-i", "modify", "qos", "normal", "set", "preempt=scav,again,plain")
+    allowed = f"qos=normal,{','.join(qos)}"
+    slurm("sacctmgr", "-i", "modify", "account", "lab", "set", allowed, "defaultqos=normal")
+    return slurm
 
 
 def test_the_end_of_jobs_is_learnt_by_sacct(accounted: Slurm, grid: ClusterSuite, folder: Path):
@@ -64,3 +75,52 @@ def test_the_doctor_knows_the_account(
     found = examined(accounted, tmp_path, monkeypatch, site, {"gpu": 1})
     assert said in "".join(f"{f.verdict} {f.about}: {f.text}\n" for f in found)
     assert ("fault" in {finding.verdict for finding in found}) is not said.startswith("ok")
+
+
+@pytest.mark.parametrize(
+    ("site", "verdict"),
+    [
+        ({}, "note"),
+        ({"qos": "again"}, "note"),
+        ({"qos": "Scav"}, "fault"),
+        ({"resources": {"train": {"qos": "scav"}}}, "fault"),
+        ({"cpu_partition": "scav"}, "note"),
+    ],
+)
+def test_the_doctor_knows_which_qos_cancels_jobs(
+    accounted: Slurm, tmp_path: Path, monkeypatch, site: dict[str, Any], verdict: str
+):
+    found = examined(accounted, tmp_path, monkeypatch, {"jobs": 50, **site}, {})
+    said = [(f.verdict, f.text.split(":")[0]) for f in found if f.about == "pre-emption"]
+    assert said == [(verdict, "QOS scav cancels pre-empted jobs")]
+    assert {f.about for f in found if f.verdict == "fault"} <= {"pre-emption"}
+
+
+def test_a_default_qos_that_cancels_jobs_is_a_fault(accounted: Slurm, tmp_path: Path, monkeypatch):
+    change = ("sacctmgr", "-i", "modify", "account", "lab", "set")
+    accounted(*change, "defaultqos=scav")
+    try:
+        found = examined(accounted, tmp_path, monkeypatch, {"jobs": 50}, {})
+    finally:
+        accounted(*change, "defaultqos=normal")
+    assert [f.verdict for f in found if f.about == "pre-emption"] == ["fault"]
+
+
+def test_slurm_does_to_jobs_of_a_qos_what_the_doctor_says(accounted: Slurm):
+    ends = {"scav": "PREEMPTED", "again": "PENDING", "plain": "PENDING", "idle": "RUNNING"}
+
+    def submit(qos: str, cpus: int) -> str:
+        options = ("-A", "lab", "-o", "/dev/null", "--mem=100", "--requeue")
+        asked = ("--qos", qos, "-c", str(cpus), "--wrap", "sleep 300")
+        return accounted("sbatch", "--parsable", *options, *asked).strip()
+
+    def states() -> list[str]:
+        return [accounted.field(job, "JobState") for job in jobs]
+
+    jobs = [submit(qos, cpus=2) for qos in ends]
+    try:
+        until(lambda: states() == ["RUNNING"] * 4, 30, "their start on the only node")
+        submit("normal", cpus=6)
+        until(lambda: states() == list(ends.values()), 30, "pre-emption")
+    finally:
+        accounted("scancel", "--account", "lab")

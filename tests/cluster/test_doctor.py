@@ -166,6 +166,57 @@ def test_the_account_and_how_much_it_may_submit(site: dict[str, Any], verdict: s
     assert said in found.text
 
 
+def test_what_sacctmgr_does_not_answer_is_said(slurm: Slurm, monkeypatch: pytest.MonkeyPatch):
+    """It fails on this cluster, which has no accounting, and then it is not there at all."""
+    for key, value in slurm.environment.items():
+        monkeypatch.setenv(key, value)
+    settings = {"PreemptType": "preempt/qos", "PreemptMode": "CANCEL",
+                "AccountingStorageType": "accounting_storage/slurmdbd"}  # fmt: skip
+    (account,) = scheduler._account(settings, Site())
+    assert (account.verdict, account.text.split()[0]) == ("fault", "sacctmgr")
+    (found,) = scheduler.pre_emption(settings, {}, Site())
+    assert found.verdict == "note"
+    assert "whether a QOS cancels jobs cannot be told: sacctmgr" in found.text
+    monkeypatch.setenv("PATH", "")
+    (found,) = scheduler.pre_emption(settings, {}, Site())
+    assert "cannot be told: sacctmgr: No such file" in found.text
+
+
+@pytest.mark.parametrize(
+    ("listed", "mode", "cancelling"),
+    [
+        ([["normal", "low", "cluster"], ["low", "", "cluster"]], "CANCEL", ["low"]),
+        ([["normal", "low", "cluster"], ["low", "", "cluster"]], "GANG,CANCEL", ["low"]),
+        ([["normal", "low", "cluster"], ["low", "", "cluster"]], "REQUEUE", []),
+        ([["normal", "low", "cluster"], ["low", "", "requeue"]], "CANCEL", []),
+        ([["normal", "", "within,cancel"], ["low", "", "cancel"]], "REQUEUE", ["normal"]),
+        ([["normal", "", "cluster"]], "CANCEL,WITHIN", ["normal"]),
+    ],
+)
+def test_a_qos_cancels_jobs_where_another_may_pre_empt_them(
+    listed: list[list[str]], mode: str, cancelling: list[str]
+):
+    assert scheduler.cancelling_qos(listed, mode) == cancelling
+
+
+@pytest.mark.parametrize(
+    ("site", "wanted"),
+    [
+        ({}, {"normal", "scav", "only"}),
+        ({"account": "lab"}, {"scav"}),
+        ({"account": "Many"}, {"normal"}),
+        ({"account": "one"}, {"only"}),
+        ({"account": "none"}, {"normal"}),
+        ({"account": "lab", "qos": "High"}, {"high"}),
+        ({"account": "lab", "resources": {"train": {"qos": "long"}}}, {"scav", "long"}),
+    ],
+)
+def test_jobs_without_a_qos_get_the_account_s_default(site: dict[str, Any], wanted: set[str]):
+    """As SLURM chooses it: the default, else the only one that is allowed, else 'normal'."""
+    associations = [["lab", "scav", "normal,scav"], ["many", "", "a,b"], ["one", "", "only"]]
+    assert scheduler.wanted_qos(associations, Site(**site)) == wanted
+
+
 @pytest.mark.parametrize(
     ("limit", "minutes"),
     [("01:00:00", 60), ("7-00:30:00", 7 * 24 * 60 + 30), ("UNLIMITED", None)],

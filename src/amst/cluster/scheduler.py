@@ -63,6 +63,8 @@ def _ask(*command: str) -> str:
     except subprocess.CalledProcessError as error:
         said = " ".join((error.stderr or f"exit code {error.returncode}").split())
         raise AmstError(f"{' '.join(command)}: {said}") from None
+    except OSError as error:
+        raise AmstError(f"{command[0]}: {error.strerror}") from None
 
 
 def accounting(settings: dict[str, str], given: Site) -> Finding:
@@ -89,12 +91,23 @@ def _account(settings: dict[str, str], given: Site) -> Iterator[Finding]:
     """Whether the account exists and may submit as many jobs as the profile wants."""
     if "slurmdbd" not in settings.get("AccountingStorageType", ""):
         return
+    try:
+        associations = _associations("account,maxsubmit")
+    except AmstError as error:
+        yield fault("account", str(error))
+        return
+    yield from account(associations, given)
+
+
+def _associations(fields: str) -> list[list[str]]:
+    """The user's associations: for each the values of some fields, divided by commas."""
     user = pwd.getpwuid(os.getuid()).pw_name
-    listed = _ask(
-        "sacctmgr", "--noheader", "--parsable2", "show", "associations", f"user={user}",
-        "format=account,maxsubmit",
-    )  # fmt: skip
-    yield from account([line.split("|") for line in listed.splitlines()], given)
+    return _sacctmgr("associations", f"user={user}", f"format={fields}")
+
+
+def _sacctmgr(*what: str) -> list[list[str]]:
+    listed = _ask("sacctmgr", "--noheader", "--parsable2", "show", *what)
+    return [line.split("|") for line in listed.splitlines()]
 
 
 def account(associations: list[list[str]], given: Site) -> Iterator[Finding]:
@@ -134,20 +147,75 @@ def pre_emption(
     settings: dict[str, str], partitions: dict[str, dict[str, str]], given: Site
 ) -> Iterator[Finding]:
     """Whether a pre-empted job comes back."""
-    names = wanted_partitions(given)
-    cancelling = [
-        name
-        for name, partition in partitions.items()
-        if partition.get("PreemptMode", settings.get("PreemptMode", "OFF")).upper() == "CANCEL"
-    ]
-    for name in cancelling:
-        text = f"partition {name} cancels pre-empted jobs: Snakemake would wait for them for ever"
-        yield fault("pre-emption", text) if name in names else note("pre-emption", text)
-    if not cancelling:
-        yield ok("pre-emption", "no partition cancels jobs")
+    if settings.get("PreemptType") == "preempt/qos":  # then those of partitions count for nothing
+        yield from _pre_emption_by_qos(settings.get("PreemptMode", ""), given)
+    else:
+        default = settings.get("PreemptMode", "OFF")
+        cancelling = [
+            name
+            for name, partition in partitions.items()
+            if _cancels(partition.get("PreemptMode", default))
+        ]
+        yield from _cancelling("partition", cancelling, wanted_partitions(given))
     wait = int(re.sub(r"\D.*", "", settings.get("KillWait", "30")) or 30)
     if wait < _KILL_WAIT:
         yield note("KillWait", f"{wait} s from SIGTERM to SIGKILL; a kill loses at most one epoch")
+
+
+def _cancels(mode: str) -> bool:
+    return "CANCEL" in mode.upper().split(",")  # GANG and WITHIN may stand beside it
+
+
+def _cancelling(kind: str, cancelling: list[str], wanted: set[str]) -> Iterator[Finding]:
+    for name in cancelling:
+        text = f"{kind} {name} cancels pre-empted jobs: Snakemake would wait for them for ever"
+        yield fault("pre-emption", text) if name in wanted else note("pre-emption", text)
+    if not cancelling:
+        yield ok("pre-emption", f"no {kind} cancels jobs")
+
+
+def _pre_emption_by_qos(mode: str, given: Site) -> Iterator[Finding]:
+    try:
+        listed = _sacctmgr("qos", "format=name,preempt,preemptmode")
+        associations = _associations("account,defaultqos,qos")
+    except AmstError as error:
+        yield note("pre-emption", f"whether a QOS cancels jobs cannot be told: {error}")
+        return
+    yield from _cancelling("QOS", cancelling_qos(listed, mode), wanted_qos(associations, given))
+
+
+def cancelling_qos(listed: list[list[str]], mode: str) -> list[str]:
+    """Names of QOS whose jobs another, or the same one, pre-empts by CANCEL.
+
+    Args:
+        listed: for each QOS its name, those that it pre-empts, and its own PreemptMode.
+        mode: the cluster's PreemptMode.
+    """
+    victims = {name for _, preempted, _ in listed for name in preempted.split(",")}
+    found = []
+    for name, _, own in listed:
+        unset = own.lower() in ("", "off", "cluster")
+        within = "WITHIN" in f"{own},{mode}".upper().split(",")
+        if _cancels(mode if unset else own) and (within or name in victims):
+            found.append(name)
+    return found
+
+
+def wanted_qos(associations: list[list[str]], given: Site) -> set[str]:
+    """QOS that the profile's jobs have; where the site's file names none, SLURM takes a default.
+
+    Args:
+        associations: the user's, for each its account, its default and what it may use.
+        given: what the site's file says.
+    """
+    names = {str(entry.get("qos", "")) for entry in given.resources.values()} | {given.qos}
+    if not given.qos:
+        names |= {
+            default or ("normal" if "," in allowed else allowed or "normal")
+            for account, default, allowed in associations
+            if given.account.lower() in ("", account)
+        } or {"normal"}
+    return {name.lower() for name in names if name}
 
 
 def wanted_partitions(given: Site) -> set[str]:
