@@ -88,8 +88,50 @@ def test_a_job_that_is_held_again_is_told_of_again(lines: list[str]):
     assert len(lines) == 2
 
 
-def test_other_reasons_to_wait_are_none_to_act():
-    for reason in ("Priority", "Resources", "BeginTime", "QOSMaxJobsPerUserLimit", ""):
-        assert not live.LiveJob("1", "PENDING", "", reason).held
-    assert live.LiveJob("1", "PENDING", "", "JobHoldMaxRequeue").held
-    assert live.LiveJob("1", "REQUEUE_HOLD", "").held
+def test_a_job_that_is_requeued_and_held_is_told_of(call: Slurm, tmp_path: Path, lines: list[str]):
+    for command, said in (("requeuehold", "held"), ("requeue State=SpecialExit", "special")):
+        job = submit(call, tmp_path)
+        until(lambda job=job: call.field(job, "JobState") == "COMPLETED", 30, "the job's end")
+        call("scontrol", *command.split(), job)
+        (live_job,) = live.live_jobs(tmp_path)
+        assert said in f"{live_job.state} {live_job.reason}".lower()
+        held.HeldJobs(lines.append).look([live_job])
+        assert f"SLURM holds job {job} " in lines.pop()
+        call("scancel", job)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ("PENDING", "JobHeldUser"),
+        ("PENDING", "JobHeldAdmin"),
+        ("PENDING", "JobHoldMaxRequeue"),
+        ("PENDING", "launch failed requeued held"),
+        ("PENDING", "launch_failed_requeued_held"),
+        ("PENDING", "launch failure limit exceeded requeued held"),
+        ("PENDING", "user env retrieval failed requeued held"),
+        ("PENDING", "job requeued in held state"),
+        ("PENDING", "License request 'matlab' is no longer valid, holding job"),
+        ("REQUEUE_HOLD", ""),
+        ("RESV_DEL_HOLD", ""),
+        ("SPECIAL_EXIT", "job requeued in special exit state"),
+    ],
+)
+def test_every_word_of_slurm_for_a_hold_is_known(state: str, reason: str):
+    assert live.LiveJob("1", state, "", reason).held
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "",
+        "Priority",
+        "Resources",
+        "BeginTime",
+        "QOSMaxJobsPerUserLimit",
+        "QOSUsageThreshold",
+        "ReqNodeNotAvail, UnavailableNodes:threshold[1-2],held3",
+    ],
+)
+def test_other_reasons_to_wait_are_none_to_act(reason: str):
+    assert not live.LiveJob("1", "PENDING", "", reason).held

@@ -14,6 +14,10 @@ from pathlib import Path
 
 from amst.errors import AmstError
 
+_HELD = ("REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT")
+_HOLDS = re.compile(r"\bJobH[eo]ld|\b(requeued|in) held\b|\bholding job\b")
+"""What SLURM's reasons for a held job have in common, and no other (QOSUsageThreshold) has."""
+
 
 @dataclass(frozen=True)
 class LiveJob:
@@ -34,7 +38,7 @@ class LiveJob:
     @property
     def held(self) -> bool:
         """Whether it waits until somebody lets it go on."""
-        return bool(re.search("held|hold", f"{self.state} {self.reason}", re.IGNORECASE))
+        return self.state in _HELD or bool(_HOLDS.search(self.reason.replace("_", " ")))
 
     def __str__(self) -> str:
         why = f" ({self.reason})" if self.held else ""
