@@ -4,7 +4,7 @@ import os
 import signal
 from typing import Any
 
-from tests.cluster.machines import ClusterSuite, Slurm, processes_in
+from tests.cluster.machines import SITE, ClusterSuite, Slurm, processes_in
 
 DIGITS: dict[str, Any] = {
     "generate": {"samples": 200},
@@ -18,6 +18,9 @@ LONG: dict[str, Any] = {
     "grid": {"methods": ["naive"], "seeds": [0, 1, 2, 3, 4]},
     "datasets": {"digits": {**DIGITS, "recipe": {"epochs": EPOCHS, "decay_every": 20}}},
 }
+
+SCAVENGING: dict[str, Any] = {**SITE, "resources": {"train": {"slurm_partition": "scav"}}}
+"""Where training jobs are pre-empted."""
 
 
 def run_name(seed: int) -> str:
@@ -56,3 +59,9 @@ def same_bytes(suite: ClusterSuite, undisturbed: ClusterSuite) -> None:
     runs, whole = suite.bytes_of_runs(), undisturbed.bytes_of_runs()
     assert runs
     assert runs == {name: content for name, content in whole.items() if name in runs}
+
+
+def preempt(slurm: Slurm, job: dict[str, str]) -> None:
+    """Want the whole node in a partition of higher priority, for a moment."""
+    slurm("sbatch", "-p", "gpu", "-w", job["node"], "--gpus-per-node=1", "-o", "/dev/null",
+          "--wrap", "sleep 1")  # fmt: skip

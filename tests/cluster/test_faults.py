@@ -15,16 +15,16 @@ import pytest
 
 from tests.cluster.longruns import (
     LONG,
+    SCAVENGING,
     hold,
     is_training,
     job_of,
+    preempt,
     run_name,
     same_bytes,
     training_process,
 )
-from tests.cluster.machines import SITE, ClusterSuite, Slurm, until
-
-SCAVENGING = {**SITE, "resources": {"train": {"slurm_partition": "scav"}}}
+from tests.cluster.machines import ClusterSuite, Slurm, until
 
 
 def all_held(suite: ClusterSuite, seeds: Iterable[int]) -> bool:
@@ -44,12 +44,6 @@ def cancel(slurm: Slurm, job: dict[str, str]) -> None:
 
 def take_node_down(slurm: Slurm, job: dict[str, str]) -> None:
     slurm("scontrol", "update", f"nodename={job['node']}", "state=down", "reason=test")
-
-
-def preempt(slurm: Slurm, job: dict[str, str]) -> None:
-    """Want the whole node in a partition of higher priority, for a moment."""
-    slurm("sbatch", "-p", "gpu", "-w", job["node"], "--gpus-per-node=1", "-o", "/dev/null",
-          "--wrap", "sleep 1")  # fmt: skip
 
 
 FAULTS: dict[int, Callable[[Slurm, dict[str, str]], None]] = {

@@ -168,7 +168,10 @@ def _cancels(mode: str) -> bool:
 
 def _cancelling(kind: str, cancelling: list[str], wanted: set[str]) -> Iterator[Finding]:
     for name in cancelling:
-        text = f"{kind} {name} cancels pre-empted jobs: Snakemake would wait for them for ever"
+        text = (
+            f"{kind} {name} cancels pre-empted jobs: SLURM requeues none, and each is submitted "
+            "again after five minutes, by one of its ten tries"
+        )
         yield fault("pre-emption", text) if name in wanted else note("pre-emption", text)
     if not cancelling:
         yield ok("pre-emption", f"no {kind} cancels jobs")
