@@ -313,12 +313,13 @@ def run_settings(wildcards):
 def run_inputs(wildcards):
     """What a training job waits for, by name: one function for all, since each costs time."""
     folder = f"results/features/{owner(wildcards.dataset)}"
+    weights = pretrained(wildcards.dataset, "weights")
     return {
         "manifest": f"{folder}/manifest.json",
         "split": f"{folder}/splits/{wildcards.split}.json",
         # see prepare.smk: so that this is looked at anew when the list was made again
         "above": ancient(f"{folder}/samples.jsonl"),
-        "pretrained": pretrained(wildcards.dataset, "weights"),
+        **({"pretrained": weights} if weights else {}),
     }
 
 
