@@ -10,6 +10,7 @@ import pytest
 from tests.cluster import images
 from tests.cluster.longruns import DIGITS, LONG
 from tests.cluster.machines import ClusterSuite, Slurm, local_grid, missing
+from tests.cluster.users import OrdinaryUser, why_not
 from tests.end_to_end.suite import shared
 
 GRID: dict[str, Any] = {
@@ -61,19 +62,25 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def image_builder(tmp_path_factory: pytest.TempPathFactory) -> ClusterSuite:
-    """A checkout whose definition builds without a network."""
+    """A checkout whose definition builds without a network, by a user who is not root."""
     if reason := missing("apptainer", "Apptainer") or missing("patchelf", "patchelf"):
         pytest.skip(reason)
     if not images.UV.is_dir():
         pytest.skip("uv is not set up (`make environment` does it)")
+    if reason := why_not():
+        pytest.skip(reason)
     suite = ClusterSuite.new(tmp_path_factory.mktemp("image"), GRID)
     folder = suite.checkout.parent
+    suite.user = OrdinaryUser(folder)
     images.base(folder / "base")
     requirement = images.wheel(folder / "wheels")
     (suite.checkout / "containers" / "requirements.txt").write_text(requirement)
     options = images.build_arguments(folder)
     suite.configure({**GRID, "container": {"build_args": options}})
-    suite.extra = {"APPTAINER_BIND": images.BINDINGS}
+    suite.extra = {"APPTAINER_BIND": images.BINDINGS, "HOME": str(suite.work)}
+    # in the user's own name space nobody else's files can be unpacked
+    for own in (suite.work, folder / "base"):
+        suite.user.own(own)
     suite.snakemake("results/features/digits/manifest.json", "--cores", "2", "--sdm", "apptainer")
     return suite
 

@@ -19,6 +19,7 @@ def test_first_call_builds_the_image_in_the_working_folder(
     noted = image.with_name(image.name + ".sha256").read_text().splitlines()
     assert noted[0] == f"{sha256_of(image)}  {image.name}"
     assert sorted(path.suffix for path in image.parent.iterdir()) == [".sha256", ".sif"]
+    assert image.stat().st_uid == image_builder.user.uid != 0
 
 
 def test_media_are_read_in_the_image_as_outside(image_builder: ClusterSuite, grid: ClusterSuite):
@@ -54,7 +55,7 @@ def in_image(grid: ClusterSuite, folder: Path, image_builder: ClusterSuite, imag
     """The grid's features and none of its runs, to be trained in the image."""
     suite = ClusterSuite.on(grid, folder)
     suite.configure({**GRID, "container": {"image": str(image)}})
-    suite.extra = image_builder.extra
+    suite.extra = {"APPTAINER_BIND": image_builder.extra["APPTAINER_BIND"]}
     return suite
 
 

@@ -58,5 +58,4 @@ class OrdinaryUser:
     def own(self, folder: Path) -> None:
         """Give them a folder with all that is in it."""
         if self.words:
-            for path in (folder, *folder.rglob("*")):
-                shutil.chown(path, NAME, GROUP)
+            subprocess.run(["chown", "-hR", f"{NAME}:{GROUP}", folder], check=True)

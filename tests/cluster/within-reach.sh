@@ -6,6 +6,7 @@ set -euo pipefail
 if [ "${1:-}" != inside ]; then exec unshare --mount "$0" inside "$@"; fi
 shift
 mount --make-rprivate /
+here=$(pwd -P)
 aside=$(mktemp -d)
 mount -t tmpfs tmpfs "$aside"
 folders=() closed=()
@@ -29,6 +30,14 @@ for i in "${!folders[@]}"; do
   mkdir -p "${folders[$i]}"
   mount --move "$aside/$i" "${folders[$i]}"
 done
-umount "$aside"
+if [ -e /dev/fuse ] && [ $((0$(stat -c %a /dev/fuse) & 6)) != 6 ]; then
+  # open to all elsewhere: Apptainer mounts images by it
+  mknod -m 666 "$aside/fuse" c 10 229
+  mount --bind "$aside/fuse" /dev/fuse
+  umount --lazy "$aside"
+else
+  umount "$aside"
+fi
 rmdir "$aside"
+cd "$here" # by its new mount
 exec "$@"
