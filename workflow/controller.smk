@@ -7,6 +7,8 @@ from amst.training.kept import forget_seen, set_aside
 from amst.training.lock import Writer
 
 CONTROLLER = Path(".snakemake/amst-controller.json")
+# Known before Snakemake's plugin drops what SLURM says of the job that this may be.
+ME = Writer.this()
 
 
 def clear_the_locks_of_a_dead_controller():
@@ -14,15 +16,14 @@ def clear_the_locks_of_a_dead_controller():
 
     Snakemake's locks do not say whose they are, so whoever starts here first notes who it is.
     """
-    me = Writer.this()
     try:
         before = Writer(**json.loads(CONTROLLER.read_text("utf-8")))
     except (OSError, ValueError, TypeError):
         before = None
     locks = list(Path(".snakemake/locks").glob("*.lock"))
     ended = before and (
-        before.surely_dead(me)
-        or (before.uid in (None, me.uid) and live.has_ended(before.job, me.job))
+        before.surely_dead(ME)
+        or (before.uid in (None, ME.uid) and live.has_ended(before.job, ME.job))
     )
     if locks and before and not ended:
         return
@@ -36,7 +37,7 @@ def note_who_controls():
 
     Again when its jobs start: of two calls at once, it is the one that holds Snakemake's locks.
     """
-    write_text(CONTROLLER, json.dumps(asdict(Writer.this())))
+    write_text(CONTROLLER, json.dumps(asdict(ME)))
 
 
 def settle_jobs_of_an_earlier_controller():
@@ -79,7 +80,6 @@ if (
         for run in set_aside(Path()):
             print(f"{run} ended without a controller; it is kept", file=sys.stderr)
         forget_seen(Path())
-        snapshot.drop_other_configurations()
     if workflow.resource_settings.nodes is not None:
         from amst.cluster.status import mend_the_plugin
 

@@ -45,17 +45,14 @@ def config_files():
     return [Path(os.path.relpath(file)) for file in (*own, *over)]
 
 
-if not workflow.is_main_process:
-    snapshot.take_configuration(config)
-
 try:
-    CONFIG = grid.check_config(config, config_files())
+    if not workflow.is_main_process:
+        snapshot.take_configuration(config)
+    CONFIG = grid.check_config(
+        config, config_files() if workflow.is_main_process else ()
+    )
 except AmstError as error:
     sys.exit(f"amst: {error}")
-
-
-if workflow.is_main_process and not workflow.output_settings.dryrun:
-    snapshot.keep_configuration(config)
 
 RESOLVE = grid.Resolver(CONFIG)
 # A run that is asked for by name and cannot be: said in a line, not as an exception of a rule.

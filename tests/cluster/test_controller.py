@@ -112,8 +112,9 @@ def test_jobs_that_wait_do_not_run_with_other_code_than_their_call_s(
     slurm("scontrol", "update", "nodename=n1", "state=drain", "reason=test")
     call = suite.start(*suite.on_slurm(*runs, "--retries", "0"))
     until(lambda: len(slurm.jobs("PENDING")) == 2, 60, "two jobs that wait")
-    naive = suite.checkout / "src/amst/methods/naive.py"
-    naive.write_text(naive.read_text() + "\nADDED_BY_A_TEST = 1\n")
+    for module in ("methods/naive.py", "results/figures/style.py"):
+        path = suite.checkout / "src/amst" / module
+        path.write_text(path.read_text() + "\nADDED_BY_A_TEST = 1\n")
     slurm("scontrol", "update", "nodename=n1", "state=resume")
     assert call.wait(200) == 1
     (log,) = suite.file("logs/slurm/rule_train/digits_random_naive_0").glob("*.log")
@@ -146,6 +147,8 @@ def test_a_controller_that_is_itself_a_job_may_be_requeued(
     until(lambda: "jobs of an earlier call" in said.read_text(), 120, "the second start")
     process = training_process(suite, run_name(0))
     assert process, "the run goes on without its controller"
+    note = json.loads(suite.file(".snakemake/amst-controller.json").read_text())
+    assert note["job"] == controller
     os.kill(process, signal.SIGCONT)
     ended = ("COMPLETED", "FAILED")
     until(lambda: slurm.field(controller, "JobState") in ended, 240, "its end")

@@ -31,8 +31,10 @@ def jobs_of(suite: ClusterSuite, slurm: Slurm, seed: int) -> list[dict[str, str]
 def test_a_job_that_slurm_ends_for_its_memory_gets_more(
     slurm: Slurm, undisturbed: ClusterSuite, folder: Path
 ):
+    """What the site says of it goes first."""
     suite = ClusterSuite.on(undisturbed, folder, slurm)
-    suite.snakemake(*suite.on_slurm(*configure(suite, [0], mem_mb=700)))
+    suite.site = {**SITE, "resources": {"train": {"mem_mb": 700}}}
+    suite.snakemake(*suite.on_slurm(*configure(suite, [0], mem_mb=9000)))
     jobs = jobs_of(suite, slurm, 0)
     assert [job["state"] for job in jobs] == ["FAILED", "COMPLETED"]
     assert [job["mem"] for job in jobs] == ["700M", "1400M"]
@@ -56,10 +58,9 @@ def full_group() -> Iterator[Path]:
 def test_a_job_that_the_kernel_kills_for_its_memory_gets_more_and_continues(
     slurm: Slurm, undisturbed: ClusterSuite, folder: Path, full_group: Path
 ):
-    """As where SLURM leaves memory to control groups. What the site says of it goes first."""
+    """As where SLURM leaves memory to control groups."""
     suite = ClusterSuite.on(undisturbed, folder, slurm)
-    suite.site = {**SITE, "resources": {"train": {"mem_mb": 1500}}}
-    call = suite.start(*suite.on_slurm(*configure(suite, [0], mem_mb=9000)))
+    call = suite.start(*suite.on_slurm(*configure(suite, [0], mem_mb=1500)))
     process = until(lambda: is_training(suite, 0) and hold(suite, 0), 90, "an epoch")
     (full_group / "cgroup.procs").write_text(str(process))
     os.kill(process, signal.SIGCONT)

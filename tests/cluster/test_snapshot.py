@@ -22,19 +22,19 @@ def test_a_job_has_the_configuration_of_its_call(tmp_path: Path):
     assert config == {"grid": {"seeds": [0]}}
 
 
-def test_without_a_snapshot_it_has_that_of_the_files(tmp_path: Path):
+def test_a_job_refuses_to_run_by_the_files_where_the_snapshot_is_gone(tmp_path: Path):
     config = {"grid": 1}
     snapshot.take_configuration(config)
+    assert config == {"grid": 1}, "its call has written none"
     snapshot.keep_configuration({"grid": 2}, tmp_path)
     Path(os.environ["AMST_CONFIG"]).unlink()
-    snapshot.take_configuration(config)
-    assert config == {"grid": 1}
+    with pytest.raises(AmstError, match="the configuration of this call, cannot be read"):
+        snapshot.take_configuration(config)
 
 
 def test_snapshots_of_earlier_calls_go(tmp_path: Path):
     for seeds in (1, 2, 3):
         snapshot.keep_configuration({"seeds": seeds}, tmp_path)
-    snapshot.drop_other_configurations(tmp_path)
     assert [str(path) for path in tmp_path.iterdir()] == [os.environ["AMST_CONFIG"]]
 
 

@@ -17,9 +17,13 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import cycle
 from pathlib import Path
 from socketserver import ForkingMixIn, StreamRequestHandler, UnixStreamServer
 from typing import Any
+
+# Of two processes in turn: what depends on the order of a set must not look the same in all calls.
+_SEEDS = cycle(("1", "2"))
 
 
 class _Call(StreamRequestHandler):
@@ -77,9 +81,10 @@ def _serve(path: str) -> None:
 
 
 @cache
-def _server() -> str:
+def _server(hash_seed: str) -> str:
     """Start the process that waits; the path of its socket."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTEST"))}
+    environment["PYTHONHASHSEED"] = hash_seed
     folder = tempfile.TemporaryDirectory()
     path = Path(folder.name, "socket")
     process = subprocess.Popen(
@@ -115,7 +120,7 @@ def call(
         tempfile.NamedTemporaryFile("r") as err,
     ):
         connection.settimeout(seconds)
-        connection.connect(_server())
+        connection.connect(_server(next(_SEEDS)))
         asked = {
             "command": list(command),
             "folder": str(folder),

@@ -81,6 +81,13 @@ def test_event_files_that_cannot_be_written_end_no_run(tmp_path, capsys):
     assert capsys.readouterr().err.count("no more events for TensorBoard") == 1
 
 
+def test_a_folder_for_events_that_cannot_be_made_ends_no_run(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    rows = _rows(2)
+    rows.events(tmp_path / "file" / "tensorboard").close()
+    assert capsys.readouterr().err.count("no more events for TensorBoard") == 1
+
+
 def test_rows_come_back_from_the_tables_with_times_counted_back_from_the_end(tmp_path):
     rows = _rows(3)
     rows.write_tables(tmp_path)

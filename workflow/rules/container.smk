@@ -40,6 +40,8 @@ def missing_image():
 
 onstart:
     note_who_controls()
+    # no earlier call has jobs any more
+    snapshot.keep_configuration(config)
     # Once per call, before the first job: whatever would make every job fail.
     if not IN_CONTAINER and find_spec("torch") is None:
         raise WorkflowError(

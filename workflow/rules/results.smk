@@ -55,7 +55,7 @@ rule tables:
         runtime=growing(30),
     params:
         published=sha256_of(PUBLISHED),
-        made_by=made_by("amst.results.tables"),
+        made_by=lambda w: made_by("amst.results.tables"),
     message:
         "Merging the run records into tables"
     shell:
@@ -94,7 +94,7 @@ rule figures:
         grid=lambda w: as_json(
             {k: v for k, v in grid.as_dict(CONFIG).items() if k != "metric"}
         ),
-        made_by=made_by("amst.results.figures"),
+        made_by=lambda w: made_by("amst.results.figures"),
     message:
         "Drawing the figures"
     shell:

@@ -9,7 +9,6 @@ from amst.cluster.live import LiveJob, ask, live_jobs
 from amst.errors import AmstError
 
 _POLL = 5.0  # seconds between two looks at the queue
-_OUTAGE = 600.0  # seconds without an answer that a wait sits out, as profiles/slurm does
 _PATIENCE = 60.0  # seconds for a cancelled job to leave the queue; SLURM's KillWait is 30
 
 
@@ -34,11 +33,10 @@ def wait(
     Jobs that SLURM holds are let go on or told of, as `amst.cluster.held` does.
 
     Raises:
-        AmstError: they still live after ``patience`` seconds, or SLURM does not answer for ten
-            minutes.
+        AmstError: they still live after ``patience`` seconds, or SLURM does not answer then.
     """
     until, told, held = time.monotonic() + patience, -1, HeldJobs(tell)
-    while jobs := _live_jobs_after_an_outage(folder, poll):
+    while jobs := _live_jobs_after_an_outage(folder, poll, until, tell):
         if len(jobs) != told:
             tell(f"waiting for {len(jobs)} jobs of an earlier call: {jobs[0]}, ...")
             told = len(jobs)
@@ -48,15 +46,20 @@ def wait(
         time.sleep(poll)
 
 
-def _live_jobs_after_an_outage(folder: Path, poll: float) -> list[LiveJob]:
+def _live_jobs_after_an_outage(
+    folder: Path, poll: float, until: float, tell: Callable[[str], None]
+) -> list[LiveJob]:
     """The jobs of this folder, when SLURM answers."""
-    until = time.monotonic() + _OUTAGE
+    told = False
     while True:
         try:
             return live_jobs(folder)
-        except AmstError:
+        except AmstError as error:
             if time.monotonic() > until:
                 raise
+            if not told:
+                tell(f"{error.message}: waiting until SLURM answers")
+            told = True
         time.sleep(poll)
 
 

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from amst.cluster.live import LiveJob, ask, live_jobs
@@ -18,8 +19,9 @@ _POLL = 30.0  # seconds between two looks at the queue
 
 
 def say(line: str) -> None:
-    """Print a line for whoever watches the call."""
-    print(line, file=sys.stderr, flush=True)
+    """Print a line for whoever watches the call; a call goes on that nobody watches any more."""
+    with suppress(OSError, ValueError):
+        print(line, file=sys.stderr, flush=True)
 
 
 class HeldJobs:

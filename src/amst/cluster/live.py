@@ -83,6 +83,15 @@ def has_ended(job: str, own: str = "") -> bool:
         return "Invalid job id" in str(error)
 
 
+def is_unknown(job: str) -> bool:
+    """Whether SLURM says that there is no job of this number; False where it says nothing."""
+    try:
+        ask("scontrol", "show", "job", job)
+    except AmstError as error:
+        return "Invalid job id" in str(error)
+    return False
+
+
 def ask(*command: str) -> str:
     """Call one of SLURM's commands; what it prints.
 

@@ -19,32 +19,38 @@ _CONFIG, _CODE = "AMST_CONFIG", "AMST_CODE"
 
 
 def keep_configuration(config: dict[str, Any], folder: Path = FOLDER) -> None:
-    """Write down the configuration of this call, for its jobs."""
+    """Write down the configuration of this call for its jobs, and remove those of earlier calls.
+
+    To be called by the one call that holds the working folder, before its first job.
+    """
     text = json.dumps(config, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     path = (folder / f"amst-config-{digest}.json").absolute()
     write_text(path, text)
     os.environ[_CONFIG] = str(path)
+    for other in path.parent.glob("amst-config-*.json"):
+        if other != path:
+            other.unlink(missing_ok=True)
 
 
 def take_configuration(config: dict[str, Any]) -> None:
     """In a job, put what its call has written down in place of what was read from the files.
 
-    Nothing where there is none, as when somebody has cleared it away.
+    Raises:
+        AmstError: it cannot be read.
     """
-    try:
-        kept = json.loads(Path(os.environ[_CONFIG]).read_text("utf-8"))
-    except (KeyError, OSError, ValueError):
+    if _CONFIG not in os.environ:  # a call that has written none has no jobs of this kind
         return
+    path = Path(os.environ[_CONFIG])
+    try:
+        kept = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise AmstError(
+            f"{path}, the configuration of this call, cannot be read: {error}",
+            "Its jobs do not run with another one: call Snakemake again",
+        ) from None
     config.clear()
     config.update(kept)
-
-
-def drop_other_configurations(folder: Path = FOLDER) -> None:
-    """Remove those of earlier calls; to be called when none of their jobs lives."""
-    for path in folder.glob("amst-config-*.json"):
-        if str(path.absolute()) != os.environ.get(_CONFIG):
-            path.unlink(missing_ok=True)
 
 
 class CodeOfCall:

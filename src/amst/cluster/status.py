@@ -14,8 +14,9 @@ from typing import Any
 import snakemake_executor_plugin_slurm as plugin
 
 from amst.cluster.held import say
+from amst.cluster.live import is_unknown
 
-_FORGOTTEN = 3  # answers of squeue without a job that was submitted, after which it is gone
+_FORGOTTEN = 3  # answers without a job that was submitted, after which SLURM is asked for it alone
 _PREEMPTED = 300.0  # seconds after which SLURM will not queue a pre-empted job again
 
 Answer = tuple[dict[str, str] | None, float | None]
@@ -29,6 +30,11 @@ class JobStates:
         query: the plugin's own: command, logger -> states of jobs and seconds, or None and None.
         tell: is given a line for what a user should know.
         clock: seconds.
+        unknown: whether SLURM says that there is no such job.
+
+    Attributes:
+        by_squeue: whether the last question was one to squeue, which lists ended jobs for
+            MinJobAge only.
     """
 
     def __init__(
@@ -36,8 +42,10 @@ class JobStates:
         query: Query,
         tell: Callable[[str], None] = say,
         clock: Callable[[], float] = time.monotonic,
+        unknown: Callable[[str], bool] = is_unknown,
     ) -> None:
-        self._query, self._tell, self._clock = query, tell, clock
+        self._query, self._tell, self._clock, self._unknown = query, tell, clock, unknown
+        self.by_squeue = False
         self._awaited: set[str] = set()
         self._absent: Counter[str] = Counter()
         self._preempted: dict[str, float] = {}
@@ -50,6 +58,7 @@ class JobStates:
 
     async def __call__(self, command: str, logger: Any) -> Answer:
         """States of jobs; none of any job while SLURM does not answer: it is asked again."""
+        self.by_squeue = command.split()[0] == "squeue"
         states, seconds = await self._query(command, logger)
         if states is None:
             if not self._away:
@@ -59,18 +68,20 @@ class JobStates:
         self._away = False
         # sacct: "CANCELLED by 1000"
         states = {job: " ".join(state.split()[:1]) for job, state in states.items()}
-        if command.split()[0] == "squeue":
-            states |= self._forgotten(states)
+        states |= self._forgotten(states)
         return states | self._given_up(states), seconds
 
     def _forgotten(self, states: dict[str, str]) -> dict[str, str]:
-        """Jobs that squeue does not list any more: it knows those that ended for MinJobAge only.
+        """Jobs that SLURM does not know any more.
 
-        A job whose submission slurmctld forgot when it was killed is not there either.
+        Those that ended longer than MinJobAge ago, and those whose submission slurmctld had not
+        written down when it was killed. A job may also not be listed because its partition is
+        hidden, or not yet.
         """
         absent = self._awaited - set(states)
         self._absent = Counter({job: self._absent[job] + 1 for job in absent})
-        gone = [job for job in absent if self._absent[job] >= _FORGOTTEN]
+        long = [job for job in absent if self._absent[job] >= _FORGOTTEN]
+        gone = [job for job in long if self._unknown(job)]
         for job in gone:
             self._tell(f"SLURM has forgotten job {job}: it is submitted again, if it has not ended")
         return dict.fromkeys(gone, "FAILED")
@@ -105,7 +116,7 @@ def mend_the_plugin() -> None:
         states.await_jobs(() if elsewhere else (job.external_jobid for job in active_jobs))
         async for job in look(self, active_jobs):
             yield job
-        if age is not None:  # so that no job ends and is forgotten between two looks
+        if age and states.by_squeue:  # so that no job ends and is forgotten between two looks
             pause = min(self.next_seconds_between_status_checks, max(age // 3, 1))
             self.next_seconds_between_status_checks = pause
 

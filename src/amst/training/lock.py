@@ -71,7 +71,7 @@ class Writer:
 
 def _hides_processes() -> bool:
     """Whether this machine shows a user no processes of others."""
-    return not Path("/proc/1/stat").exists()
+    return not os.access("/proc/1/stat", os.R_OK)
 
 
 def _start_of(pid: int) -> str:

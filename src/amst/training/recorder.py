@@ -207,12 +207,15 @@ class Events:
         from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
 
         self._lost = False
+        self._if_there(lambda: self._begin(folder, RecordWriter))
+        self._write(0.0, 0, file_version="brain.Event:2")
+
+    def _begin(self, folder: Path, writer: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob(f"{EVENTS}.*"):
-            old.unlink()
+            old.unlink(missing_ok=True)
         self._file = (folder / f"{EVENTS}.0.amst").open("wb")
-        self._writer = RecordWriter(self._file)
-        self._write(0.0, 0, file_version="brain.Event:2")
+        self._writer = writer(self._file)
 
     def add(self, row: EpochRow, cost: CostRow) -> None:
         """Add an epoch."""
@@ -225,24 +228,24 @@ class Events:
             if name not in ("epoch", "active") and value is not None
         ]
         self._write(cost.finished, row.epoch, summary=Summary(value=values))
-        self._if_there(self._writer.flush)
+        self._if_there(lambda: self._writer.flush())
 
     def _write(self, time: float, step: int, **content: Any) -> None:
         from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
 
         event = Event(wall_time=time, step=step, **content)
-        self._if_there(self._writer.write, event.SerializeToString())
+        self._if_there(lambda: self._writer.write(event.SerializeToString()))
 
     def close(self) -> None:
         """Finish the file."""
-        self._if_there(self._writer.close)
+        self._if_there(lambda: self._writer.close())
 
-    def _if_there(self, write: Callable[..., None], *content: bytes) -> None:
+    def _if_there(self, write: Callable[[], object]) -> None:
         """No run fails for its event files: on NFS, one that is cleared away cannot be written."""
         if self._lost:
             return
         try:
-            write(*content)
+            write()
         except OSError as error:
             self._lost = True
             print(f"no more events for TensorBoard: {error}", file=sys.stderr, flush=True)
