@@ -272,8 +272,8 @@ def lost_files():
     """Files of runs that are asked for by name, since nothing else would bring them back.
 
     A finished run that has lost a file is made again; one whose record is gone, too, even where
-    all tables and figures are there. Asking for the files of every run at all times would make
-    the graph of a large grid slower by a fifth.
+    all tables and figures are there. Asking for the files of every run at all times would slow
+    down the graph of a large grid.
     """
     if not workflow.is_main_process:
         return []

@@ -1,4 +1,4 @@
-"""Real calls of Snakemake without the two seconds that a process takes to import it.
+"""Real calls of Snakemake without the time that a process takes to import it.
 
 A process imports Snakemake and nothing of the suite, and waits. Every call is a fork of it, with
 the folder, the environment and the command line of the call, and runs Snakemake's own entry point.

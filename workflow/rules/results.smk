@@ -55,6 +55,7 @@ rule tables:
         runtime=growing(30),
     params:
         published=sha256_of(PUBLISHED),
+        # a function: jobs of other rules must not mind when this code changes (CodeOfCall)
         made_by=lambda w: made_by("amst.results.tables"),
     message:
         "Merging the run records into tables"
