@@ -3,6 +3,7 @@
 from dataclasses import asdict
 
 from amst.cluster import allocation, earlier, held, live
+from amst.cluster.scheduling import mend_the_scheduler
 from amst.training.kept import forget_seen, set_aside
 from amst.training.lock import Writer
 
@@ -80,6 +81,7 @@ if (
         for run in set_aside(Path()):
             print(f"{run} ended without a controller; it is kept", file=sys.stderr)
         forget_seen(Path())
+    mend_the_scheduler()
     if workflow.resource_settings.nodes is not None:
         from amst.cluster.status import mend_the_plugin
 
