@@ -283,6 +283,22 @@ def test_a_stem_in_blocks_is_the_convolution_of_the_pictures(channels: int) -> N
         assert stem_in_blocks(pictures.float(), weight.float()).dtype == torch.bfloat16
 
 
+def test_relu_after_pooling_changes_no_bit_of_the_gradients() -> None:
+    net = encoder_of("audio", ResNet18(), 8).backbone
+    inputs = torch.randn(2, *SHAPES["audio"]) - 0.5
+
+    def gradients(pooled: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        given = inputs.clone().requires_grad_()
+        out = pooled(net.bn1(net.conv1(given)))
+        wanted = [given, net.conv1.weight, net.bn1.weight]
+        return [out, *torch.autograd.grad((out * out.detach().cos()).sum(), wanted)]
+
+    ours = gradients(lambda maps: net.relu(net.maxpool(maps)))
+    theirs = gradients(lambda maps: net.maxpool(net.relu(maps)))
+    assert all(map(torch.equal, ours, theirs))
+    assert (ours[0] == 0).any(), "some windows have no positive number"
+
+
 def test_only_full_training_batches_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[int] = []
 

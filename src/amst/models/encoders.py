@@ -78,7 +78,8 @@ class ResNet18Encoder(Encoder):
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, C, H, W) or (B, C, T, H, W) to (B, D)."""
         net = self.backbone
-        maps = net.maxpool(net.relu(net.bn1(self._stem(fold_frames(inputs)))))
+        # The largest of ReLUs is the ReLU of the largest, gradients too, and of a quarter of them.
+        maps = net.relu(net.maxpool(net.bn1(self._stem(fold_frames(inputs)))))
         maps = net.layer4(net.layer3(net.layer2(net.layer1(maps))))
         return average(self.projection(maps), samples=inputs.shape[0])
 
