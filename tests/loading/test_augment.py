@@ -14,6 +14,7 @@ from amst.loading.augment import (
     cut_batched,
     cut_one_by_one,
     draw_crops,
+    interpolated,
     interpolation_weights,
     whole,
 )
@@ -193,6 +194,25 @@ def test_autocast_leaves_pictures_in_full_precision():
     plain = cut(pictures, whole(1, 1, 32), 28)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(cut(pictures, whole(1, 1, 32), 28), plain)
+
+
+def test_half_precision_is_off_by_less_than_half_a_grey_level():
+    pictures = _pictures(40, 64)
+    crops = draw_crops(torch.full((40, 2), 64), 1, 64, Augmentation(), _generator(1))
+    given = (pictures, crops.boxes[:, 0], crops.flips[:, 0], 56)
+    full, half = cut_batched(*given), cut_batched(*given, torch.half)
+    assert half.dtype == full.dtype
+    assert 0 < (_grey(half) - _grey(full)).abs().max() < GREY_LEVEL / 2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize(("precision", "rounding"), [(torch.float32, 1e-5), (torch.half, 0.01)])
+def test_compiled_it_cuts_the_same_on_a_gpu(precision, rounding):
+    pictures = _pictures(12, 64).view(4, 3, 64, 64, 3).cuda()
+    crops = draw_crops(torch.full((4, 2), 64), 3, 64, Augmentation(), _generator(1)).to("cuda")
+    compiled = torch.compile(interpolated, dynamic=False)
+    ours = cut(pictures, crops, 56, precision, compiled)
+    assert torch.allclose(ours, cut(pictures, crops, 56, precision), atol=rounding)
 
 
 def test_interpolation_weights_sum_to_one_and_stay_inside_the_crop():

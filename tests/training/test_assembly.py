@@ -9,10 +9,9 @@ from amst import compiler
 from amst.config.run import Arithmetic, Modality, SmallCNN, VisualFeatures
 from amst.errors import AmstError
 from amst.training.assembly import (
-    build_method,
     choose_device,
-    compile_training,
     input_shape,
+    prepare_compiler,
     set_arithmetic,
 )
 from amst.training.execution import Execution
@@ -56,12 +55,11 @@ def test_the_number_of_threads_is_not_that_of_the_job(monkeypatch):
 
 
 @pytest.mark.parametrize(("cc", "missing"), [("", "a C compiler"), ("icc", "CC names, icc")])
-def test_compiling_needs_a_c_compiler(monkeypatch, tmp_path, workplace, cc, missing):
+def test_compiling_needs_a_c_compiler(monkeypatch, tmp_path, cc, missing):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CC", cc)
-    method = build_method(workplace().settings, classes=10, vocabulary=20)
     with pytest.raises(AmstError, match=f"needs .*{missing}, which is not here"):
-        compile_training(method)
+        prepare_compiler()
 
 
 def test_compiling_needs_the_header_of_python(monkeypatch, tmp_path):

@@ -212,7 +212,12 @@ def _predicted(
     size = run.settings.recipe.batch_size
     cutting = max(
         (
-            bytes_to_cut(size * modality.features.frames, modality.features.size, modality.crop)
+            bytes_to_cut(
+                size * modality.features.frames,
+                modality.features.size,
+                modality.crop,
+                run.loader.precision,
+            )
             for modality in run.modalities.values()
             if isinstance(modality.features, VisualFeatures) and modality.crop
         ),

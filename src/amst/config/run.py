@@ -249,15 +249,15 @@ class Arithmetic(Settings):
     """How numbers are computed; part of the hash, since it changes their last digits.
 
     Attributes:
-        precision: bf16 is autocast, on a GPU.
+        precision: bf16 is autocast, on a GPU; pictures are interpolated in half precision then.
     """
 
     precision: Literal["fp32", "bf16"] = "fp32"
     tf32: Literal["off", "conv", "all"] = Field("conv", description="TensorFloat-32 on a GPU")
     compile: bool = Field(
         False,
-        description="compile the training pass of ResNet-18 on a GPU: needs a C compiler, and "
-        "counts as training time",
+        description="compile the training pass of ResNet-18, and the augmentation, on a GPU: needs "
+        "a C compiler, and counts as training time",
     )
     threads: PositiveInt = Field(1, description="arithmetic threads on a CPU")
 

@@ -7,7 +7,7 @@ pictures on a CPU), or in one batch as two products with matrices of interpolati
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +25,8 @@ TRIES = 10  # torchvision.transforms.RandomResizedCrop gives up after as many
 # Below this side of the stored square the call per picture costs a CPU more than its arithmetic.
 BATCHED_BELOW = 40
 _PIXELS = torch.channels_last
+
+Interpolate = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int, torch.dtype], Tensor]
 
 
 @dataclass(frozen=True)
@@ -115,13 +117,21 @@ def whole(samples: int, frames: int, side: int) -> Crops:
     return Crops(boxes, torch.zeros(samples, frames, dtype=torch.bool))
 
 
-def cut(pictures: Tensor, crops: Crops, side: int) -> Tensor:
+def cut(
+    pictures: Tensor,
+    crops: Crops,
+    side: int,
+    precision: torch.dtype = torch.float32,
+    interpolate: Interpolate | None = None,
+) -> Tensor:
     """Cut, resize with antialiased bilinear interpolation, flip and normalise.
 
     Args:
         pictures: (B, T, S, S, 3) uint8.
         crops: boxes and flips of these pictures, on their device.
         side: side C of the result.
+        precision: of ``cut_batched``.
+        interpolate: for ``cut_batched``.
 
     Returns:
         (B, 3, T, C, C) float32; a view of memory in the order (B, T), so that folding the frames
@@ -131,42 +141,74 @@ def cut(pictures: Tensor, crops: Crops, side: int) -> Tensor:
     flat = pictures.reshape(batch * frames, stored, stored, 3)
     boxes, flips = crops.boxes.reshape(-1, 4), crops.flips.reshape(-1)
     if pictures.is_cuda or stored < BATCHED_BELOW:
-        result = cut_batched(flat, boxes, flips, side)
+        result = cut_batched(flat, boxes, flips, side, precision, interpolate)
     else:
         result = cut_one_by_one(flat, boxes, flips, side)
     return result.view(batch, frames, 3, side, side).transpose(1, 2)
 
 
-def cut_batched(pictures: Tensor, boxes: Tensor, flips: Tensor, side: int) -> Tensor:
-    """Like ``cut`` for (N, S, S, 3) uint8 to (N, 3, C, C): two products with weight matrices."""
-    count, stored = pictures.shape[:2]
-    rows = interpolation_weights(boxes[:, 0], boxes[:, 2], torch.zeros_like(flips), stored, side)
-    columns = interpolation_weights(boxes[:, 1], boxes[:, 3], flips, stored, side)
-    # Colours between rows and columns: both products then are plain ones, one per picture.
-    lines = torch.empty((count, stored, 3, stored), device=pictures.device)
-    lines = lines.copy_(pictures.transpose(2, 3)).view(count, stored * 3, stored)
+def cut_batched(
+    pictures: Tensor,
+    boxes: Tensor,
+    flips: Tensor,
+    side: int,
+    precision: torch.dtype = torch.float32,
+    interpolate: Interpolate | None = None,
+) -> Tensor:
+    """Like ``cut`` for (N, S, S, 3) uint8 to (N, 3, C, C): two products with weight matrices.
+
+    Args:
+        pictures: (N, S, S, 3) uint8.
+        boxes: (N, 4).
+        flips: (N,).
+        side: C.
+        precision: of the factors of the products; ``torch.half`` is off by less than half a grey
+            level.
+        interpolate: :func:`interpolated` in another form, compiled say.
+    """
+    scale, shift = (values[:, None, None] for values in _normalisation(pictures.device))
     # Methods may ask for batches inside of autocast; pictures keep their precision there too.
     with torch.autocast(pictures.device.type, enabled=False):
-        narrow = torch.bmm(lines, columns.transpose(1, 2))
-        del lines, columns  # large, and memory of a device is short
-        result = torch.bmm(rows, narrow.view(count, stored, 3 * side))
-        del rows, narrow
+        return (interpolate or interpolated)(pictures, boxes, flips, scale, shift, side, precision)
+
+
+def interpolated(
+    pictures: Tensor,
+    boxes: Tensor,
+    flips: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    side: int,
+    precision: torch.dtype,
+) -> Tensor:
+    """The arithmetic of ``cut_batched``; ``scale`` and ``shift`` (3, 1, 1) normalise."""
+    count, stored = pictures.shape[:2]
+    rows = interpolation_weights(boxes[:, 0], boxes[:, 2], torch.zeros_like(flips), stored, side)
+    rows = rows.to(precision)
+    columns = interpolation_weights(boxes[:, 1], boxes[:, 3], flips, stored, side).to(precision)
+    # Colours between rows and columns: both products then are plain ones, one per picture.
+    lines = torch.empty((count, stored, 3, stored), dtype=precision, device=pictures.device)
+    lines = lines.copy_(pictures.transpose(2, 3)).view(count, stored * 3, stored)
+    narrow = torch.bmm(lines, columns.transpose(1, 2))
+    del lines, columns  # large, and memory of a device is short
+    result = torch.bmm(rows, narrow.view(count, stored, 3 * side))
+    del rows, narrow
     planes = result.view(count, side, 3, side).transpose(1, 2)
-    scale, shift = (values[:, None, None] for values in _normalisation(pictures.device))
     out = torch.empty((count, 3, side, side), device=pictures.device)
-    return torch.addcmul(shift, planes, scale, out=out)
+    return torch.addcmul(shift, planes.float(), scale, out=out)
 
 
-def bytes_to_cut(pictures: int, stored: int, side: int) -> int:
+def bytes_to_cut(pictures: int, stored: int, side: int, precision: torch.dtype) -> int:
     """Memory that ``cut_batched`` takes at most, besides its input: at its first product.
 
     Args:
         pictures: N.
         stored: S, side of the stored squares.
         side: C, side of the results.
+        precision: of the factors.
     """
     weights, lines, narrow = 2 * side * stored, 3 * stored * stored, 3 * stored * side
-    return pictures * 4 * (weights + lines + narrow)
+    return pictures * precision.itemsize * (weights + lines + narrow)
 
 
 def interpolation_weights(

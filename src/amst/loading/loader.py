@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from amst.config.run import Augmentation, Modality
-from amst.loading.augment import Crops, cut, draw_crops, whole
+from amst.loading.augment import Crops, Interpolate, cut, draw_crops, whole
 from amst.loading.batch import Batch, TextTokens
 from amst.loading.dataset import PartData, Resident
 from amst.randomness import stream_seed
@@ -29,12 +29,16 @@ class Loader:
         seed: the run's seed; order and crops come from its streams 'order' and 'augmentation'.
         batch_size: samples of a training batch; the last one of an epoch may be smaller.
         device: where the batches are wanted.
+        precision: in which pictures are interpolated on a GPU.
+        interpolate: what whole batches are cut with, as ``amst.loading.augment.cut`` takes it.
     """
 
     modalities: Mapping[str, Modality]
     seed: int
     batch_size: int
     device: torch.device
+    precision: torch.dtype = torch.float32
+    interpolate: Interpolate | None = None
 
     def batches_of(self, part: PartData) -> int:
         """Training batches in an epoch."""
@@ -152,7 +156,11 @@ class Loader:
         if crops is None:
             return columns["features"][:, None].float()
         assert modality.crop is not None
-        return cut(columns["features"], crops, modality.crop)
+        pictures = columns["features"]
+        precision = self.precision if pictures.is_cuda else torch.float32
+        # Smaller batches would have to be compiled again.
+        interpolate = self.interpolate if len(pictures) == self.batch_size else None
+        return cut(pictures, crops, modality.crop, precision, interpolate)
 
 
 @dataclass(frozen=True)

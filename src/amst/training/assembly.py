@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from amst.allocator import keep_freed_memory
 from amst.config.run import Arithmetic, Features, MethodSettings, Modality, RunSettings
 from amst.datasets.splits import Part, Split, read_split
 from amst.errors import AmstError
+from amst.loading.augment import interpolated
 from amst.loading.dataset import FeatureStore, PartData, Residency
 from amst.loading.loader import Loader
 from amst.loading.residency import choose_residency
@@ -97,13 +98,20 @@ def assemble(settings: RunSettings, manifest: Path, split: Path, execution: Exec
     # The test part comes when training and validation are done with, and is smaller.
     held = sum(len(cut.parts[name]) for name in ("train", "val"))
     size = held * store.row_bytes(modalities)
+    half = settings.arithmetic.precision == "bf16"
     return Assembly(
         settings,
         store,
         cut,
         modalities,
         method,
-        Loader(modalities, settings.seed, settings.recipe.batch_size, device),
+        Loader(
+            modalities,
+            settings.seed,
+            settings.recipe.batch_size,
+            device,
+            torch.half if half else torch.float32,
+        ),
         choose_residency(
             execution.residency, size, device, execution.runs_on_node, execution.runs_on_gpu
         ),
@@ -152,15 +160,28 @@ def assemble_training(
     """
     run = assemble(settings, manifest, split, execution)
     if settings.arithmetic.compile and run.device.type == "cuda":
-        compile_training(run.method)
+        return compile_training(run)
     return run
 
 
-def compile_training(method: Method[Any]) -> None:
-    """Compile what pays of a method's training step.
+def compile_training(run: Assembly) -> Assembly:
+    """The same run with what pays compiled: encoders in training, and augmentation.
 
     Raises:
         AmstError: something is missing that compiling needs.
+    """
+    prepare_compiler()
+    for network in run.method.networks.values():
+        network.compile_training()
+    interpolate = torch.compile(interpolated, dynamic=False)
+    return replace(run, loader=replace(run.loader, interpolate=interpolate))
+
+
+def prepare_compiler() -> None:
+    """Make sure that PyTorch's compiler works, and does the same in every run.
+
+    Raises:
+        AmstError: something is missing that it needs.
     """
     if lacking := compiler.missing():
         raise AmstError(
@@ -173,8 +194,6 @@ def compile_training(method: Method[Any]) -> None:
 
     # Otherwise kernels would be chosen by the time they take here, and two runs could differ.
     config.deterministic = True
-    for network in method.networks.values():
-        network.compile_training()
 
 
 def build_method(settings: RunSettings, classes: int, vocabulary: int | None) -> Method[Any]:
