@@ -36,8 +36,10 @@ def test_methods_are_measured_beside_the_yardsticks_of_their_steps(config, clips
     for speed in found.methods:
         rates = (speed.samples, speed.steps, speed.yardstick.samples, speed.yardstick.steps)
         assert min(rates) > 0
-        assert (speed.even, speed.even_steps) == (speed.samples, speed.steps), "all is fp32 here"
-        assert speed.operations > 0
+        ours = (speed.samples, speed.steps)
+        assert (speed.even, speed.even_steps) == ours, "all is fp32 here"
+        assert (speed.plain, speed.plain_steps) == ours, "nothing is compiled on processors"
+        assert speed.operations > 0 < speed.moved
         assert "convolution_backward" in speed.operators
         assert 0 < sum(speed.operators.values()) <= 1
         assert min(speed.seconds.values()) >= 0
@@ -67,7 +69,7 @@ def test_another_precision_is_measured_beside_the_yardsticks(config, digits):
     (speed,) = found.methods
     assert found.arithmetic == "bf16"
     assert speed.even > 0
-    assert speed.even != speed.samples
+    assert speed.even != speed.samples == speed.plain
     assert speed.yardstick is None is found.loader
 
 
@@ -83,9 +85,11 @@ def test_a_cycle_has_every_kind_of_epoch_as_often_as_the_schedule(config, digits
     assert ours.skipped() == [("audio", "text")]
     assert ours.epoch_without(("audio", "text")) == 1
     assert ours.over_cycle({0: 8.0, 1: 4.0}) == 5.0
-    all_of_them = sum(ours.operations_in(epoch) * n for epoch, n in ours.kinds.items())
-    assert ours.operations() == pytest.approx(all_of_them / 4)
-    assert ours.operations_in(0) > ours.operations_in(1)
+    first, later = ours.work_in(0), ours.work_in(1)
+    mean = [(all_of_them + 3 * part) / 4 for all_of_them, part in zip(first, later, strict=True)]
+    assert ours.work() == pytest.approx(mean, rel=0.01), "a first step also makes velocities"
+    assert first > later
+    assert first[1] > later[1]
 
 
 def test_a_dataset_without_a_modality_has_no_skip_factor_of_it(config):

@@ -22,6 +22,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader
 
+from amst.bench.traffic import TrafficCounter
 from amst.bench.yardstick import (
     FRAMES,
     Clips,
@@ -31,7 +32,7 @@ from amst.bench.yardstick import (
     on_device,
     picture_loader,
 )
-from amst.config.run import RunSettings
+from amst.config.run import Arithmetic, RunSettings
 from amst.errors import AmstError
 from amst.loading import loader as loading
 from amst.loading.batch import Batch
@@ -41,7 +42,6 @@ from amst.models.network import Network
 from amst.training.assembly import Assembly, assemble_training, set_arithmetic
 from amst.training.cost import Stopwatch
 from amst.training.execution import Execution
-from amst.training.operations import OperationCounter
 from amst.training.tally import Tally
 
 _OPERATORS = 10  # how many are named
@@ -99,11 +99,15 @@ class Speed:
         method: variant that was trained.
         samples: from features in their residency to the updated weights.
         steps: the same without loading and augmentation, on one batch that lies ready.
+        plain: ``samples`` without compiling.
+        plain_steps: ``steps`` without compiling.
         even: ``samples`` in the yardstick's precision, not compiled.
         even_steps: ``steps`` in the yardstick's precision, not compiled.
         seconds: phase -> seconds per sample, measured apart, waiting for the device after each.
         operators: operator of PyTorch -> share of the steps' time on the device, the largest ones.
+        busy: share of the steps' time in which operators run on the device.
         operations: per sample, of encoders and heads.
+        moved: bytes per sample that the operators of a step that is not compiled read and write.
         yardstick: what it reaches with this method's steps; None if it was not run.
         skipped_to_absent: time of an epoch that skips modalities, by those of the same method on
             a dataset without them: '+'-joined names of the skipped ones -> ratio.
@@ -112,11 +116,15 @@ class Speed:
     method: str
     samples: float
     steps: float
+    plain: float
+    plain_steps: float
     even: float
     even_steps: float
     seconds: Mapping[str, float]
     operators: Mapping[str, float]
+    busy: float
     operations: float
+    moved: float
     yardstick: PlainRate | None
     skipped_to_absent: Mapping[str, float]
 
@@ -125,30 +133,36 @@ class Speed:
         whole = sum(self.seconds.values())
         phases = ", ".join(f"{name} {each / whole:.0%}" for name, each in self.seconds.items())
         operators = ", ".join(f"{name} {share:.0%}" for name, share in self.operators.items())
-        done = self.samples * self.operations
+        done, through = self.samples * self.operations, self.plain * self.moved
         lines = [
             f"{self.method}: {self.samples:.1f} samples per second, without loading "
-            f"{self.steps:.1f}; in the yardstick's precision {self.even:.1f} and "
-            f"{self.even_steps:.1f}",
+            f"{self.steps:.1f}; not compiled {self.plain:.1f} and {self.plain_steps:.1f}; in the "
+            f"yardstick's precision {self.even:.1f} and {self.even_steps:.1f}",
             f"  phases, waiting after each: {phases}",
-            f"  operators of the steps: {operators}",
+            f"  operators run in {self.busy:.0%} of the steps' time: {operators}",
             f"  operations: {self.operations / 1e9:.2f} G per sample, {done / 1e12:.3f} T per "
             f"second, {done / peak.product:.0%} of a large matrix product's",
+            f"  memory: operators read and write {self.moved / 1e6:.0f} MB per sample; not "
+            f"compiled, {through / 1e9:.0f} GB per second, {through / peak.copy:.0%} of a copy's",
         ]
         if plain := self.yardstick:
             lines += [
                 f"  yardstick: {plain.samples:.1f} samples per second, without its loader "
                 f"{plain.steps:.1f}",
-                f"  ratio end to end: {self.samples / plain.samples:.2f}, in equal precision "
-                f"{self.even / plain.samples:.2f}",
-                f"  ratio to the yardstick without its loader: {self.samples / plain.steps:.2f}, "
-                f"in equal precision {self.even / plain.steps:.2f}",
+                f"  ratio end to end: {self._ratios(plain.samples)}",
+                f"  ratio to the yardstick without its loader: {self._ratios(plain.steps)}",
             ]
         lines += [
             f"  epoch that skips {names}, by one where it is absent: {ratio:.3f}"
             for names, ratio in self.skipped_to_absent.items()
         ]
         return lines
+
+    def _ratios(self, yardstick: float) -> str:
+        return (
+            f"{self.samples / yardstick:.2f}, not compiled {self.plain / yardstick:.2f}, in equal "
+            f"precision {self.even / yardstick:.2f}"
+        )
 
 
 @dataclass(frozen=True)
@@ -273,59 +287,76 @@ def _arithmetic(settings: RunSettings, device: torch.device) -> str:
 
 
 class _Subject:
-    """A method that is measured, in its precision, in the yardstick's, and beside absence."""
+    """A method that is measured: as it is, not compiled, as the yardstick is, beside absence."""
 
     def __init__(self, ours: "Ours", manifest: Path, split: Path, execution: Execution) -> None:
         settings = ours.assembly.settings
         self._ours = ours
         chosen, on_cpu = settings.arithmetic, ours.device.type == "cpu"
-        plain = {"precision": "fp32", "tf32": "conv", "compile": False}
-        even = settings.model_copy(update={"arithmetic": chosen.model_copy(update=plain)})
-        same = chosen.precision == "fp32" if on_cpu else even == settings
-        self._even = None if same else Ours(even, manifest, split, execution)
+        plain = chosen if on_cpu else chosen.model_copy(update={"compile": False})
+        even = plain.model_copy(
+            update={"precision": "fp32"} if on_cpu else {"precision": "fp32", "tf32": "conv"}
+        )
+        # Several of them may be one: each is measured once.
+        self._plain, self._even = plain, even
+        self._versions = {chosen: ours} | {
+            arithmetic: Ours(
+                settings.model_copy(update={"arithmetic": arithmetic}), manifest, split, execution
+            )
+            for arithmetic in {plain, even} - {chosen}
+        }
         self._absent = {
             skipped: Ours(without(settings, skipped), manifest, split, execution)
             for skipped in ours.skipped()
         }
-        self._found: dict[str, list[float]] = {}
+        self._seconds: dict[Arithmetic, list[tuple[float, float]]] = {}
+        self._ratios: dict[str, list[float]] = {}
         self._phases: dict[str, float] = {}
         self._operators: dict[str, float] = {}
+        self._busy = 0.0
 
     def measure(self, batches: int, *, keep: bool) -> None:
         """Take the time of everything once."""
-        for name, value in self._turn(batches):
+        for arithmetic, ours in self._versions.items():
+            seconds = ours.cycle_seconds(batches), ours.cycle_step_seconds(batches)
             if keep:
-                self._found.setdefault(name, []).append(value)
-
-    def _turn(self, batches: int) -> Iterator[tuple[str, float]]:
-        for name, ours in (("", self._ours), ("even", self._even)):
-            if ours:
-                yield name + " samples", ours.cycle_seconds(batches)
-                yield name + " steps", ours.cycle_step_seconds(batches)
+                self._seconds.setdefault(arithmetic, []).append(seconds)
         for skipped, other in self._absent.items():
             epoch = self._ours.epoch_without(skipped)
-            skipping = self._ours.seconds(epoch, batches)
-            yield "+".join(skipped), skipping / other.seconds(0, batches)
+            ratio = self._ours.seconds(epoch, batches) / other.seconds(0, batches)
+            if keep:
+                self._ratios.setdefault("+".join(skipped), []).append(ratio)
 
     def look_closer(self, batches: int) -> None:
         """Take phases and operators; before any operations are counted, which ends compiling."""
-        self._phases, self._operators = self._ours.phases(batches), self._ours.operators()
+        self._phases = self._ours.phases(batches)
+        self._operators, self._busy = self._ours.operators(batches)
 
     def speed(self, plain: Mapping["PlainKey", "Plain"]) -> Speed:
         """Medians of what was measured, phases and operators, and operations."""
-        ours, median = self._ours, {k: statistics.median(v) for k, v in self._found.items()}
+        ours = self._ours
+        rates = {
+            arithmetic: [1 / statistics.median(column) for column in zip(*turns, strict=True)]
+            for arithmetic, turns in self._seconds.items()
+        }
+        operations, moved = self._versions[self._plain].work()
+        samples, steps = rates[ours.assembly.settings.arithmetic]
         yardstick = plain.get(ours.plain_key)
         return Speed(
             method=ours.assembly.settings.variant,
-            samples=1 / median[" samples"],
-            steps=1 / median[" steps"],
-            even=1 / median.get("even samples", median[" samples"]),
-            even_steps=1 / median.get("even steps", median[" steps"]),
+            samples=samples,
+            steps=steps,
+            plain=rates[self._plain][0],
+            plain_steps=rates[self._plain][1],
+            even=rates[self._even][0],
+            even_steps=rates[self._even][1],
             seconds=self._phases,
             operators=self._operators,
-            operations=ours.operations(),
+            busy=self._busy,
+            operations=operations,
+            moved=moved,
             yardstick=yardstick.rate() if yardstick else None,
-            skipped_to_absent={"+".join(s): median["+".join(s)] for s in self._absent},
+            skipped_to_absent={n: statistics.median(found) for n, found in self._ratios.items()},
         )
 
 
@@ -455,8 +486,15 @@ class Ours:
             watch.switch("")
         return samples
 
-    def operators(self) -> dict[str, float]:
-        """The operators that take most time in a step of the most frequent kind of epoch."""
+    def operators(self, batches: int) -> tuple[dict[str, float], float]:
+        """The operators that take most time in a step of the most frequent kind of epoch.
+
+        Args:
+            batches: as many steps without the profiler say how long one takes.
+
+        Returns:
+            Shares of the time of all operators, and the share of theirs in a step's.
+        """
         epoch = max(self.kinds, key=lambda each: self.kinds[each])
         batch = self.batch(epoch)
         activities = [ProfilerActivity.CPU]
@@ -472,18 +510,24 @@ class Ours:
         rows = [row for row in profiler.key_averages() if row.device_type == DeviceType.CPU]
         times = Counter({row.key.removeprefix("aten::"): getattr(row, counter) for row in rows})
         whole = times.total() or 1  # a GPU may tell the profiler nothing
-        return {name: time / whole for name, time in times.most_common(_OPERATORS) if time}
+        step = self.step_seconds(epoch, batches) * batch.size
+        shares = {name: time / whole for name, time in times.most_common(_OPERATORS) if time}
+        return shares, times.total() / 1e6 / step
 
-    def operations(self) -> float:
-        """Floating-point operations of a training step per sample, over a cycle."""
-        return self.over_cycle({epoch: self.operations_in(epoch) for epoch in self.kinds})
+    def work(self) -> tuple[float, float]:
+        """Operations and bytes moved in a training step per sample, over a cycle."""
+        each = {epoch: self.work_in(epoch) for epoch in self.kinds}
+        operations, moved = (
+            self.over_cycle({epoch: work[of] for epoch, work in each.items()}) for of in (0, 1)
+        )
+        return operations, moved
 
-    def operations_in(self, epoch: int) -> float:
+    def work_in(self, epoch: int) -> tuple[float, float]:
         """The same for one kind of epoch."""
         batch = self.batch(epoch)
-        with OperationCounter() as counter, self.assembly.autocast():
+        with TrafficCounter() as counter, self.assembly.autocast():
             self.method.train_step(batch, epoch)
-        return counter.total / batch.size
+        return counter.total / batch.size, counter.moved / batch.size
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,10 @@ Variant = Annotated[str, typer.Option("--method", help="an entry under methods i
 DatasetName = Annotated[str, typer.Option("--dataset", help="CREMAD or digits, made here")]
 Samples = Annotated[int, typer.Option(min=20, help="clips to make; 80 % are for training")]
 BatchSize = Annotated[int | None, typer.Option(min=2, help="samples of a batch, else the recipe's")]
+Precision = Annotated[str | None, typer.Option("--precision", help="fp32 or bf16")]
+Compiled = Annotated[
+    bool | None, typer.Option("--compile/--no-compile", help="compile ours, on a GPU")
+]
 Json = Annotated[bool, typer.Option("--json", help="print figures as JSON")]
 
 
@@ -119,11 +123,9 @@ def train(
     epoch: Annotated[
         int | None, typer.Option(min=1, help="batches of a yardstick's epoch; six per worker")
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16")] = None,
+    precision: Precision = None,
     tf32: Annotated[str | None, typer.Option(help="off, conv or all")] = None,
-    compiled: Annotated[
-        bool | None, typer.Option("--compile/--no-compile", help="compile ours, on a GPU")
-    ] = None,
+    compiled: Compiled = None,
     threads: Annotated[int | None, typer.Option(help="arithmetic threads on a CPU")] = None,
     residency: Annotated[str, typer.Option(help="auto, device, host or stream")] = "auto",
     yardstick: Annotated[bool, typer.Option(help="measure the released way, too")] = True,
@@ -221,6 +223,8 @@ def together(
     samples: Samples = 640,
     batch_size: BatchSize = None,
     seconds: Annotated[float, typer.Option(help="length of one measurement")] = 10.0,
+    precision: Precision = None,
+    compiled: Compiled = None,
     as_json: Json = False,
     configfile: ConfigFiles = None,
 ) -> None:
@@ -228,7 +232,8 @@ def together(
     from amst.bench.together import measure_together
 
     config = configuration(configfile)
-    settings = settings_of(config, dataset, method, batch_size)
+    options = {"precision": precision, "compile": compiled}
+    settings = settings_of(config, dataset, method, batch_size, **options)
     with tempfile.TemporaryDirectory() as folder:
         made = prepare(config, dataset, samples, Path(folder))
         counts = sorted({1, *(runs or (2, 4))})
