@@ -3,6 +3,7 @@
 from dataclasses import asdict
 
 from amst.cluster import allocation, earlier, held, live
+from amst.cluster.nesting import mend_the_graph
 from amst.cluster.scheduling import mend_the_scheduler
 from amst.training.kept import forget_seen, set_aside
 from amst.training.lock import Writer
@@ -65,6 +66,8 @@ if (
         "would get no partition. Take `default-resources` out of it; the site's file has "
         "`resources` for single rules"
     )
+
+mend_the_graph()
 
 # A report, a summary or --unlock may be asked for while jobs or another controller live.
 if (
