@@ -75,14 +75,14 @@ def test_a_change_in_one_method_changes_no_other_methods_training():
 
 @pytest.fixture
 def forgetful(monkeypatch):
-    """Puts another function in place of the look-up of versions, with nothing remembered."""
+    """Puts another function in place of the look-up of packages, with nothing remembered."""
 
     def forget():
         installed_packages.cache_clear()
         package_digest.cache_clear()
 
-    def use(version):
-        monkeypatch.setattr(provenance, "version", version)
+    def use(find):
+        monkeypatch.setattr(provenance, "distribution", find)
         forget()
 
     yield use
@@ -90,17 +90,31 @@ def forgetful(monkeypatch):
     forget()
 
 
+class Package:
+    """An installed package as importlib.metadata finds it."""
+
+    def __init__(self, metadata: str | None, version: str = "") -> None:
+        self.metadata, self.version = metadata, version
+
+    def read_text(self, name: str) -> str | None:
+        assert name == "METADATA"
+        return self.metadata
+
+
 def test_packages_that_are_not_installed_count_as_pinned(forgetful):
     def nothing(name):
         raise provenance.PackageNotFoundError(name)
 
-    forgetful(lambda name: provenance.pinned_packages()[name])
+    forgetful(lambda name: Package(f"Name: x\nVersion: {provenance.pinned_packages()[name]}\n"))
     pinned = package_digest()
     forgetful(nothing)
     assert package_digest() == pinned
     assert dict(installed_packages()) == provenance.pinned_packages()
-    forgetful(lambda name: "0")
+    forgetful(lambda name: Package("Metadata-Version: 2.1\nVersion: 0\n\nVersion: 1"))
     assert package_digest() != pinned
+    assert set(dict(installed_packages()).values()) == {"0"}
+    forgetful(lambda name: Package(None, "2"))
+    assert set(dict(installed_packages()).values()) == {"2"}, "one of an older kind"
 
 
 def test_the_set_up_installed_what_is_pinned():

@@ -7,7 +7,7 @@ digest; a change that can, does.
 import hashlib
 import re
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from amst.sources import Facts, Sources
@@ -16,6 +16,7 @@ SOURCE = Path(__file__).parents[1]
 """The folder that holds the package ``amst``."""
 REQUIREMENTS = SOURCE.parent / "containers" / "requirements.txt"
 """The pinned packages that the image and the local set-up install."""
+_VERSION = re.compile(r"^Version: *(\S+)", re.MULTILINE)
 
 
 @cache
@@ -115,9 +116,13 @@ def installed_packages() -> tuple[tuple[str, str], ...]:
 
 def _installed(name: str, pin: str) -> str:
     try:
-        return version(name)
+        found = distribution(name)
     except PackageNotFoundError:
         return pin
+    # One header of some dozens, without the parser of mails that reads them all: every start of
+    # Snakemake asks for every package.
+    header = _VERSION.search(found.read_text("METADATA") or "")
+    return header[1] if header else found.version
 
 
 @cache

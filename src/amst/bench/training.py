@@ -673,7 +673,7 @@ def without(settings: RunSettings, names: tuple[str, ...]) -> RunSettings:
 def measure_peak(device: torch.device, settings: RunSettings) -> Peak:
     """Large matrix products and copies in the run's precision: medians of ten."""
     half = settings.arithmetic.precision == "bf16"
-    side = 8192 if device.type == "cuda" else 1024
+    side = 8192 if device.type == "cuda" else 512
     kind = torch.bfloat16 if half else torch.float32
     left = torch.randn(side, side, device=device).to(kind)
     before = torch.backends.cuda.matmul.allow_tf32
@@ -681,7 +681,7 @@ def measure_peak(device: torch.device, settings: RunSettings) -> Peak:
     torch.backends.cuda.matmul.allow_tf32 = settings.arithmetic.tf32 != "off"
     product = _median_seconds(device, lambda: torch.mm(left, left))
     torch.backends.cuda.matmul.allow_tf32 = before
-    source = torch.empty(2**28 if device.type == "cuda" else 2**26, dtype=torch.uint8).to(device)
+    source = torch.ones(2**28 if device.type == "cuda" else 2**26, dtype=torch.uint8).to(device)
     target = torch.empty_like(source)
     copy = _median_seconds(device, lambda: target.copy_(source))
     return Peak(2 * side**3 / product, 2 * source.numel() / copy)
