@@ -299,12 +299,11 @@ class _Subject:
         )
         # Several of them may be one: each is measured once.
         self._plain, self._even = plain, even
-        self._versions = {chosen: ours} | {
-            arithmetic: Ours(
-                settings.model_copy(update={"arithmetic": arithmetic}), manifest, split, execution
-            )
-            for arithmetic in {plain, even} - {chosen}
-        }
+        self._versions = {chosen: ours}
+        for arithmetic in (plain, even):
+            if arithmetic not in self._versions:
+                other = settings.model_copy(update={"arithmetic": arithmetic})
+                self._versions[arithmetic] = Ours(other, manifest, split, execution)
         self._absent = {
             skipped: Ours(without(settings, skipped), manifest, split, execution)
             for skipped in ours.skipped()

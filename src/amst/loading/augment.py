@@ -195,7 +195,7 @@ def interpolated(
     del rows, narrow
     planes = result.view(count, side, 3, side).transpose(1, 2)
     out = torch.empty((count, 3, side, side), device=pictures.device)
-    return torch.addcmul(shift, planes.float(), scale, out=out)
+    return torch.addcmul(shift, planes, scale, out=out)
 
 
 def bytes_to_cut(pictures: int, stored: int, side: int, precision: torch.dtype) -> int:
