@@ -12,7 +12,7 @@ SOURCES := src tests
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 SNAKEFILES := Snakefile workflow
 
-.PHONY: demo imbalance test check format light lock environment
+.PHONY: demo imbalance test check check-style check-types check-workflow format light lock environment
 
 # One process per core, and each of them single-threaded, is what a small machine does best.
 export OMP_NUM_THREADS ?= 1
@@ -43,11 +43,17 @@ imbalance: environment
 test: environment
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-check: environment
+check: check-types check-workflow check-style
+
+check-style: environment
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/snakefmt --check $(SNAKEFILES)
+
+check-types: environment
 	$(BIN)/mypy
+
+check-workflow: environment
 	$(BIN)/snakemake --lint
 
 format: environment
