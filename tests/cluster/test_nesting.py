@@ -32,6 +32,9 @@ class Job(SimpleNamespace):
         (["a/b"], ["a/b/c"]),
         (["a/b/c/d"], ["a-b", "a/b"]),
         (["x", "a"], [f"{Path.cwd()}/a/b"]),
+        (["a/"], ["a/b"]),
+        (["./a"], ["a//b"]),
+        (["a/./b/."], ["a/b/c"]),
     ],
 )
 def test_outputs_in_those_of_other_jobs_are_found(check, outputs):

@@ -4,29 +4,35 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
-from snakemake.scheduling.job_scheduler import JobScheduler
+from snakemake.scheduling.job_scheduler import JobRateLimiter, JobScheduler
+from snakemake.settings.types import MaxJobsPerTimespan
 
-from amst.cluster.scheduling import Timers
+from amst.cluster.scheduling import RARELY, Timers
+from tests.end_to_end.suite import Suite
 
 SNAKEFILE = """
 import json, threading
 from snakemake.scheduling.job_scheduler import JobScheduler
 
 if config["mended"]:
-    from amst.cluster.scheduling import mend_the_scheduler
-    mend_the_scheduler()
+    from amst.cluster import scheduling
+    scheduling.mend_the_scheduler()
+    scheduling.RARELY = 3600
 
-seen = {"looks": 0, "timers": 0}
+seen = {"looks": 0, "timers": 0, "started": 0}
 select = JobScheduler.job_selector
 
 def counted(self, jobs):
     seen["looks"] += 1
     alive = [t for t in threading.enumerate() if isinstance(t, threading.Timer)]
     seen["timers"] = max(seen["timers"], len(alive))
-    return select(self, jobs)
+    selected = select(self, jobs)
+    seen["started"] = max(seen["started"], len(selected))
+    return selected
 
 JobScheduler.job_selector = counted
 
@@ -43,10 +49,10 @@ onsuccess:
 """
 
 
-def run(folder: Path, jobs: int, mended: int, *options: str) -> dict[str, int]:
-    """Run so many jobs, one after the other, and say how often there was a look."""
+def run(folder: Path, jobs: int, mended: int, *options: str, cores: int = 1) -> dict[str, int]:
+    """Run so many jobs, and say how often there was a look, and how many it started at most."""
     (folder / "Snakefile").write_text(SNAKEFILE, "utf-8")
-    call = [sys.executable, "-m", "snakemake", "--cores", "1", "--scheduler", "greedy", *options]
+    call = [sys.executable, "-m", "snakemake", f"--cores={cores}", "--scheduler=greedy", *options]
     config = ["--config", f"mended={mended}", f"jobs={jobs}"]
     done = subprocess.run([*call, *config], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -63,20 +69,24 @@ def test_a_job_that_ends_brings_one_look_and_no_timers_that_never_cease(tmp_path
     assert run(tmp_path / "before", 25, 0)["timers"] > 1
 
 
-def test_a_limit_holds_and_all_jobs_run(tmp_path: Path):
-    assert run(tmp_path, 6, 1, "--max-jobs-per-timespan", "2/1s")["looks"] >= 3
+def test_jobs_that_only_the_limit_holds_back_start_when_it_lets_them(tmp_path: Path):
+    seen = run(tmp_path, 7, 1, "--max-jobs-per-timespan=2/1s", cores=7)
+    assert seen["started"] == 2
 
 
-class Limit:
-    """Snakemake's limit of jobs in a timespan, with room for so many."""
+def test_every_call_of_the_suite_that_runs_jobs_is_mended(tmp_path: Path):
+    suite = Suite.new(tmp_path)
+    asked = """
+from snakemake.dag import DAG
+from snakemake.scheduling.job_scheduler import JobScheduler
 
-    timespan = 1
-
-    def __init__(self, room: int) -> None:
-        self.room = room
-
-    def get_free_jobs(self) -> int:
-        return self.room
+parts = (DAG.check_directory_outputs, JobScheduler._schedule_reevalutation)
+print("mended:", *(part.__module__ for part in parts), file=sys.stderr)
+"""
+    with (suite.checkout / "Snakefile").open("a") as file:
+        file.write(asked)
+    said = suite.snakemake("results/grid.json").stderr
+    assert "mended: amst.cluster.nesting amst.cluster.scheduling" in said
 
 
 @pytest.fixture
@@ -84,7 +94,8 @@ def scheduler():
     """A scheduler of which nothing is set but what looking again needs."""
     made = object.__new__(JobScheduler)
     made._open_jobs = threading.Semaphore(0)
-    made.job_rate_limiter = Limit(0)
+    made.job_rate_limiter = JobRateLimiter(MaxJobsPerTimespan.parse_choice("2/1s"))
+    made.job_rate_limiter.register_jobs(2)
     yield made
     for timer in alive():
         timer.cancel()
@@ -104,19 +115,28 @@ def test_the_timer_that_is_due_first_stays(scheduler: JobScheduler):
     timers.look_again(scheduler, 0)
     assert scheduler._open_jobs.acquire(timeout=30)
     timers.look_again(scheduler, 20)
-    assert [timer.interval for timer in alive()] == [20]
+    # the one that has just been due may still be about to end
+    assert [timer.interval for timer in alive() if timer.interval] == [20]
 
 
-def test_where_the_limit_leaves_room_the_next_look_is_late(scheduler: JobScheduler):
-    scheduler.job_rate_limiter.room = 3
-    Timers().look_again(scheduler, Limit.timespan)
-    assert [timer.interval for timer in alive()] == [60]
+def test_where_the_limit_left_room_the_next_look_is_late(scheduler: JobScheduler):
+    scheduler.job_rate_limiter = JobRateLimiter(MaxJobsPerTimespan.parse_choice("2/1s"))
+    scheduler.job_rate_limiter.register_jobs(1)
+    Timers().look_again(scheduler, 1)
+    assert [timer.interval for timer in alive()] == [RARELY]
+
+
+def test_a_limit_that_was_reached_counts_though_its_timespan_is_over(scheduler: JobScheduler):
+    """The jobs of a look may have taken longer than that to start."""
+    time.sleep(1.1)
+    Timers().look_again(scheduler, 1)
+    assert [timer.interval for timer in alive()] == [1]
 
 
 def test_other_reasons_to_look_again_keep_their_time(scheduler: JobScheduler):
-    scheduler.job_rate_limiter.room = 3
+    scheduler.job_rate_limiter = JobRateLimiter(MaxJobsPerTimespan.parse_choice("2/1s"))
     timers = Timers()
-    timers.look_again(scheduler, 10)
+    timers.look_again(scheduler, 9)
     scheduler.job_rate_limiter = None
     timers.look_again(scheduler, 5)
     assert [timer.interval for timer in alive()] == [5]

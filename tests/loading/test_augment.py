@@ -5,6 +5,7 @@ from scipy.stats import ks_2samp
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.functional import hflip, normalize, resize, resized_crop
 
+from amst.compiler import compiled
 from amst.config.run import Augmentation
 from amst.loading.augment import (
     DEVIATION,
@@ -210,8 +211,7 @@ def test_half_precision_is_off_by_less_than_half_a_grey_level():
 def test_compiled_it_cuts_the_same_on_a_gpu(precision, rounding):
     pictures = _pictures(12, 64).view(4, 3, 64, 64, 3).cuda()
     crops = draw_crops(torch.full((4, 2), 64), 3, 64, Augmentation(), _generator(1)).to("cuda")
-    compiled = torch.compile(interpolated, dynamic=False)
-    ours = cut(pictures, crops, 56, precision, compiled)
+    ours = cut(pictures, crops, 56, precision, compiled(interpolated))
     assert torch.allclose(ours, cut(pictures, crops, 56, precision), atol=rounding)
 
 

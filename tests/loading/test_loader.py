@@ -63,7 +63,7 @@ def test_inputs_have_the_shapes_and_types_that_encoders_expect(loader, train):
     assert inputs["text"].mask.dtype == torch.bool
 
 
-def test_only_whole_batches_are_cut_by_what_is_compiled(loader, train):
+def test_only_whole_training_batches_are_cut_by_what_is_compiled(loader, train):
     sizes = []
 
     def compiled(pictures, *rest):
@@ -74,6 +74,11 @@ def test_only_whole_batches_are_cut_by_what_is_compiled(loader, train):
     other = dataclasses.replace(loader, interpolate=compiled)
     _assert_same(list(other.training(train, 0, train.inputs)), batches)
     assert sizes == [8, 8], "two pictures of each of four samples; three are left"
+    whole = dataclasses.replace(other, batch_size=len(train))
+    assert [batch.size for batch in whole.in_order(train)] == [len(train)]
+    assert sizes == [8, 8], "evaluation has all of them in a batch, too"
+    other.compile_now()
+    assert sizes == [8, 8, 8]
 
 
 @pytest.mark.parametrize("start", [0, 1, 2, 3])

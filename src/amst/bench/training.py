@@ -104,8 +104,9 @@ class Speed:
         even: ``samples`` in the yardstick's precision, not compiled.
         even_steps: ``steps`` in the yardstick's precision, not compiled.
         seconds: phase -> seconds per sample, measured apart, waiting for the device after each.
-        operators: operator of PyTorch -> share of the steps' time on the device, the largest ones.
-        busy: share of the steps' time in which operators run on the device.
+        operators: operator of PyTorch -> share of all operators' time on the device, the largest
+            ones, in a step of the most frequent kind of epoch.
+        busy: share of such a step's time in which operators run on the device.
         operations: per sample, of encoders and heads.
         moved: bytes per sample that the operators of a step that is not compiled read and write.
         yardstick: what it reaches with this method's steps; None if it was not run.
@@ -133,17 +134,19 @@ class Speed:
         whole = sum(self.seconds.values())
         phases = ", ".join(f"{name} {each / whole:.0%}" for name, each in self.seconds.items())
         operators = ", ".join(f"{name} {share:.0%}" for name, share in self.operators.items())
-        done, through = self.samples * self.operations, self.plain * self.moved
+        done, through = self.steps * self.operations, self.plain_steps * self.moved
         lines = [
             f"{self.method}: {self.samples:.1f} samples per second, without loading "
             f"{self.steps:.1f}; not compiled {self.plain:.1f} and {self.plain_steps:.1f}; in the "
             f"yardstick's precision {self.even:.1f} and {self.even_steps:.1f}",
             f"  phases, waiting after each: {phases}",
-            f"  operators run in {self.busy:.0%} of the steps' time: {operators}",
-            f"  operations: {self.operations / 1e9:.2f} G per sample, {done / 1e12:.3f} T per "
-            f"second, {done / peak.product:.0%} of a large matrix product's",
-            f"  memory: operators read and write {self.moved / 1e6:.0f} MB per sample; not "
-            f"compiled, {through / 1e9:.0f} GB per second, {through / peak.copy:.0%} of a copy's",
+            f"  steps of most epochs: operators run in {self.busy:.0%} of their time; of the "
+            f"operators' time {operators}",
+            f"  operations: {self.operations / 1e9:.2f} G per sample, without loading "
+            f"{done / 1e12:.3f} T per second, {done / peak.product:.0%} of a large product's",
+            f"  memory: operators read and write {self.moved / 1e6:.0f} MB per sample; without "
+            f"loading, not compiled, {through / 1e9:.0f} GB per second, "
+            f"{through / peak.copy:.0%} of a copy's",
         ]
         if plain := self.yardstick:
             lines += [

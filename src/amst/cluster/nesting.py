@@ -14,17 +14,22 @@ def check_outputs(dag: DAG) -> None:
     Raises:
         ChildIOException: an output lies in an output of another job.
     """
-    here = f"{Path.cwd()}/"
+    here = str(Path.cwd())
     # With separators before all other characters, what lies in a folder follows it at once.
     places = {
-        ((output if output.startswith("/") else here + output).replace("/", "\0"), job)
-        for job in dag.jobs
-        for output in job.output
+        (_place(output, here).replace("/", "\0"), job) for job in dag.jobs for output in job.output
     }
     for (outer, one), (inner, other) in pairwise(sorted(places, key=lambda place: place[0])):
         if inner.startswith(outer + "\0") and one != other:
             parent, child = (Path(text.replace("\0", "/")) for text in (outer, inner))
             raise ChildIOException(parent=(parent, one), child=(child, other))
+
+
+def _place(output: str, here: str) -> str:
+    """What ``Path(output).absolute()`` is as text."""
+    text = output if output.startswith("/") else f"{here}/{output}"
+    plain = not ("//" in text or "/./" in text or text.endswith(("/", "/.")))
+    return text if plain else str(Path(text))
 
 
 def mend_the_graph() -> None:

@@ -12,8 +12,11 @@ from weakref import WeakKeyDictionary
 
 from snakemake.scheduling.job_scheduler import JobScheduler
 
-RARELY = 60.0
-"""Seconds to the next look where none is known to be needed: Snakemake is told when jobs end."""
+RARELY = 10.0
+"""Seconds to the next look where none is known to be needed.
+
+Snakemake is told when jobs end; but of many ready jobs it looks at some only, drawn at random.
+"""
 
 
 class Timers:
@@ -28,18 +31,20 @@ class Timers:
 
         Args:
             scheduler: its semaphore ``_open_jobs`` is released then.
-            delay: seconds; more if it is the timespan of a limit that leaves room now, since the
-                jobs that wait then wait for something else.
+            delay: seconds; more if it is the timespan of a limit that left room at this look, since
+                the jobs that wait then wait for something else.
         """
         limit = scheduler.job_rate_limiter
-        if limit is not None and delay == limit.timespan and limit.get_free_jobs() > 0:
+        # Not what it says now, which may be some time after the look.
+        if limit and delay == limit.timespan and len(limit._jobs) < limit.max_jobs:
             delay = max(delay, RARELY)
-        due = time.monotonic() + delay
-        if scheduler in self._set:
-            before, timer = self._set[scheduler]
-            if timer.is_alive() and before <= due:
-                return
+        now = time.monotonic()
+        before, timer = self._set.get(scheduler, (now, None))
+        if now < before <= now + delay:
+            return
+        if timer:
             timer.cancel()
+        due = now + delay
         timer = threading.Timer(delay, scheduler._open_jobs.release)
         timer.daemon = True  # Snakemake's end does not wait for it
         self._set[scheduler] = due, timer

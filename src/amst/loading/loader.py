@@ -30,7 +30,8 @@ class Loader:
         batch_size: samples of a training batch; the last one of an epoch may be smaller.
         device: where the batches are wanted.
         precision: in which pictures are interpolated on a GPU.
-        interpolate: what whole batches are cut with, as ``amst.loading.augment.cut`` takes it.
+        interpolate: what whole training batches are cut with, as ``amst.loading.augment.cut`` takes
+            it; evaluation, which is not compiled everywhere, never is cut with it.
     """
 
     modalities: Mapping[str, Modality]
@@ -57,7 +58,19 @@ class Loader:
         """
         batches = self._shuffle(part, "order", epoch)[start:]
         crops = self._random(part, active, "augmentation", epoch)
-        return self._load(part, batches, active, crops)
+        return self._load(part, batches, active, crops, self.interpolate)
+
+    def compile_now(self) -> None:
+        """Cut a batch of black pictures: threads and steps then find ``interpolate`` compiled."""
+        for modality in self.modalities.values():
+            if modality.features.kind != "visual" or modality.crop is None:
+                continue
+            frames, side = modality.features.frames, modality.features.size
+            every = torch.arange(self.batch_size, device=self.device)
+            shape = (self.batch_size, frames, side, side, 3)
+            black = torch.zeros(shape, dtype=torch.uint8, device=self.device)
+            crops = whole(self.batch_size, frames, side).to(self.device)[every]
+            cut(black, crops, modality.crop, self.precision, self.interpolate)
 
     def shuffled(
         self, part: PartData, stream: str, epoch: int, *, augmented: bool = False
@@ -118,8 +131,14 @@ class Loader:
         batches: tuple[Tensor, ...],
         active: Collection[str],
         crops: Mapping[str, Crops],
+        interpolate: Interpolate | None = None,
     ) -> Iterator[Batch]:
-        made = (self._batch(part, positions, active, crops) for positions in batches)
+        # Smaller batches would have to be compiled again.
+        size = self.batch_size
+        made = (
+            self._batch(part, at, active, crops, interpolate if len(at) == size else None)
+            for at in batches
+        )
         waits = any(not isinstance(part.inputs[name], Resident) for name in active)
         if waits or (self.device.type == "cuda" and not _on_device(part)):
             return ahead(made)
@@ -131,6 +150,7 @@ class Loader:
         positions: Tensor,
         active: Collection[str],
         crops: Mapping[str, Crops],
+        interpolate: Interpolate | None,
     ) -> Batch:
         there = positions.to(self.device, non_blocking=True)
         stored_at = there if _on_device(part) else positions
@@ -138,7 +158,8 @@ class Loader:
         for name in sorted(active):
             columns = part.inputs[name].take(stored_at)
             columns = {key: self._move(column) for key, column in columns.items()}
-            inputs[name] = self._input(name, columns, crops[name][there] if name in crops else None)
+            boxes = crops[name][there] if name in crops else None
+            inputs[name] = self._input(name, columns, boxes, interpolate)
         return Batch(self._move(part.labels[positions]), inputs)
 
     def _move(self, column: Tensor) -> Tensor:
@@ -148,7 +169,11 @@ class Loader:
         return column.pin_memory().to(self.device, non_blocking=True)
 
     def _input(
-        self, name: str, columns: Mapping[str, Tensor], crops: Crops | None
+        self,
+        name: str,
+        columns: Mapping[str, Tensor],
+        crops: Crops | None,
+        interpolate: Interpolate | None,
     ) -> Tensor | TextTokens:
         modality = self.modalities[name]
         if modality.kind == "text":
@@ -158,8 +183,6 @@ class Loader:
         assert modality.crop is not None
         pictures = columns["features"]
         precision = self.precision if pictures.is_cuda else torch.float32
-        # Smaller batches would have to be compiled again.
-        interpolate = self.interpolate if len(pictures) == self.batch_size else None
         return cut(pictures, crops, modality.crop, precision, interpolate)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad, pixel_unshuffle
 
+from amst.compiler import compiled
 from amst.config.run import Modality, ResNet18, Roberta, SmallCNN, SmallTransformer
 from amst.errors import AmstError
 from amst.loading.batch import TextTokens
@@ -43,11 +44,11 @@ class Encoder(nn.Module):
         Args:
             samples: B of the batches that are compiled for, when the first of them comes.
         """
-        plain, compiled = self.forward, torch.compile(self.forward, dynamic=False)
+        plain, fused = self.forward, compiled(self.forward)
 
         def forward(inputs: Any) -> Tensor:
             pays = self.training and torch.is_grad_enabled() and len(inputs) == samples
-            return (compiled if pays else plain)(inputs)
+            return (fused if pays else plain)(inputs)
 
         self.forward = forward
 

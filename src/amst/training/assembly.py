@@ -173,12 +173,13 @@ def compile_training(run: Assembly) -> Assembly:
     prepare_compiler()
     for network in run.method.networks.values():
         network.compile_training()
-    interpolate = torch.compile(interpolated, dynamic=False)
-    return replace(run, loader=replace(run.loader, interpolate=interpolate))
+    loader = replace(run.loader, interpolate=compiler.compiled(interpolated))
+    loader.compile_now()
+    return replace(run, loader=loader)
 
 
 def prepare_compiler() -> None:
-    """Make sure that PyTorch's compiler works, and does the same in every run.
+    """Make sure that PyTorch's compiler can work.
 
     Raises:
         AmstError: something is missing that it needs.
@@ -190,10 +191,6 @@ def prepare_compiler() -> None:
         )
     if not os.environ.get("CC"):
         os.environ.pop("CC", None)  # Triton takes an empty one for a name
-    from torch._inductor import config
-
-    # Otherwise kernels would be chosen by the time they take here, and two runs could differ.
-    config.deterministic = True
 
 
 def build_method(settings: RunSettings, classes: int, vocabulary: int | None) -> Method[Any]:
