@@ -87,8 +87,10 @@ if (
     mend_the_scheduler()
     if workflow.resource_settings.nodes is not None:
         from amst.cluster.status import mend_the_plugin
+        from amst.cluster.submission import submit_steps
 
         mend_the_plugin()
+        submit_steps()
         held.watch(Path())
 
 # Here, outside the container, SLURM can say when this job ends; its run saves before that.

@@ -39,6 +39,8 @@ def test_whole_chain_gives_the_same_tables(suite: ClusterSuite, grid: ClusterSui
     assert {job["partition"] for job in trained} == {"gpu"}
     for job in trained:
         assert slurm.field(job["id"], "TresPerJob") == "gres:gpu:1"
+        (log,) = suite.file("logs/slurm").rglob(f"{job['id']}.log")
+        assert log.read_text().count("Building DAG of jobs") == 1, "one Snakemake, not two"
     others = [job for job in jobs if not job["about"].startswith("rule_train")]
     assert {job["partition"] for job in others} == {"cpu"}
     for run in ("naive", "unimodal_audio"):

@@ -1,0 +1,36 @@
+"""What Snakemake's SLURM plugin (2.8) submits: a job's step itself.
+
+Left to itself it submits a Snakemake that does nothing but start another one in a step (by the
+plugin ``slurm-jobstep``): seconds of a processor and 130 MB for every job, and thousands of small
+files to read from the shared file system.
+"""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import snakemake_executor_plugin_slurm as plugin
+from snakemake_executor_plugin_slurm_jobstep import (
+    get_cpu_setting,
+    get_gpu_setting,
+    get_node_setting,
+)
+
+STEP = Path(__file__).with_name("step.sh")
+
+
+def submit_steps() -> None:
+    """Let the plugin of this process submit Snakemake in a step, with the options of its own."""
+    command = plugin.Executor.format_job_exec
+
+    def format_job_exec(self: Any, job: Any) -> str:
+        settings = (
+            get_cpu_setting(job, gpu=bool(get_gpu_setting(job))),
+            get_gpu_setting(job),
+            get_node_setting(job),
+        )
+        step = ["sh", shlex.quote(str(STEP)), "-n1", "--cpu-bind=q", *settings]
+        return " ".join([*filter(None, step), command(self, job)])
+
+    plugin.Executor.format_job_exec = format_job_exec
+    plugin.Executor.additional_general_args = lambda _self: ""

@@ -1,0 +1,78 @@
+"""A job of SLURM is one Snakemake in one step."""
+
+import os
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import snakemake_executor_plugin_slurm as plugin
+
+from amst.cluster.submission import STEP, submit_steps
+
+
+@pytest.fixture
+def srun(tmp_path: Path) -> Path:
+    """A folder with a stand-in for srun, which says what it is given and ends with status 75."""
+    program = tmp_path / "srun"
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\nenv\nexit 75\n')
+    program.chmod(0o755)
+    return tmp_path
+
+
+def test_a_step_inherits_the_job_s_identity_and_none_of_its_options(srun: Path):
+    identity = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "2", "SLURM_SUBMIT_DIR": "/a b"}
+    options = {
+        "SLURM_CPUS_PER_TASK": "4",
+        "SLURM_MEM_PER_NODE": "100",
+        "SLURM_GPUS": "1",
+        "SRUN_CPUS_PER_TASK": "4",
+        "SBATCH_GRES": "gpu:1",
+    }
+    others = {"PATH": f"{srun}:{os.environ['PATH']}", "CUDA_VISIBLE_DEVICES": "0"}
+    others["TEXT"] = "a\nSLURM_NOT=a variable"
+    done = subprocess.run(
+        ["sh", STEP, "-n1", "--gpus=1", "python", "-c", "two words", 'and "quotes"'],
+        env=identity | options | others,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 75, "how the command ended"
+    assert done.stderr == ""
+    said = done.stdout.splitlines()
+    assert said[:6] == ["-n1", "--gpus=1", "python", "-c", "two words", 'and "quotes"']
+    there = dict(line.split("=", 1) for line in said[6:] if "=" in line)
+    assert identity.items() <= there.items()
+    assert not options.keys() & there.keys()
+    assert there["CUDA_VISIBLE_DEVICES"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("resources", "options"),
+    [
+        ({}, "--cpus-per-task=3 --nodes=1"),
+        ({"gpu": 1}, "--cpus-per-task=3 --gpus=1 --nodes=1"),
+        ({"gpu": 0}, "--cpus-per-task=3 --nodes=1"),
+        ({"gpu": 1, "cpus_per_gpu": 8}, "--cpus-per-gpu=8 --gpus=1 --nodes=1"),
+        ({"gpu": 1, "cpus_per_task": 6}, "--cpus-per-task=6 --gpus=1 --nodes=1"),
+    ],
+)
+def test_the_step_has_the_options_that_the_plugin_gives_it(
+    monkeypatch: pytest.MonkeyPatch, resources: dict[str, int], options: str
+):
+    def command(self: object, job: object) -> str:
+        return f"python -m snakemake {self.additional_general_args()}--mode remote"
+
+    monkeypatch.setattr(plugin.Executor, "format_job_exec", command)
+    monkeypatch.setattr(plugin.Executor, "additional_general_args", lambda self: "--executor x ")
+    submit_steps()
+    executor = object.__new__(plugin.Executor)
+    job = SimpleNamespace(threads=3, resources=Resources(resources))
+    step = f"sh {STEP} -n1 --cpu-bind=q {options} "
+    assert executor.format_job_exec(job) == f"{step}python -m snakemake --mode remote"
+
+
+class Resources(dict[str, int]):
+    """Resources of a job, as attributes, too."""
+
+    __getattr__ = dict.__getitem__
