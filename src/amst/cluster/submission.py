@@ -1,8 +1,8 @@
 """What Snakemake's SLURM plugin (2.8) submits: a job's step itself.
 
 Left to itself it submits a Snakemake that does nothing but start another one in a step (by the
-plugin ``slurm-jobstep``): seconds of a processor and 130 MB for every job, and thousands of small
-files to read from the shared file system.
+plugin ``slurm-jobstep``): every job then starts Python and reads all of its modules once more, from
+a shared file system as a rule.
 """
 
 import shlex
