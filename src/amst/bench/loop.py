@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from amst.bench.training import wait
+from amst.bench.device import wait
 from amst.config.run import RunSettings
 from amst.training.assembly import Assembly, assemble_training
 from amst.training.checkpoint import CheckpointFolder

@@ -7,8 +7,9 @@ from itertools import count
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from threading import BrokenBarrierError
 
-from amst.bench.training import device_name, wait
+from amst.bench.device import device_name, wait
 from amst.config.run import RunSettings
 from amst.training.assembly import assemble_training
 from amst.training.execution import Execution
@@ -61,6 +62,10 @@ def measure_together(
         barrier = context.Barrier(runs)
         with ProcessPoolExecutor(runs, context, initializer=_share, initargs=(barrier,)) as pool:
             jobs = [pool.submit(_train, settings, manifest, split, seconds) for _ in range(runs)]
+            errors = [error for job in jobs if (error := job.exception())]
+            for error in errors:
+                if not isinstance(error, BrokenBarrierError):  # which others' waiting ended with
+                    raise error
             found = [job.result() for job in jobs]
         rates[runs] = sum(rate for rate, _ in found)
         name = found[0][1]
@@ -68,7 +73,21 @@ def measure_together(
 
 
 def _train(settings: RunSettings, manifest: Path, split: Path, seconds: float) -> tuple[float, str]:
-    """Samples per second of one of the runs, and its device; they begin together."""
+    """Samples per second of one of the runs, and its device; they begin together.
+
+    One that fails before ends the waiting of the others.
+    """
+    assert _barrier is not None
+    try:
+        return _rate(settings, manifest, split, seconds, _barrier)
+    except Exception:
+        _barrier.abort()
+        raise
+
+
+def _rate(
+    settings: RunSettings, manifest: Path, split: Path, seconds: float, barrier: Barrier
+) -> tuple[float, str]:
     run = assemble_training(settings, manifest, split, Execution())
     part, samples, begin = run.part("train"), 0, 0.0
     run.method.train()
@@ -78,8 +97,7 @@ def _train(settings: RunSettings, manifest: Path, split: Path, seconds: float) -
         for batch in batches:
             if steps == _WARM_UP:
                 wait(run.device)
-                assert _barrier is not None
-                _barrier.wait()
+                barrier.wait()
                 begin = time.perf_counter()
             with run.autocast():
                 run.method.train_step(batch, epoch)

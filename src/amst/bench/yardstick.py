@@ -1,10 +1,11 @@
 """What the released pipeline does, written plainly: the yardstick of loading and training.
 
 Workers decode one JPEG file after the other with PIL and put it through torchvision's transforms,
-read one ``.npy`` file per clip, and collate. Every step runs all encoders forward, steps
-``torch.optim.SGD`` and fetches loss and accuracies to the host. Models are torchvision's ResNet-18
-in the memory layout that they come in. What the released code does besides (noise parameter by
-parameter, prototypes) is left out, so the yardstick is rather too quick than too slow.
+read one ``.npy`` file per clip, and collate. Every step runs all encoders forward, those that skip
+the epoch without a backward pass, steps ``torch.optim.SGD`` and fetches loss and accuracies to the
+host. Models are torchvision's ResNet-18 in the memory layout that they come in. What the released
+code does besides (noise parameter by parameter, prototypes) is left out, so the yardstick is rather
+too quick than too slow.
 """
 
 import os
@@ -220,24 +221,26 @@ class PlainModel(nn.Module):
         for key in keys:
             self.optimisers[key].step()
 
-    def step_jointly(self, inputs: Inputs, labels: Tensor) -> float:
-        """One loss on the summed logits."""
+    def step_jointly(self, inputs: Inputs, labels: Tensor, trained: Sequence[str]) -> float:
+        """One loss on the summed logits of the modalities that train."""
         embeddings = self.embeddings(inputs)
         logits = {name: self.classifiers[name](embeddings[name]) for name in self.names}
-        fused = torch.stack(list(logits.values())).sum(dim=0)
+        fused = torch.stack([logits[name] for name in trained or self.names]).sum(dim=0)
         loss = cross_entropy(fused, labels)
-        self._update(loss, [*self.names, "classifiers"])
+        if trained:
+            self._update(loss, [*trained, "classifiers"])
         return self._report(embeddings, {"fused": fused, **logits}, labels, loss)
 
-    def step_in_turn(self, inputs: Inputs, labels: Tensor) -> float:
-        """A loss and an update for one modality after the other."""
+    def step_in_turn(self, inputs: Inputs, labels: Tensor, trained: Sequence[str]) -> float:
+        """A loss and an update for one modality that trains after the other."""
         embeddings = self.embeddings(inputs)
         logits, total = {}, torch.zeros((), device=labels.device)
         for name in self.names:
             logits[name] = self.classifiers[name](embeddings[name])
-            loss = cross_entropy(logits[name], labels)
-            self._update(loss, [name, "classifiers"])
-            total = total + loss.detach()
+            if name in trained:
+                loss = cross_entropy(logits[name], labels)
+                self._update(loss, [name, "classifiers"])
+                total = total + loss.detach()
         fused = torch.stack(list(logits.values())).mean(dim=0)
         return self._report(embeddings, {"fused": fused, **logits}, labels, total)
 
@@ -261,17 +264,19 @@ def _encoder(name: str) -> nn.Module:
     return encoder
 
 
-IN_TURN = ("mla", "amst_alternating")
-"""Methods whose released steps update one modality after the other; amst_full does both."""
+_LOOPS = {"mla": (True,), "amst_alternating": (True,), "amst_full": (True, True)}
 
 
 def loops_of(method: str) -> tuple[bool, ...]:
     """The networks of the released code for a method: of each, whether it trains in turn."""
-    return (True, False) if method == "amst_full" else (method in IN_TURN,)
+    return _LOOPS.get(method, (False,))
 
 
 class PlainTraining:
-    """The steps of the released pipeline, on all modalities in every epoch.
+    """The steps of the released pipeline.
+
+    Attributes:
+        models: one for each loop, and whether it trains in turn.
 
     Args:
         loops: as ``loops_of`` gives them.
@@ -289,14 +294,20 @@ class PlainTraining:
         recipe: Recipe,
         device: torch.device,
     ) -> None:
-        self._models: list[tuple[PlainModel, bool]] = []
+        self.models: list[tuple[PlainModel, bool]] = []
         for in_turn in loops:
             model = PlainModel(names, classes, recipe, shared=in_turn).prepare(device).train()
-            self._models.append((model, in_turn))
+            self.models.append((model, in_turn))
 
-    def step(self, inputs: Inputs, labels: Tensor) -> float:
-        """Train on a batch; loss and accuracies, on the host."""
+    def step(self, inputs: Inputs, labels: Tensor, trained: Sequence[str]) -> float:
+        """Train on a batch; loss and accuracies, on the host.
+
+        Args:
+            inputs: of all modalities.
+            labels: (B,).
+            trained: the modalities that do not skip this epoch.
+        """
         return sum(
-            model.step_in_turn(inputs, labels) if in_turn else model.step_jointly(inputs, labels)
-            for model, in_turn in self._models
+            (model.step_in_turn if in_turn else model.step_jointly)(inputs, labels, trained)
+            for model, in_turn in self.models
         )
