@@ -4,7 +4,9 @@ import ctypes
 
 # Parameters of glibc's mallopt(3).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
-_LARGE = 1 << 30  # bytes; larger blocks go back to the system when they are freed
+# Bytes; larger blocks go back to the system when they are freed. Earlier versions of glibc take no
+# more than half of one of their heaps, and refuse the first.
+_LARGE = (1 << 30, 32 << 20)
 
 
 def keep_freed_memory() -> bool:
@@ -19,12 +21,15 @@ def keep_freed_memory() -> bool:
     held at once grows somewhat: a large block may find what was freed partly taken by smaller ones.
 
     Returns:
-        Whether the C library can be told so.
+        Whether it is so for blocks of every size.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library
         return False
-    wanted = {_ARENA_MAX: 1, _MMAP_THRESHOLD: _LARGE, _TRIM_THRESHOLD: (1 << 31) - 1}
-    done = [mallopt(parameter, value) for parameter, value in wanted.items()]
-    return all(done)
+    # Its own threshold grows by use, up to 32 MB, until any of these is set: it comes first.
+    largest = next((size for size in _LARGE if mallopt(_MMAP_THRESHOLD, size)), 0)
+    if not largest:
+        return False
+    kept = mallopt(_TRIM_THRESHOLD, (1 << 31) - 1) and mallopt(_ARENA_MAX, 1)
+    return bool(kept) and largest == _LARGE[0]
