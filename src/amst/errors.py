@@ -17,3 +17,7 @@ class AmstError(Exception):
         self.remedy = remedy
         self.exit_code = exit_code
         super().__init__(f"{message}. {remedy}" if remedy else message)
+
+
+class HostError(AmstError):
+    """Something of this machine is broken: the same command may work on another one."""

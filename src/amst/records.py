@@ -58,7 +58,10 @@ class Result(_Row):
 
 
 class Cost(_Row):
-    """What the run cost over all its attempts; never part of a comparison of results."""
+    """What the epochs of the run cost, whichever attempt trained them.
+
+    Never part of a comparison of results.
+    """
 
     train_seconds: float
     validate_seconds: float
@@ -83,7 +86,7 @@ class Environment(_Row):
     python: str
     packages: dict[str, str]
     host: str
-    device: str
+    device: str = Field(description="model; each of them where a run continued on another one")
     slurm_job: str = ""
 
 

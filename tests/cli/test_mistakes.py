@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[2]
         ("train digits/random/nope/seed0", "method: unknown name 'nope'. Valid names:"),
         ("generate CREMAD", "CREMAD is not made by the suite"),
         ("retry digits/random/naive/seed0", "has not failed. See `amst status`"),
+        ("retry", "no run is named. Name runs as `amst status` does, or give --all"),
+        ("retry --all", "no run below results/checkpoints has failed"),
         ("tables --grid nope.json", "nope.json is no grid"),
         ('generate digits --settings {"sample":3}', "--settings.sample: unknown key. Did you mean"),
         ("train digits/random/naive/seed0 --settings {}", "--settings.dataset: missing"),

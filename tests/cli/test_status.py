@@ -42,3 +42,19 @@ def test_a_row_counts_its_seeds_by_state(tmp_path: Path):
 def test_every_run_can_have_a_line(tmp_path: Path):
     shutil.copy(ROOT / "config.yaml", tmp_path)
     assert "missing digits/random/naive/seed4" in status(tmp_path, "--runs")
+
+
+def test_all_that_failed_may_try_again(tmp_path: Path):
+    notes = [
+        tmp_path / f"results/checkpoints/digits/random/naive/seed{seed}/failed.json"
+        for seed in (0, 3)
+    ]
+    for note in notes:
+        write_json(note, {"error": "no memory"})
+    command = [sys.executable, "-m", "amst", "retry", "--all"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [
+        "digits/random/naive/seed0",
+        "digits/random/naive/seed3",
+    ]
+    assert not any(note.exists() for note in notes)

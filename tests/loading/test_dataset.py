@@ -7,6 +7,7 @@ import torch
 
 from amst.config.run import AudioFeatures
 from amst.errors import AmstError
+from amst.loading import dataset
 from amst.loading.dataset import FeatureStore
 
 TRAIN = (3, 0, 8, 7, 5, 4, 12, 11, 10, 9, 2)
@@ -43,6 +44,20 @@ def test_rejected_samples_of_a_part_are_left_out_and_named(stored, modalities):
     part = FeatureStore(stored.manifest).part(stored.split, "val", modalities)
     assert part.ids == ("s01", "s06")
     assert part.rejected == ("lost",)
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_part_moves_to_a_device_whole(stored, modalities, mapped, monkeypatch):
+    """In pieces where it is mapped: the host may have less memory than the device."""
+    monkeypatch.setattr(dataset, "_PIECE", 2000)
+    part = FeatureStore(stored.manifest).part(stored.split, "train", modalities, mapped)
+    moved = part.on(torch.device("cpu"))
+    positions = torch.tensor([2, 0, 3])
+    for name in modalities:
+        here, there = part.inputs[name].take(positions), moved.inputs[name].take(positions)
+        assert here.keys() == there.keys()
+        assert all(torch.equal(here[column], there[column]) for column in here)
+        assert isinstance(moved.inputs[name], dataset.Resident)
 
 
 def test_labels_come_without_the_features(stored):

@@ -7,7 +7,8 @@ import torch
 
 from amst import compiler
 from amst.config.run import Arithmetic, Modality, SmallCNN, VisualFeatures
-from amst.errors import AmstError
+from amst.errors import AmstError, HostError
+from amst.training import assembly
 from amst.training.assembly import (
     choose_device,
     input_shape,
@@ -72,9 +73,22 @@ def test_compiling_needs_the_header_of_python(monkeypatch, tmp_path):
 
 def test_a_gpu_that_is_asked_for_must_be_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(AmstError, match="no GPU is to be seen"):
         choose_device(Execution(device="cuda"))
     assert choose_device(Execution()).type == "cpu"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="PyTorch can use the GPU that is here")
+def test_a_gpu_that_cannot_be_used_is_not_passed_over(monkeypatch, tmp_path):
+    (tmp_path / "nvidia0").touch()
+    monkeypatch.setattr(assembly, "_GPU_FILES", f"{tmp_path}/nvidia[0-9]*".removeprefix("/"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(HostError, match=r"nvidia0, and PyTorch cannot use it \(\w+"):
+        choose_device(Execution())
+    assert choose_device(Execution(device="cpu")).type == "cpu"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert choose_device(Execution()).type == "cpu", "none is to be used"
 
 
 def test_a_visual_modality_needs_a_crop():

@@ -37,6 +37,33 @@ def test_an_error_that_is_no_users_mistake_is_noted_with_its_place(workplace):
     assert error.startswith("RuntimeError: out of luck (test_attempts.py:")
 
 
+def test_an_error_on_one_host_may_be_that_hosts_fault(workplace):
+    def on(host):
+        def before():
+            from amst.methods.naive import Naive
+
+            def broken(self, batch, epoch):
+                raise RuntimeError("no device")
+
+            Naive.train_step = broken
+            platform.node = lambda: host
+
+        return before
+
+    place = workplace()
+    assert place.start(on("n1")).wait() == 1
+    again = place.start(on("n1"))
+    assert again.wait() == 1
+    assert "amst retry" in again.said, "the same one need not try again"
+    elsewhere = place.start(on("n2"))
+    assert elsewhere.wait() == 1
+    assert "it failed on n1 only; trying again" in elsewhere.said
+    assert json.loads(place.failed.read_text())["hosts"] == ["n1", "n2"]
+    third = place.start(on("n3"))
+    assert third.wait() == 1
+    assert "amst retry" in third.said, "two hosts agree"
+
+
 def test_an_error_after_progress_may_be_tried_again(workplace, undisturbed):
     def before():
         from amst.methods.naive import Naive
@@ -58,6 +85,29 @@ def test_an_error_after_progress_may_be_tried_again(workplace, undisturbed):
     place.failed.unlink()
     place.finish()
     assert place.results() == undisturbed(place.settings)
+
+
+def test_a_run_that_continues_on_another_model_of_device_says_so(workplace):
+    def before():
+        from amst.methods.naive import Naive
+        from amst.training import loop
+
+        train_step = Naive.train_step
+
+        def broken(self, batch, epoch):
+            if epoch == 1:
+                raise RuntimeError("a passing trouble")
+            return train_step(self, batch, epoch)
+
+        Naive.train_step = broken
+        loop.device_name = lambda _device: "another model"
+
+    place = workplace()
+    assert place.start(before).wait() == 1
+    said = place.finish().said
+    assert "another model trained it until now" in said
+    device = read_record(place.out / "run.json").environment.device
+    assert device.startswith("another model, ")
 
 
 def test_a_run_that_failed_is_tried_again_with_other_settings_or_code(workplace):

@@ -3,7 +3,7 @@ import subprocess
 import torch
 
 from amst.training import environment
-from amst.training.environment import commit, environment_of
+from amst.training.environment import commit, device_name, environment_of
 from amst.training.execution import Execution
 
 
@@ -41,8 +41,9 @@ def test_without_a_checkout_the_commit_is_empty(tmp_path, monkeypatch):
 def test_the_environment_names_job_container_and_packages(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "17")
     execution = Execution(container_digest="abc", packages=("torch", "no-such-package"))
-    found = environment_of(execution, torch.device("cpu"))
+    found = environment_of(execution, ["model A", "model B", "model A"])
     assert found.slurm_job == "17"
     assert found.container_digest == "abc"
     assert list(found.packages) == ["torch"]
-    assert found.device
+    assert found.device == "model A, model B"
+    assert device_name(torch.device("cpu"))

@@ -8,7 +8,7 @@ import typer
 
 from amst import grid
 from amst.cli.configuration import RESULTS, ConfigFiles, Results, configuration
-from amst.cli.runs import RunName, cell_of
+from amst.cli.runs import cell_of
 from amst.errors import AmstError
 from amst.records import read_record
 from amst.training.state import State, StateName, state_of
@@ -84,11 +84,27 @@ def _outdated(config: grid.Config, states: dict[grid.Cell, State], results: Path
     return lines
 
 
-def retry(run: RunName, results: Results = RESULTS) -> None:
-    """Let a failed run try again, from its last checkpoint if it has one."""
-    name = cell_of(run).run
-    failed = results / "checkpoints" / name / "failed.json"
-    if not failed.is_file():
-        raise AmstError(f"{name} has not failed", "See `amst status`")
-    failed.unlink()
-    typer.echo(f"{name} will be tried again by the next snakemake call")
+def retry(
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="RUN...", help="as `amst status` names them")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="all runs that have failed")] = False,
+    results: Results = RESULTS,
+) -> None:
+    """Let failed runs try again, each from its last checkpoint if it has one."""
+    notes = results / "checkpoints"
+    failed = {
+        path.parent.relative_to(notes).as_posix(): path
+        for path in sorted(notes.glob("*/*/*/*/failed.json"))
+    }
+    names = list(failed) if every else [cell_of(run).run for run in runs or []]
+    if not names and every:
+        raise AmstError(f"no run below {notes} has failed")
+    if not names:
+        raise AmstError("no run is named", "Name runs as `amst status` does, or give --all")
+    for name in names:
+        if name not in failed:
+            raise AmstError(f"{name} has not failed", "See `amst status`")
+    for name in dict.fromkeys(names):
+        failed[name].unlink()
+        typer.echo(f"{name} will be tried again by the next snakemake call")

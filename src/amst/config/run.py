@@ -249,7 +249,7 @@ class Arithmetic(Settings):
     """How numbers are computed; part of the hash, since it changes their last digits.
 
     Attributes:
-        precision: bf16 is autocast, on a GPU; pictures are interpolated in half precision then.
+        precision: bf16 is autocast; on a GPU pictures are interpolated in half precision then.
     """
 
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -257,7 +257,7 @@ class Arithmetic(Settings):
     compile: bool = Field(
         False,
         description="compile the training pass of ResNet-18, and the augmentation, on a GPU: needs "
-        "a C compiler, and counts as training time",
+        "a C compiler, and takes time when a run starts",
     )
     threads: PositiveInt = Field(1, description="arithmetic threads on a CPU")
 

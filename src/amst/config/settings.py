@@ -94,11 +94,12 @@ class DatasetSettings(Settings):
 
 
 class ExecutionSettings(Settings):
-    """How runs are executed; no number in a table depends on it.
+    """How runs are executed; no number depends on it but for what ``device`` says.
 
     Attributes:
         device: auto takes a GPU if there is one; called by Snakemake, not for a dataset whose
-            ``resources.gpu`` is 0.
+            ``resources.gpu`` is 0. Last digits, and draws of dropout and noise, differ between
+            models of devices, which the record names.
         residency: where features wait for training; auto goes by their size.
     """
 

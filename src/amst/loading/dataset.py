@@ -31,6 +31,7 @@ NEEDED: dict[Kind, tuple[str, ...]] = {
 """Columns of a shard that a batch of each kind is made of."""
 
 _HASHING_THREADS = 4
+_PIECE = 1 << 26  # bytes of a column on their way to a device
 _NAMED_IDS = 5  # how many ids an error message lists
 
 
@@ -39,6 +40,10 @@ class Stored(Protocol):
 
     def take(self, positions: Tensor) -> dict[str, Tensor]:
         """Rows by position: column name -> (B, ...) in the stored element type."""
+        ...
+
+    def on(self, device: torch.device) -> "Resident":
+        """The same columns in a device's memory."""
         ...
 
 
@@ -53,6 +58,10 @@ class Resident:
         # Indexing with brackets does the same on a CPU at an eighth of the speed.
         return {name: column.index_select(0, positions) for name, column in self.columns.items()}
 
+    def on(self, device: torch.device) -> "Resident":
+        """The same columns in a device's memory."""
+        return Resident({name: column.to(device) for name, column in self.columns.items()})
+
 
 @dataclass(frozen=True)
 class Mapped:
@@ -66,15 +75,27 @@ class Mapped:
         places = self.places[positions.numpy()]
         return {name: _gather(arrays, places) for name, arrays in self.columns.items()}
 
+    def on(self, device: torch.device) -> Resident:
+        """The same columns in a device's memory; the host holds a piece of a column at a time."""
+        return Resident({name: self._whole(name, device) for name in self.columns})
+
+    def _whole(self, name: str, device: torch.device) -> Tensor:
+        arrays, like = self.columns[name], self.columns[name][0]
+        kind, shape = _ELEMENTS[like.dtype.name], (len(self.places), *like.shape[1:])
+        column = torch.empty(shape, dtype=kind, device=device)
+        rows = max(1, _PIECE // (like.itemsize * math.prod(like.shape[1:])))
+        for first in range(0, len(self.places), rows):
+            column[first : first + rows] = _gather(arrays, self.places[first : first + rows])
+        return column
+
 
 def _gather(arrays: Sequence[NDArray[Any]], places: NDArray[np.int64]) -> Tensor:
     like = arrays[0]
     # Allocated by torch, whose alignment arithmetic may rely on.
     out = torch.empty((len(places), *like.shape[1:]), dtype=_ELEMENTS[like.dtype.name])
-    rows = out.numpy()
-    for shard in np.unique(places[:, 0]):
-        chosen = np.flatnonzero(places[:, 0] == shard)
-        rows[chosen] = arrays[shard][places[chosen, 1]]
+    # Row by row: indexing with many rows at once makes a copy of them all before it assigns them.
+    for row, (shard, place) in zip(out.numpy(), places.tolist(), strict=True):
+        row[...] = arrays[shard][place]
     return out
 
 
@@ -110,13 +131,8 @@ class PartData:
         return len(self.ids)
 
     def on(self, device: torch.device) -> "PartData":
-        """The same part with its columns on a device; mapped columns stay where they are."""
-        moved = {
-            name: Resident({key: column.to(device) for key, column in stored.columns.items()})
-            if isinstance(stored, Resident)
-            else stored
-            for name, stored in self.inputs.items()
-        }
+        """The same part with its columns in a device's memory."""
+        moved = {name: stored.on(device) for name, stored in self.inputs.items()}
         return PartData(self.name, self.ids, self.labels, moved, self.sizes, self.rejected)
 
 

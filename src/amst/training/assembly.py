@@ -1,6 +1,7 @@
 """Puts a run together from its settings and files: arithmetic, data, loader and method."""
 
 import os
+import platform
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -18,7 +19,7 @@ from amst import compiler
 from amst.allocator import keep_freed_memory
 from amst.config.run import Arithmetic, Features, MethodSettings, Modality, RunSettings
 from amst.datasets.splits import Part, Split, read_split
-from amst.errors import AmstError
+from amst.errors import AmstError, HostError
 from amst.loading.augment import interpolated
 from amst.loading.dataset import FeatureStore, PartData, Residency
 from amst.loading.loader import Loader
@@ -29,6 +30,8 @@ from amst.methods.base import Method
 from amst.models.problem import Problem
 from amst.randomness import stream_seed
 from amst.training.execution import Execution
+
+_GPU_FILES = "dev/nvidia[0-9]*"
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Assembly:
 
     def part(self, name: Part) -> PartData:
         """Read a part into its residency."""
-        mapped = self.residency == "stream"
+        mapped = self.residency != "host"
         part = self.store.part(self.split, name, self.modalities, mapped)
         if part.rejected:
             print(
@@ -95,8 +98,8 @@ def assemble(settings: RunSettings, manifest: Path, split: Path, execution: Exec
     method = build_method(settings, len(store.manifest.classes), store.manifest.vocabulary)
     method.to(device)
     modalities = {name: settings.modalities[name] for name in method.modalities}
-    # The test part comes when training and validation are done with, and is smaller.
-    held = sum(len(cut.parts[name]) for name in ("train", "val"))
+    # The test part comes at the end, while the others are still there.
+    held = sum(len(part) for part in cut.parts.values())
     size = held * store.row_bytes(modalities)
     half = settings.arithmetic.precision == "bf16"
     return Assembly(
@@ -123,15 +126,33 @@ def choose_device(execution: Execution) -> torch.device:
 
     Raises:
         AmstError: a GPU is asked for and there is none.
+        HostError: there is one, and PyTorch cannot use it: on the processors, which nobody asked
+            for, a run would take days.
     """
-    if execution.device == "cuda" and not torch.cuda.is_available():
+    if execution.device == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if execution.device == "cuda":
         raise AmstError(
             "execution.device is cuda and no GPU is to be seen",
             "Ask the scheduler for one, or set execution.device to auto or cpu",
         )
-    if execution.device == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda")
+    wanted = os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1")
+    if wanted and (found := sorted(Path("/").glob(_GPU_FILES))):
+        raise HostError(
+            f"{platform.node()} has {found[0]}, and PyTorch cannot use it ({_why_no_gpu()})",
+            "`amst doctor` there says more; execution.device: cpu trains without a GPU",
+        )
+    return torch.device("cpu")
+
+
+def _why_no_gpu() -> str:
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return str(error).strip().splitlines()[0]
+    return "no reason given"
 
 
 def set_arithmetic(arithmetic: Arithmetic, seed: int) -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from amst.errors import AmstError
+from amst.errors import AmstError, HostError
 from amst.files import write_json
 from amst.training.checkpoint import CheckpointFolder
 
@@ -47,31 +47,39 @@ class Attempt:
         self.number = 0
         self.started = now()
         self._before: tuple[int, int] | None = None
+        self._failed_on: tuple[str, ...] = ()
 
     def refuse_if_failed(self) -> None:
         """Leave at once where an earlier attempt failed with the same settings, code and data.
+
+        What one host only has brought about may be that host's fault: another one may try.
 
         Raises:
             AmstError: says how to clear it.
         """
         failed = self._read(self._failed)
-        if failed and failed.get("digest") == self.digest:
+        if not failed or failed.get("digest") != self.digest:
+            return
+        hosts, here = failed.get("hosts", []), platform.node()
+        if len(hosts) != 1 or here in hosts:
             self.carry_log_over(self._kept_log)
             raise AmstError(
                 f"{self._run} failed at {failed['time']} on {failed['host']}: {failed['error']}",
                 f"Mend the cause, then `amst retry {self._run}`",
             )
+        self._failed_on = tuple(hosts)
 
     def begin(self) -> None:
         """Count this attempt; called when the run's lock is held."""
         self.carry_log_over(self._kept_log)
         self._keep_log()
         if self._failed.is_file():
-            print(
-                f"{self._run}: settings, code or data have changed since it failed; trying again",
-                file=sys.stderr,
-                flush=True,
+            why = (
+                f"it failed on {self._failed_on[0]} only"
+                if self._failed_on
+                else "settings, code or data have changed since it failed"
             )
+            print(f"{self._run}: {why}; trying again", file=sys.stderr, flush=True)
             self._failed.unlink()
         drop_unfinished(self._failed.parent, (self._failed.name, self._count_file.name))
         earlier = self._read(self._count_file) or {"number": 0, "started": self.started}
@@ -83,6 +91,7 @@ class Attempt:
         """Note an error that ended the attempt, unless the run got further before it."""
         if self.checkpoints.progress() != self._before:
             return
+        hosts = {*self._failed_on, platform.node()}
         with suppress(OSError):
             write_json(
                 self._failed,
@@ -92,6 +101,7 @@ class Attempt:
                     "error": _line(error),
                     "attempts": self.number,
                     "host": platform.node(),
+                    "hosts": [] if _is_mistake(error) else sorted(hosts),
                     "time": now(),
                     "log": self._log,
                 },
@@ -135,6 +145,11 @@ class Attempt:
         except (OSError, ValueError):
             return None
         return value if isinstance(value, dict) else None
+
+
+def _is_mistake(error: BaseException) -> bool:
+    """Whether the user's input is to blame, which is the same on every host."""
+    return isinstance(error, AmstError) and not isinstance(error, HostError)
 
 
 def _line(error: BaseException) -> str:

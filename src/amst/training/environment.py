@@ -16,8 +16,13 @@ from amst.training.execution import Execution
 _GIT_SECONDS = 10
 
 
-def environment_of(execution: Execution, device: torch.device) -> Environment:
-    """The environment of this process."""
+def environment_of(execution: Execution, devices: Iterable[str]) -> Environment:
+    """The environment of this process.
+
+    Args:
+        execution: what its caller knows.
+        devices: models of those that have trained the run.
+    """
     return Environment(
         suite_version=__version__,
         commit=commit(),
@@ -27,7 +32,7 @@ def environment_of(execution: Execution, device: torch.device) -> Environment:
         python=platform.python_version(),
         packages=_versions(execution.packages),
         host=platform.node(),
-        device=device_name(device),
+        device=", ".join(dict.fromkeys(devices)),
         slurm_job=os.environ.get("SLURM_JOB_ID", ""),
     )
 

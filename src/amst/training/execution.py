@@ -1,4 +1,7 @@
-"""How and where a run is executed: nothing that its numbers depend on. Imports no torch."""
+"""How and where a run is executed; of it only the device has a part in its numbers' last digits.
+
+Imports no torch.
+"""
 
 from typing import Literal
 

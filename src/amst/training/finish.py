@@ -124,7 +124,7 @@ def finish(
         shapley=dict(outcome.main.shapley),
         parameters=assembly.method.parameter_count(),
         cost=_cost(assembly, loop, attempt),
-        environment=environment_of(execution, assembly.device),
+        environment=environment_of(execution, loop.devices),
         started=attempt.started,
         finished=now(),
     )

@@ -1,7 +1,7 @@
 """The training loop: epochs of batches, validation, selection, and a checkpoint whenever asked.
 
 Between two batches the whole run is a value: ``state`` takes it, ``load_state`` puts it back, and
-a run that goes on from there ends with the same bits.
+a run that goes on from there, on the same model of device, ends with the same bits.
 """
 
 import math
@@ -20,6 +20,7 @@ from amst.loading.loader import EpochBatches, Loader
 from amst.methods.base import Method
 from amst.training.checkpoint import CheckpointFolder
 from amst.training.cost import EncoderUse, Stopwatch
+from amst.training.environment import device_name
 from amst.training.lock import RunLock
 from amst.training.progress import Progress
 from amst.training.recorder import CostRow, EpochRow, Events, Recorder, peak_host_bytes
@@ -66,6 +67,7 @@ class TrainingLoop:
         recorder: rows of the finished epochs.
         validation_part: the part that selects.
         use: what the encoders have run.
+        devices: models of the devices that have trained it, the present one last.
     """
 
     def __init__(
@@ -86,6 +88,10 @@ class TrainingLoop:
         self._weights: dict[int, str] = {}
         self._tally, self._watch = Tally(), Stopwatch()
         self.use = EncoderUse(method, state["use"] if state else None)
+        self.devices: list[str] = [*state["devices"]] if state else []
+        name = device_name(loader.device)
+        if self.devices[-1:] != [name]:
+            self.devices.append(name)
         if state:
             self._load_state(state)
 
@@ -122,6 +128,8 @@ class TrainingLoop:
             self.batch += 1
             around.progress.batch(epoch, self.batch, self.loader.batches_of(self._train))
             self._leave_if_asked(around)
+        if self.loader.device.type == "cuda":
+            torch.cuda.synchronize(self.loader.device)  # what is left to do is training
         self.use.counting = False
 
     def _validate(self, around: Surroundings) -> Tally:
@@ -224,6 +232,7 @@ class TrainingLoop:
             "weights": dict(self._weights),
             "use": self.use.state(),
             "random": _random_state(),
+            "devices": [*self.devices],
             **self.recorder.state(),
         }
 

@@ -58,7 +58,8 @@ class CostRow:
     Attributes:
         train_seconds: training steps, without waiting for batches.
         validate_seconds: validation, without waiting for batches.
-        load_seconds: waiting for batches of both.
+        load_seconds: waiting for batches of both; on a GPU the host's waiting, meanwhile the device
+            may have steps left to do.
         peak_host_bytes: most memory that the process has held since it began.
         peak_device_bytes: most device memory it has held; 0 on a CPU.
         finished: seconds since 1970 at the end of the epoch.

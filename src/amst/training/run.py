@@ -150,6 +150,9 @@ def _attempt(
     ):
         if state:
             shown.say(f"continuing in epoch {loop.epoch + 1} after {loop.batch} batches")
+            if state["devices"] != loop.devices:
+                before, here = loop.devices[-2:]
+                shown.say(f"{before} trained it until now; {here} gives other last digits")
         for row in loop.recorder.history:
             shown.note(row)
         loop.run(Surroundings(attempt.checkpoints, lock, stop, shown, events))

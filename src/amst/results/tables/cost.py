@@ -29,7 +29,10 @@ Quantity = Callable[[RunRecord], float | None]
 
 
 def hours(record: RunRecord) -> float:
-    """Hours on the device: training, validation and waiting for batches, over all attempts."""
+    """Hours on the device: training, validation and waiting for batches, of all epochs.
+
+    What a kill took away and was trained again counts once.
+    """
     cost = record.cost
     return (cost.train_seconds + cost.validate_seconds + cost.load_seconds) / HOUR
 
