@@ -6,6 +6,7 @@ and started again, and each of the four meets a fault of its own. SLURM sends SI
 SIGTERM with which it takes a job away.
 """
 
+import json
 import os
 import signal
 from collections.abc import Callable, Iterable
@@ -46,6 +47,13 @@ def take_node_down(slurm: Slurm, job: dict[str, str]) -> None:
     slurm("scontrol", "update", f"nodename={job['node']}", "state=down", "reason=test")
 
 
+def seem_elsewhere(lock: Path) -> None:
+    """Name another host in a dead writer's lock: its process cannot be looked for then."""
+    writer = json.loads(lock.read_text(encoding="utf-8"))
+    assert writer["job"]
+    lock.write_text(json.dumps(writer | {"host": "another-node"}), encoding="utf-8")
+
+
 FAULTS: dict[int, Callable[[Slurm, dict[str, str]], None]] = {
     0: requeue,
     1: cancel,
@@ -80,6 +88,8 @@ def storm(
     slurm(*back, check=False)
     held = f"SLURM holds job {jobs[0]['id']} "
     until(lambda: held in suite.log(), 120, "a word about the job that is held")
+    until(lambda: not training_process(suite, run_name(0)), 60, "the end of its process")
+    seem_elsewhere(suite.file(f"results/checkpoints/{run_name(0)}/lock"))
     slurm("scontrol", "release", jobs[0]["id"])
     call.wait(400)
     assert call.returncode == 0, suite.log()[-6000:]
@@ -110,6 +120,13 @@ def test_slurm_itself_queues_again_what_it_has_taken_away(storm: ClusterSuite):
         jobs = storm.jobs_of(f"rule_train/digits_random_naive_{seed}")
         assert len(jobs) == 1, "one submission"
         assert ends[jobs[0]] == [state, "COMPLETED"]
+
+
+def test_a_job_that_slurm_queued_again_knows_its_own_lock(storm: ClusterSuite):
+    """Two jobs of one number do not run at once, so that no heartbeat is waited for."""
+    log = storm.file(f"logs/train/{run_name(0)}.log").read_text()
+    assert "taking over from another-node" in log
+    assert "is held by another-node" not in log
 
 
 def test_a_run_that_was_left_alone_was_trained_once(storm: ClusterSuite):
