@@ -1,3 +1,7 @@
+import os
+import signal
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +11,7 @@ from torchvision.transforms.functional import hflip, normalize, resize, resized_
 
 from amst.compiler import compiled
 from amst.config.run import Augmentation
+from amst.loading import augment
 from amst.loading.augment import (
     DEVIATION,
     MEAN,
@@ -146,8 +151,20 @@ def test_threads_share_the_pictures_and_change_nothing():
         alone = cut_one_by_one(*given)
         torch.set_num_threads(3)
         assert torch.equal(cut_one_by_one(*given), alone)
+        assert augment._threads(3).submit(torch.get_num_threads).result() == 1, "no helpers"
+        assert torch.get_num_threads() == 3, "as before elsewhere"
+        assert _in_child(lambda: torch.equal(cut_one_by_one(*given), alone)), "after a fork, too"
     finally:
         torch.set_num_threads(before)
+
+
+def _in_child(check: Callable[[], bool]) -> bool:
+    """What a process says that is forked off; one that hangs is killed after a minute."""
+    child = os.fork()
+    if not child:
+        signal.alarm(60)
+        os._exit(0 if check() else 1)
+    return os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1), (64, 1), (1, 64)])

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -11,10 +12,11 @@ from typing import Literal
 
 import torch
 
-from amst.bench.training import device_name, wait
+from amst.bench.device import device_name, wait
 from amst.bench.yardstick import Clips, clip_loader, on_device, yardstick_epoch
 from amst.config.run import RunSettings, VisualFeatures
 from amst.loading.augment import bytes_to_cut
+from amst.loading.batch import TextTokens
 from amst.loading.dataset import Residency
 from amst.training.assembly import Assembly, assemble
 from amst.training.execution import Execution
@@ -165,21 +167,23 @@ def measure_memory(
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     parts = [run.part(name) for name in ("train", "val")]
-    most = size = 0
+    most, inputs = 0, dict[str, int]()
     for batch in islice(run.loader.training(parts[0], 0, run.method.modalities), _SLOW_BATCHES):
         time.sleep(_SLOW)  # as a training step is: what is made ahead is there
-        size = size or sum(
-            each.numel() * each.element_size()
-            for each in batch.inputs.values()
-            if isinstance(each, torch.Tensor)
-        )
+        inputs = inputs or {
+            name: sum(each.nbytes for each in _tensors(value))
+            for name, value in batch.inputs.items()
+        }
         most = max(most, _private_bytes())
     positions = torch.arange(min(run.settings.recipe.batch_size, len(parts[0])))
     if residency == "device":
         positions = positions.to(run.device)
-    columns = (c for name in run.modalities for c in parts[0].inputs[name].take(positions).values())
-    rows = [column.nbytes for column in columns]
-    host, device = _predicted(run, residency, features, size, rows)
+    rows = {
+        name: [column.nbytes for column in parts[0].inputs[name].take(positions).values()]
+        for name in run.modalities
+    }
+    size = sum(inputs.values())
+    host, device = _predicted(run, residency, features, inputs, rows)
     found = []
     if residency != "device":
         found.append(Memory(residency, "host", features, host, most - before, size))
@@ -189,8 +193,16 @@ def measure_memory(
     return found
 
 
+def _tensors(value: torch.Tensor | TextTokens) -> list[torch.Tensor]:
+    return [value] if isinstance(value, torch.Tensor) else [value.ids, value.mask]
+
+
 def _predicted(
-    run: Assembly, residency: Residency, features: int, batch: int, rows: list[int]
+    run: Assembly,
+    residency: Residency,
+    features: int,
+    inputs: Mapping[str, int],
+    rows: Mapping[str, list[int]],
 ) -> tuple[int, int]:
     """Bytes of host and device memory for the features and the batches on their way.
 
@@ -198,36 +210,33 @@ def _predicted(
         run: of the measurement.
         residency: where the features are kept.
         features: bytes of them.
-        batch: bytes of a batch as it reaches the encoders.
-        rows: bytes of each stored column of a batch.
+        inputs: modality -> bytes of a batch as it reaches the encoders.
+        rows: modality -> bytes of each of its stored columns of a batch.
     """
     kept = 0 if residency == "stream" else features
     on_gpu = run.device.type == "cuda"
+    batch, stored = sum(inputs.values()), [each for name in rows for each in rows[name]]
     # The batch in hand and the one in work; a thread keeps two more.
     batches = 4 if residency == "stream" or (residency == "host" and on_gpu) else 2
     if not on_gpu:
-        # Freed memory is kept, and the largest piece of a batch finds a part of it taken by
-        # smaller ones.
-        return kept + (batches + 1) * batch, 0
-    size = run.settings.recipe.batch_size
-    cutting = max(
-        (
-            bytes_to_cut(
-                size * modality.features.frames,
-                modality.features.size,
-                modality.crop,
-                run.loader.precision,
-            )
-            for modality in run.modalities.values()
-            if isinstance(modality.features, VisualFeatures) and modality.crop
-        ),
-        default=0,
-    )
-    # While pictures are cut, their batch is still to come; its stored rows are there as well.
-    device = (batches - 1) * batch + sum(rows) + cutting + _CUBLAS_WORKSPACE
+        return kept + batches * batch + sum(stored), 0
+    # A batch is made one modality after the other, by name; cutting pictures takes most.
+    in_work = [
+        sum(inputs[other] for other in inputs if other < name)
+        + sum(rows[name])
+        + bytes_to_cut(
+            run.settings.recipe.batch_size * modality.features.frames,
+            modality.features.size,
+            modality.crop,
+            run.loader.precision,
+        )
+        for name, modality in run.modalities.items()
+        if isinstance(modality.features, VisualFeatures) and modality.crop
+    ]
+    device = (batches - 1) * batch + max(in_work, default=batch) + _CUBLAS_WORKSPACE
     # On the host the rows are gathered and copied into pinned memory, three times in use at once,
     # whose pieces have sizes of powers of two.
-    host = kept + sum(rows) + 3 * sum(1 << (each - 1).bit_length() for each in rows)
+    host = kept + sum(stored) + 3 * sum(1 << (each - 1).bit_length() for each in stored)
     return (0, kept + device) if residency == "device" else (host, device)
 
 

@@ -7,12 +7,14 @@ pictures on a CPU), or in one batch as two products with matrices of interpolati
 """
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn import functional
 
@@ -199,7 +201,7 @@ def interpolated(
 
 
 def bytes_to_cut(pictures: int, stored: int, side: int, precision: torch.dtype) -> int:
-    """Memory that ``cut_batched`` takes at most, besides its input: at its first product.
+    """Memory that ``cut_batched`` takes at most, besides its input.
 
     Args:
         pictures: N.
@@ -207,8 +209,13 @@ def bytes_to_cut(pictures: int, stored: int, side: int, precision: torch.dtype) 
         side: C, side of the results.
         precision: of the factors.
     """
-    weights, lines, narrow = 2 * side * stored, 3 * stored * stored, 3 * stored * side
-    return pictures * precision.itemsize * (weights + lines + narrow)
+    weights, lines, narrow = side * stored, 3 * stored * stored, 3 * stored * side
+    result, element = 3 * side * side, precision.itemsize
+    return pictures * max(
+        element * (2 * weights + lines + narrow),  # at its first product
+        element * (weights + narrow + result),  # at its second
+        (element + torch.float32.itemsize) * result,  # while the result is normalised
+    )
 
 
 def interpolation_weights(
@@ -254,11 +261,27 @@ def cut_one_by_one(pictures: Tensor, boxes: Tensor, flips: Tensor, side: int) ->
     if count == 1:
         _cut_some(shares[0], pictures, where, mirrored, rows)
     else:
-        with ThreadPoolExecutor(count) as pool:
-            jobs = [pool.submit(_cut_some, s, pictures, where, mirrored, rows) for s in shares]
+        pool = _threads(count)
+        jobs = [pool.submit(_cut_some, s, pictures, where, mirrored, rows) for s in shares]
         for job in jobs:
             job.result()
     return result.view(-1, side, side, 3).permute(0, 3, 1, 2)
+
+
+@cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    """Threads of this process that cut pictures, kept for all batches."""
+    return ThreadPoolExecutor(count, "cut", initializer=_compute_alone)
+
+
+# A process that is forked off has none of its parent's threads.
+os.register_at_fork(after_in_child=_threads.cache_clear)
+
+
+def _compute_alone() -> None:
+    """Let this thread share its arithmetic with no others: else each had helpers of its own."""
+    torch.get_num_threads()  # PyTorch sets a thread's number when it is first asked, and once
+    threadpool_limits(1, user_api="openmp")
 
 
 def _cut_some(

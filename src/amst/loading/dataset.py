@@ -55,8 +55,7 @@ class Resident:
 
     def take(self, positions: Tensor) -> dict[str, Tensor]:
         """Rows by position, which lie where the columns lie."""
-        # Indexing with brackets does the same on a CPU at an eighth of the speed.
-        return {name: column.index_select(0, positions) for name, column in self.columns.items()}
+        return {name: _select(column, positions) for name, column in self.columns.items()}
 
     def on(self, device: torch.device) -> "Resident":
         """The same columns in a device's memory."""
@@ -89,13 +88,29 @@ class Mapped:
         return column
 
 
+def _select(column: Tensor, positions: Tensor) -> Tensor:
+    if column.is_cuda:
+        return column.index_select(0, positions)
+    source = column.numpy()
+    return _copy([source[position] for position in positions.tolist()], source.dtype)
+
+
 def _gather(arrays: Sequence[NDArray[Any]], places: NDArray[np.int64]) -> Tensor:
-    like = arrays[0]
+    """Rows of several arrays at (array, row in it)."""
+    return _copy([arrays[array][row] for array, row in places.tolist()], arrays[0].dtype)
+
+
+def _copy(rows: Sequence[NDArray[Any]], kind: np.dtype[Any]) -> Tensor:
+    """Rows, at least one, side by side.
+
+    One after the other: indexing with many at once makes a copy of them all before it assigns
+    them, and the threads of ``index_select`` wait busily afterwards, in the way of those that cut
+    pictures.
+    """
     # Allocated by torch, whose alignment arithmetic may rely on.
-    out = torch.empty((len(places), *like.shape[1:]), dtype=_ELEMENTS[like.dtype.name])
-    # Row by row: indexing with many rows at once makes a copy of them all before it assigns them.
-    for row, (shard, place) in zip(out.numpy(), places.tolist(), strict=True):
-        row[...] = arrays[shard][place]
+    out = torch.empty((len(rows), *rows[0].shape), dtype=_ELEMENTS[kind.name])
+    for target, row in zip(out.numpy(), rows, strict=True):
+        target[...] = row
     return out
 
 
