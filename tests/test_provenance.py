@@ -1,8 +1,15 @@
 """A digest changes with what can change a result, and with nothing else."""
 
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from amst import provenance
+from amst import provenance, sources
 from amst.provenance import closure, code_digest, installed_packages, package_digest
 
 
@@ -18,15 +25,18 @@ def package(tmp_path, monkeypatch):
     (folder / "d.py").write_text("import amst.a\n")
     monkeypatch.setattr(provenance, "SOURCE", tmp_path)
 
-    def digest():
+    def forget():
         for cached in (code_digest, closure, provenance._sources, provenance._facts):
             cached.cache_clear()
         for cached in (provenance._imports, provenance._module_digest):
             cached.cache_clear()
+
+    def digest():
+        forget()
         return code_digest("amst.a")
 
     yield folder, digest
-    digest()
+    forget()
 
 
 def test_the_closure_follows_imports_within_functions_too(package):
@@ -49,6 +59,79 @@ def test_code_of_any_imported_module_counts(package, module):
     path = folder / f"{module}.py"
     path.write_text(path.read_text() + "Y = 2\n")
     assert digest() != before
+
+
+def other_pythons() -> list[str]:
+    """Other versions of Python on this machine that the suite runs with, one program of each."""
+    found = {}
+    here = [*os.environ["PATH"].split(":"), *map(str, Path.home().glob(".pyenv/versions/*/bin"))]
+    asked = "import sys; print(*sys.version_info[:2])"
+    for minor in {11, 12, 13, 14} - {sys.version_info.minor}:
+        for folder in here:
+            if not (program := shutil.which(f"python3.{minor}", path=folder)):
+                continue
+            said = subprocess.run([program, "-c", asked], capture_output=True, text=True)
+            if said.stdout.split() == ["3", str(minor)]:
+                found[minor] = program
+    return list(found.values())
+
+
+def test_every_version_of_python_says_the_same_of_the_code():
+    """A login node with another version than the image's must not call every run changed."""
+    others = other_pythons()
+    if not others:
+        pytest.skip("no other version of Python on this machine")
+    methods = [path.stem for path in (provenance.SOURCE / "amst" / "methods").glob("[a-z]*.py")]
+    asked = (
+        "import sys; from amst.provenance import training_digest as digest; "
+        "print(*map(digest, sys.argv[1:]))"
+    )
+    for program in others:
+        said = subprocess.run(
+            [program, "-Bc", asked, *methods],
+            env={**os.environ, "PYTHONPATH": str(provenance.SOURCE)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert said.stdout.split() == [provenance.training_digest(name) for name in methods]
+
+
+def test_fields_that_not_every_version_of_python_has_count_only_with_something_in_them():
+    tree = ast.parse("def f(x): return f'{x:>{x}}'")
+    (function,) = tree.body
+    (format_spec,) = (n.format_spec for n in ast.walk(tree) if getattr(n, "format_spec", None))
+    own = [name for name in function._fields if name != "type_params"]
+    function._fields = (*own, "type_params")
+    function.type_params = []
+    without = sources._text(tree)
+    del function.type_params
+    assert sources._text(tree) == without
+    format_spec.values.append(ast.Constant(""))
+    assert sources._text(tree) == without, "as 3.12 does"
+    function.type_params = [ast.Name("T", ast.Load())]
+    assert sources._text(tree) != without
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("{**a}", "{None: a}"),
+        ("def f(*, a): 1", "def f(*, a=None): 1"),
+        ("x = 1", "x = 1.0"),
+        ("x = 1", "x = True"),
+        ("x = 'y'", "x = y"),
+        ("x = 'y'", "x = b'y'"),
+        ("x = ...", "x = Ellipsis"),
+        ("x = f'{y}'", "x = f'{y!r}'"),
+        ("x = f'{y}'", "x = f'{y} '"),
+        ("return", "return None"),
+        ("del x", "x"),
+        ("from a import b", "from .a import b"),
+    ],
+)
+def test_codes_that_look_alike_are_not_the_same(one: str, other: str):
+    assert sources._text(ast.parse(one)) != sources._text(ast.parse(other))
 
 
 def test_code_of_other_modules_does_not_count(package):

@@ -1,7 +1,9 @@
 """What the source of a module says: the code that it holds and the modules that it imports.
 
-Both are remembered under the SHA-256 of the source in ``__pycache__``, where Python remembers
-compiled code: to parse the package takes a second, and every start of Snakemake asks.
+Every version of Python from 3.11 on says the same: a login node and the image may have different
+ones, and must agree on the code of a run. It is remembered under the SHA-256 of the source
+in ``__pycache__``, where Python remembers compiled code: to parse the package takes a second, and
+every start of Snakemake asks.
 """
 
 import ast
@@ -15,6 +17,7 @@ from pathlib import Path
 
 from amst.files import write_text
 
+_FORM = 2  # of what is remembered; another one where _text gives another text
 _MOST = 2000  # remembered sources; with more, the older ones are forgotten
 
 
@@ -36,12 +39,11 @@ class Sources:
     """Reads sources, and remembers what they say.
 
     Args:
-        folder: where it is remembered, in a file for each version of Python: their syntax trees
-            differ. Where nothing can be written there, nothing is remembered.
+        folder: where it is remembered. Where nothing can be written there, nothing is remembered.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file = folder / f"sources.{sys.implementation.cache_tag}.json"
+        self._file = folder / f"sources.{_FORM}.json"
         self._known: dict[str, Facts] = {}
         self._new = False
         with suppress(OSError, ValueError, TypeError, AttributeError):
@@ -74,7 +76,7 @@ def _facts(tree: ast.Module) -> Facts:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module)
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    code = ast.dump(_without_docstrings(tree))
+    code = _text(_without_docstrings(tree))
     return Facts(sorted(names), hashlib.sha256(code.encode()).hexdigest())
 
 
@@ -84,6 +86,29 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [child for child in node.body if not _is_text(child)]
     return tree
+
+
+def _text(node: object) -> str:
+    """The code below a node as text, the same in every version of Python.
+
+    ``ast.dump`` differs: versions have other fields (``type_params``), and show or hide those that
+    hold nothing. Here these are left out, and whether a name is read or set: its place says that.
+    """
+    if isinstance(node, ast.Constant):
+        return f"<{node.value!a}>"  # which letters repr escapes goes by the version's Unicode
+    if isinstance(node, ast.AST):
+        parts = [type(node).__name__]
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if value is None or value == [] or name == "ctx":
+                continue
+            if isinstance(node, ast.JoinedStr):  # 3.12 ends a format with a text of no letters
+                value = [part for part in value if getattr(part, "value", None) != ""]
+            parts.append(f"{name}={_text(value)}")
+        return f"({' '.join(parts)})"
+    if isinstance(node, list):
+        return f"[{' '.join(map(_text, node))}]"
+    return ascii(node)
 
 
 def _is_text(node: ast.stmt) -> bool:
