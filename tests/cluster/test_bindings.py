@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from amst.cluster.image import bindings, digest_of
+from amst.cluster.image import BIND, bind, bindings, digest_of
 from amst.files import sha256_of
 
 
@@ -77,6 +77,35 @@ def test_what_the_user_binds_stays_and_missing_roots_are_left_out(work, tmp_path
     bound = bindings(tmp_path, [tmp_path / "none"], given="/scratch")
     assert bound.split(",")[0] == "/scratch"
     assert "none" not in bound
+
+
+def test_a_job_binds_what_exists_where_it_runs(work, tmp_path):
+    """It inherits what its call has bound on another node, such as a folder of that job alone."""
+    environ = {"APPTAINER_BIND": "/scratch"}
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    bind(work, [here], environ)
+    assert environ["APPTAINER_BIND"] == f"/scratch,{work}:{work},{here}:{here}"
+    here.rmdir()
+    there.mkdir()
+    bind(work, [here, there], environ)
+    assert environ["APPTAINER_BIND"] == f"/scratch,{work}:{work},{there}:{there}"
+
+
+@pytest.mark.parametrize(
+    ("given", "first"),
+    [
+        ({}, []),
+        ({"SINGULARITY_BIND": "/site"}, ["/site"]),
+        ({"SINGULARITY_BIND": "/site", "APPTAINER_BIND": "/site"}, ["/site"]),
+        ({"SINGULARITY_BIND": "/site", "APPTAINER_BIND": "/mine"}, ["/mine", "/site"]),
+    ],
+)
+def test_either_program_binds_what_was_given_for_either(work, given, first):
+    """SingularityCE reads its own variable only, and Apptainer that one if its own is not set."""
+    environ = dict(given)
+    bind(work, [], environ)
+    assert {environ[name] for name in BIND} == {",".join([*first, f"{work}:{work}"])}
 
 
 def test_a_published_image_says_its_digest():

@@ -1,6 +1,6 @@
 """The image that all computing rules share, used with --sdm apptainer."""
 
-from amst.cluster.image import bindings, build, image_name, note_digest
+from amst.cluster.image import bind, build, image_name, note_digest
 
 # A published image by its address, or the one built here. Nothing has the image as input, which
 # would make a run inside the container and one outside differ in their inputs.
@@ -12,7 +12,6 @@ container: IMAGE
 
 def bind_roots():
     """Let the container see the checkout and every configured folder that lies elsewhere."""
-    given = os.environ.get("APPTAINER_BIND", "")
     roots = [raw_root(name) for name in CONFIG.datasets]
     roots += [entry.lists for entry in CONFIG.datasets.values() if entry.lists]
     roots += filter(None, [os.path.expandvars(CONFIG.execution.stage)])
@@ -23,8 +22,7 @@ def bind_roots():
                 getattr(modality.encoder, "weights", ""),
             )
             roots += [model for model in models if os.path.isdir(model)]
-    bound = bindings(Path(workflow.basedir), [Path(root) for root in roots], given)
-    os.environ.update(APPTAINER_BIND=bound)
+    bind(Path(workflow.basedir), [Path(root) for root in roots])
 
 
 if IN_CONTAINER:

@@ -17,6 +17,10 @@ from amst.files import sha256_of, write_text
 
 DIGEST = "AMST_CONTAINER_DIGEST"
 """Environment variable with the SHA-256 of the image; a run's record keeps it."""
+BIND = ("APPTAINER_BIND", "SINGULARITY_BIND")
+"""Where Apptainer and SingularityCE read what to bind; the second knows only its own."""
+GIVEN = "AMST_BIND_GIVEN"
+"""Environment variable with what was bound before a call of Snakemake has added to it."""
 
 
 def image_name(checkout: Path) -> str:
@@ -30,8 +34,21 @@ def image_name(checkout: Path) -> str:
     return f"amst-{hashlib.sha256(bytes([0]).join(parts)).hexdigest()[:12]}.sif"
 
 
+def bind(
+    checkout: Path, roots: Iterable[Path], environ: MutableMapping[str, str] = os.environ
+) -> None:
+    """Let containers that are started from here see the checkout and the folders behind roots.
+
+    A job inherits what its call has bound, and may run on another node, where not all of that
+    exists: it takes what was given before its call, and binds for itself what is there.
+    """
+    values = filter(None, (environ.get(name) for name in BIND))
+    given = environ.setdefault(GIVEN, ",".join(dict.fromkeys(values)))
+    environ.update(dict.fromkeys(BIND, bindings(checkout, roots, given)))
+
+
 def bindings(checkout: Path, roots: Iterable[Path], given: str = "") -> str:
-    """Value of APPTAINER_BIND: the checkout read-only, and the folders behind all roots.
+    """What to bind: the checkout read-only, and the folders behind all roots.
 
     The working folder is bound by Apptainer itself; what its links and those in the roots lead to
     is not, so these are followed (`amst.cluster.links` says how far).
@@ -39,7 +56,7 @@ def bindings(checkout: Path, roots: Iterable[Path], given: str = "") -> str:
     Args:
         checkout: the folder of the Snakefile.
         roots: folders of the configuration, there or not.
-        given: what the user has set; it comes first and stays as it is.
+        given: what the user or the site has set; it comes first and stays as it is.
     """
     inside = Path.cwd().resolve()
     wanted: dict[Path, str] = {checkout.resolve(): ":ro"}
