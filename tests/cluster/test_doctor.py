@@ -239,6 +239,22 @@ def test_an_image_that_is_there_is_tried(tmp_path: Path, monkeypatch, status: in
     assert str(image) in found.text
 
 
+@pytest.mark.parametrize(
+    ("built", "verdict", "said"),
+    [(True, "note", "the first call builds it"), (False, "fault", "which container.image names")],
+)
+def test_an_image_that_is_not_there_is_built_or_a_fault(
+    tmp_path: Path, monkeypatch, built: bool, verdict: str, said: str
+):
+    program = tmp_path / "apptainer"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    images = [f for f in node.examine(tmp_path / "amst.sif", built=built) if f.about == "image"]
+    assert (images[0].verdict, len(images) > 1) == (verdict, built)
+    assert said in images[0].text
+
+
 @pytest.mark.parametrize("compiler", ["cc-of-the-image", ""])
 def test_compiled_steps_need_a_c_compiler_in_the_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiler: str

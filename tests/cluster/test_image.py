@@ -1,5 +1,6 @@
 """The image from the definition's own sections, and the CI grid inside it."""
 
+import os
 import re
 from pathlib import Path
 
@@ -90,3 +91,17 @@ def test_the_grid_in_the_image_under_slurm(
     suite.slurm = slurm
     suite.snakemake(*suite.on_slurm("results/tables/main.csv", *IN_IMAGE))
     check(suite, grid, image)
+
+
+def test_an_image_that_is_not_there_ends_the_call_before_its_first_job(folder: Path):
+    """Through a stand-in for apptainer, which no job calls."""
+    suite = ClusterSuite.new(folder, {**GRID, "container": {"image": "images/none.sif"}})
+    program = suite.work / "bin" / "apptainer"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho apptainer version 1.4.5\n")
+    program.chmod(0o755)
+    suite.extra = {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    done = suite.snakemake("results/grid.json", "--cores", "1", *IN_IMAGE, check=False)
+    assert done.returncode == 1
+    assert f"container.image: there is no file {suite.work}/images/none.sif" in done.stderr
+    assert not suite.file("results/grid.json").exists()

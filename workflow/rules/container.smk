@@ -31,9 +31,9 @@ if IN_CONTAINER:
 
 
 def missing_image():
-    """The local image that jobs need and that is not there yet, or None."""
-    local = IN_CONTAINER and not CONFIG.container.image
-    return IMAGE if local and not os.path.exists(IMAGE) else None
+    """The local image that jobs need and that is not there, or None."""
+    local = IN_CONTAINER and "://" not in IMAGE
+    return IMAGE if local and not os.path.isfile(IMAGE) else None
 
 
 onstart:
@@ -55,6 +55,11 @@ onstart:
     )
     if absent:
         raise WorkflowError("\n".join(["Raw data are missing:", *absent]))
+    if missing_image() and CONFIG.container.image:
+        raise WorkflowError(
+            f"container.image: there is no file {os.path.abspath(IMAGE)}. Give the path of an "
+            "image, or leave the key out: the image is then built here"
+        )
     if missing_image():
         # by its full name: Snakemake may run in another folder than the checkout
         built = os.path.realpath(IMAGE)

@@ -35,9 +35,10 @@ def doctor(
     console = Console(highlight=False)
     config = configuration(configfile) if configfile or Path("config.yaml").is_file() else None
     compiles = config is not None and config.arithmetic.compile
+    built = config is None or not config.container.image
     faults = 0
     for heading, findings in (
-        ("This node", node.examine(_image(config, folder), compiles)),
+        ("This node", node.examine(_image(config, folder), compiles, built)),
         ("This folder", storage.examine(folder)),
         ("SLURM", scheduler.examine(folder, config)),
     ):

@@ -16,17 +16,20 @@ from amst.provenance import installed_packages, pinned_packages
 _DRIVERS = {11: 450, 12: 525, 13: 580}
 
 
-def examine(image: Path | None = None, compiles: bool = False) -> Iterator[Finding]:
+def examine(
+    image: Path | None = None, compiles: bool = False, built: bool = True
+) -> Iterator[Finding]:
     """Look at this node.
 
     Args:
         image: the image file that jobs use; None where it is fetched by its address.
         compiles: whether the configuration asks for compiled steps.
+        built: whether the first call builds the image; not one that container.image names.
     """
     yield _processors()
     yield _packages()
     yield _gpu()
-    yield from _container(image)
+    yield from _container(image, built)
     if compiles:
         yield from _compiling(image)
 
@@ -104,7 +107,7 @@ def _runs(program: str, image: Path) -> Finding:
     return ok("image", f"{image} runs, {tried.stdout.strip()}")
 
 
-def _container(image: Path | None) -> Iterator[Finding]:
+def _container(image: Path | None, built: bool) -> Iterator[Finding]:
     program = shutil.which("apptainer") or shutil.which("singularity")
     if not program:
         yield note("container", "no apptainer on PATH: load its module, or use --sdm env-modules")
@@ -112,6 +115,9 @@ def _container(image: Path | None) -> Iterator[Finding]:
     yield ok("container", _said(program, "--version") or program)
     if image and image.is_file():
         yield _runs(program, image)
+        return
+    if image and not built:
+        yield fault("image", f"there is no file {image}, which container.image names")
         return
     if image:
         yield note("image", f"{image} is not there yet: the first call builds it")
