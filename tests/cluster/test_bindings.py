@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from amst.cluster import image as image_module
 from amst.cluster.image import BIND, bind, bindings, digest_of
 from amst.files import sha256_of
 
@@ -123,6 +124,21 @@ def test_a_file_is_read_once(work):
     subprocess.run(["sha256sum", "--check", "--status", beside], check=True)
     beside.write_text(beside.read_text().replace(first, "f" * 64))
     assert digest_of(str(image)) == "f" * 64, "not read again"
+
+
+def test_a_file_in_a_folder_of_somebody_else_is_read_once(work, tmp_path, monkeypatch):
+    """Every job asks for the digest of the one image that a site has for all its users."""
+    shared = tmp_path / "amst.sif"
+    shared.write_bytes(b"first")
+    (tmp_path / "amst.sif.sha256").mkdir()  # so that root cannot write it either
+    first = digest_of(str(shared))
+    assert first == sha256_of(shared)
+    with monkeypatch.context() as patched:
+        patched.setattr(image_module, "sha256_of", lambda path: pytest.fail("read again"))
+        assert digest_of("../amst.sif") == first
+    shared.write_bytes(b"another")
+    assert digest_of(str(shared)) == sha256_of(shared) != first
+    assert len(list((work / ".snakemake").iterdir())) == 1
 
 
 @pytest.mark.parametrize("seconds", [-1000, 1000])

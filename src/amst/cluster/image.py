@@ -70,10 +70,11 @@ def bindings(checkout: Path, roots: Iterable[Path], given: str = "") -> str:
     return ",".join(filter(None, [given, *parts]))
 
 
-def digest_of(image: str) -> str:
+def digest_of(image: str, notes: Path = Path(".snakemake")) -> str:
     """SHA-256 of an image; empty where it is not known.
 
-    A published address says it itself. A file is read once: the digest is kept beside it.
+    A published address says it itself. A file is read once: the digest is kept beside it, or where
+    that cannot be written in the folder ``notes``.
     """
     published = re.search(r"@sha256:([0-9a-f]{64})$", image)
     if published:
@@ -81,16 +82,21 @@ def digest_of(image: str) -> str:
     path = Path(image)
     if not path.is_file():
         return ""
-    beside, found = noted_at(path), path.stat()
+    found = path.stat()
     # Not by which of the two is newer: an image that is copied or unpacked keeps its old time.
     of = f"# of the file with {found.st_size} bytes, mtime {found.st_mtime_ns} ns\n"
-    with suppress(OSError):
-        digest, _, rest = beside.read_text("utf-8").partition("  ")
-        if rest == f"{path.name}\n{of}":
-            return digest
+    name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    places = (noted_at(path), notes / f"amst-image-{name}.sha256")
+    for place in places:
+        with suppress(OSError):
+            digest, _, rest = place.read_text("utf-8").partition("  ")
+            if rest == f"{path.name}\n{of}":
+                return digest
     digest = sha256_of(path)
-    with suppress(OSError):  # an image in a folder of somebody else
-        write_text(beside, f"{digest}  {path.name}\n{of}")
+    for place in places:
+        with suppress(OSError):  # an image in a folder of somebody else
+            write_text(place, f"{digest}  {path.name}\n{of}")
+            break
     return digest
 
 
