@@ -4,6 +4,7 @@ import inspect
 import json
 import os
 import re
+import shlex
 from functools import lru_cache
 from importlib.util import find_spec
 
@@ -121,11 +122,19 @@ os.environ[slots.WITHOUT_GPU] = " ".join(
     name for name, entry in CONFIG.datasets.items() if not entry.resources.gpu
 )
 
+# Snakemake starts its jobs by the path of its Python as it stands, which a shell takes apart.
+if workflow.is_main_process and this_call().runs and re.search(r"\s", sys.executable):
+    sys.exit(
+        f"amst: {sys.executable}, the Python of this call, has white space in its path, and "
+        "Snakemake cannot start jobs with it. Set the environment up in a folder without"
+    )
+
 # The package runs from the checkout, in any working directory. Outside the container, rules use
 # the Python that runs Snakemake.
-_path = "" if IN_CONTAINER else f"PATH={os.path.dirname(sys.executable)}:$PATH "
+_bin, _src = shlex.quote(os.path.dirname(sys.executable)), f"{workflow.basedir}/src"
+_path = "" if IN_CONTAINER else f"PATH={_bin}:$PATH "
 shell.prefix(
-    f"set -euo pipefail; export {_path}PYTHONPATH={workflow.basedir}/src PYTHONNOUSERSITE=1; "
+    f"set -euo pipefail; export {_path}PYTHONPATH={shlex.quote(_src)} PYTHONNOUSERSITE=1; "
 )
 
 

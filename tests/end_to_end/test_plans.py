@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+import sys
 
 import pytest
 import yaml
@@ -60,6 +61,25 @@ def test_missing_raw_data_stop_a_call_before_the_first_job(fresh: Suite):
         assert f"docs/datasets/{name.rstrip('3')}.md" in text, "names the page"
     assert "Finished jobid" not in text
     assert not fresh.file("results").exists()
+
+
+def test_checkout_and_working_folder_may_have_white_space_in_their_paths(tmp_path):
+    few = {"datasets": {"digits": {"generate": {"samples": 60, "pools": 12}}}}
+    suite = Suite.new(tmp_path / "a folder", few)
+    suite.snakemake("results/raw/digits/digits.json", "--cores", "1")
+    assert suite.file("results/raw/digits/digits.json").is_file()
+
+
+def test_a_python_that_cannot_start_jobs_is_refused_in_one_line(fresh: Suite, tmp_path):
+    (tmp_path / "an env").symlink_to(sys.prefix)
+    call = [str(tmp_path / "an env/bin/python"), "-m", "snakemake", "results/grid.json"]
+    call += ["--cores", "1", *fresh.command()[1:]]
+    done = subprocess.run(
+        call, cwd=fresh.work, env=fresh.environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    said = f"amst: {call[0]}, the Python of this call, has white space in its path"
+    assert done.stderr.splitlines()[-1].startswith(said), done.stderr
 
 
 def test_the_slurm_profile_is_planned_without_slurm_and_apptainer(fresh: Suite):
