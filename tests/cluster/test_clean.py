@@ -1,5 +1,6 @@
 """`amst clean` shows what no current run needs and removes it only when told."""
 
+import json
 import os
 from pathlib import Path
 
@@ -7,7 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from amst.cli import app
-from amst.grid import Cell, Resolver, read_config
+from amst.cli.cluster import KINDS
+from amst.cluster.live import prefix_of
+from amst.errors import AmstError
+from amst.grid import Cell, Resolver, as_dict, read_config
 from amst.provenance import package_digest, training_digest
 from amst.training.kept import KEPT
 from amst.training.state import run_digest
@@ -15,6 +19,7 @@ from tests.cluster.machines import ROOT
 
 CURRENT = "digits/random/naive/seed0"
 OTHER = "digits/random/naive/seed77"
+ELSEWHERE = "CREMAD/amst/naive/seed0"
 
 
 def make(path: Path, size: int = 1000) -> Path:
@@ -51,7 +56,7 @@ def clean(*arguments: str) -> str:
 def test_it_lists_and_keeps_everything(work: Path):
     before = sorted(work.rglob("*"))
     said = clean()
-    assert f"results/checkpoints/{OTHER}: no run of this configuration" in said
+    assert f"results/checkpoints/{OTHER}: the run is done" in said
     assert f"results/checkpoints/{CURRENT}: the run is done" in said
     assert "seed88" not in said, "a running run is left alone, in the grid or not"
     assert "MB of runs (--also runs)" in said
@@ -66,6 +71,63 @@ def test_second_names_of_a_finished_run_stay(work: Path):
     assert kept.exists()
     assert f"results/checkpoints/{CURRENT}" not in clean("--remove")
     assert kept.exists()
+
+
+def test_checkpoints_of_runs_that_the_configuration_does_not_know_stay_unless_named(work: Path):
+    """The call that trains them had a --configfile, and this one has none."""
+    checkpoint = make(work / "results/checkpoints" / ELSEWHERE / "new/epoch-3.pt")
+    said = clean("--remove", "--also", "runs", "--also", "features", "--also", "images")
+    assert "MB of unfinished runs, of another --configfile or of none (--also unfinished)" in said
+    assert checkpoint.exists()
+    assert f"results/checkpoints/{ELSEWHERE}: no run" in clean("--remove", "--also", "unfinished")
+    assert not checkpoint.exists()
+
+
+def test_what_the_last_call_needs_stays(work: Path):
+    """It had a --configfile with another dataset, and with other settings for the same run."""
+    (work / "results/runs" / CURRENT / "run.json").unlink()
+    kept = [
+        make(work / "results/checkpoints" / CURRENT / "old/epoch-3.pt"),
+        make(work / "results/checkpoints" / ELSEWHERE / "new/epoch-3.pt"),
+        make(work / "results/runs" / ELSEWHERE.replace("seed0", "seed1") / "run.json"),
+    ]
+    os.utime(kept[0].parent, (1, 1))
+    planned = {
+        "runs": {CURRENT: "f", ELSEWHERE: "e", ELSEWHERE.replace("seed0", "seed1"): "d"},
+        "features": {"CREMAD": "CREMAD"},
+    }
+    (work / "results/grid.json").write_text(json.dumps(planned))
+    said = clean("--remove", *(f"--also={kind}" for kind in KINDS))
+    assert "the last call had other runs or settings (results/grid.json)" in said
+    assert all(path.exists() for path in kept)
+    assert (work / "results/features/CREMAD/shards/000.h5").exists()
+    (work / "results/grid.json").write_text(json.dumps(as_dict(read_config(Path("config.yaml")))))
+    assert "the last call" not in clean("--remove", *(f"--also={kind}" for kind in KINDS))
+    assert not any(path.exists() for path in kept)
+
+
+def test_the_only_copy_of_a_finished_run_goes_as_a_run(work: Path):
+    """As the call after a killed one puts it aside."""
+    kept = make(work / "results/checkpoints" / ELSEWHERE / KEPT / "run.json")
+    make(work / "results/checkpoints" / ELSEWHERE / "new/epoch-3.pt")
+    clean("--remove", "--also", "unfinished")
+    assert kept.exists()
+    clean("--remove", "--also", "runs")
+    assert not kept.exists()
+
+
+def test_nothing_is_removed_while_jobs_of_the_folder_live(work: Path, monkeypatch):
+    """A job that waits continues from checkpoints that no process holds."""
+    squeue = make(work / "bin/squeue")
+    squeue.write_text(f"#!/bin/sh\necho '7|{prefix_of(work)}_x|PENDING|None|rule_train'\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{squeue.parent}:{os.environ['PATH']}")
+    (work / "logs/slurm").mkdir(parents=True)
+    before = sorted(work.rglob("*"))
+    with pytest.raises(AmstError, match=r"nothing is removed: 1 jobs .* such as 7 pending"):
+        clean("--remove")
+    assert sorted(work.rglob("*")) == before
+    assert "can go" in clean()
 
 
 def test_it_removes_what_it_listed(work: Path):

@@ -9,7 +9,13 @@ from amst.cli.configuration import RESULTS, ConfigFiles, Results, configuration
 from amst.config.settings import Config
 from amst.errors import AmstError
 
-KINDS = ("checkpoints", "runs", "features", "images")
+KINDS = {
+    "checkpoints": "checkpoints",
+    "unfinished": "unfinished runs, of another --configfile or of none",
+    "runs": "runs",
+    "features": "features",
+    "images": "images",
+}
 COLOURS = {"ok": "green", "note": "yellow", "fault": "red"}
 
 
@@ -89,20 +95,28 @@ def clean(
     remove: Annotated[bool, typer.Option("--remove", help="delete what is listed")] = False,
     also: Annotated[
         list[str] | None,
-        typer.Option(help="runs, features or images too; several times; checkpoints always"),
+        typer.Option(
+            help="unfinished, runs, features or images too; several times; checkpoints always"
+        ),
     ] = None,
     results: Results = RESULTS,
     configfile: ConfigFiles = None,
 ) -> None:
-    """List what no run of the configuration needs, with sizes; delete it only with --remove."""
+    """List what no run of the configuration needs, with sizes; delete it only with --remove.
+
+    Runs that the configuration does not know may be those of calls with another one: what they have
+    goes only with --also, and what those of the last call have does not go.
+    """
     from amst.cluster.image import image_name
-    from amst.cluster.leftovers import leftovers
+    from amst.cluster.leftovers import LastCall, leftovers
     from amst.provenance import SOURCE
 
     kinds = {"checkpoints", *(also or ())}
     if unknown := kinds - set(KINDS):
         raise AmstError(f"--also knows no {sorted(unknown)[0]!r}", f"It takes {', '.join(KINDS)}")
     config = configuration(configfile)
+    if remove:
+        _refuse_while_jobs_live(results.parent)
     found = leftovers(config, results, Path("containers"), image_name(SOURCE.parent))
     chosen = [leftover for leftover in found if leftover.kind in kinds]
     for leftover in chosen:
@@ -114,4 +128,22 @@ def clean(
     for kind in KINDS:
         size = sum(leftover.size for leftover in found if leftover.kind == kind)
         if size and kind not in kinds:
-            typer.echo(f"besides: {size / 1e6:.1f} MB of {kind} (--also {kind})")
+            typer.echo(f"besides: {size / 1e6:.1f} MB of {KINDS[kind]} (--also {kind})")
+    if LastCall.of(results).differs(config):
+        typer.echo(
+            f"the last call had other runs or settings ({results}/grid.json), and what they need "
+            "is kept: give its --configfile; or call Snakemake with this configuration first"
+        )
+
+
+def _refuse_while_jobs_live(folder: Path) -> None:
+    """A job that starts meanwhile would lose what it continues from."""
+    from amst.cluster.live import live_jobs
+
+    if not (folder / "logs" / "slurm").is_dir():
+        return
+    if jobs := live_jobs(folder):
+        raise AmstError(
+            f"nothing is removed: {len(jobs)} jobs of this folder live, such as {jobs[0]}",
+            "Wait for them (`amst jobs --wait`) or end them (`amst jobs --cancel`)",
+        )

@@ -1,15 +1,16 @@
 """What lies in a working folder and no run of the configuration needs."""
 
+import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from amst import grid
 from amst.cluster.image import noted_at
 from amst.config.run import RunSettings
 from amst.provenance import package_digest, training_digest
-from amst.training.kept import KEPT
+from amst.training.kept import KEPT, RECORD
 from amst.training.state import run_digest, state_of
 
 
@@ -18,7 +19,8 @@ class Leftover:
     """Something that can go.
 
     Attributes:
-        kind: 'checkpoints', 'runs', 'features' or 'images'.
+        kind: 'checkpoints' of no use to any run; 'unfinished' and 'runs', which the configuration
+            does not know and that of another call may; 'features' or 'images'.
         why: in some words.
         size: bytes, everything below it.
     """
@@ -38,8 +40,36 @@ class Leftover:
             noted_at(self.path).unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
+class LastCall:
+    """What ran in the last call of Snakemake, which may have had another configuration.
+
+    Attributes:
+        runs: run -> hash of its settings.
+        features: datasets with shards.
+    """
+
+    runs: dict[str, str] = field(default_factory=dict)
+    features: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, results: Path) -> "LastCall":
+        """As it has written it down; nothing where there is no such file, or of another version."""
+        try:
+            found = json.loads((results / "grid.json").read_text("utf-8"))
+            return cls(dict(found["runs"]), frozenset(found["features"].values()))
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            return cls()
+
+    def differs(self, config: grid.Config) -> bool:
+        """Whether it had runs, or settings of runs, that the configuration has not."""
+        return not self.runs.items() <= grid.as_dict(config)["runs"].items()
+
+
 def leftovers(config: grid.Config, results: Path, images: Path, current: str) -> list[Leftover]:
-    """Everything that no run of the configuration needs; what is running is never among it.
+    """Everything that no run needs, of the configuration or of the last call.
+
+    What is running is never among it.
 
     Args:
         config: the configuration.
@@ -47,8 +77,10 @@ def leftovers(config: grid.Config, results: Path, images: Path, current: str) ->
         images: folder of built images.
         current: name of the image that the definition asks for.
     """
-    runs = {cell.run for cell in grid.cells(config)}
-    found = [*_checkpoints(config, results), *_runs(results, runs), *_features(config, results)]
+    last = LastCall.of(results)
+    runs = {cell.run for cell in grid.cells(config)} | set(last.runs)
+    found = [*_checkpoints(config, results, last), *_runs(results, runs)]
+    found += _features(config, results, last)
     for image in sorted(images.glob("amst-*.sif")):
         if image.name != current:
             found.append(_leftover("images", image, "of another definition or other packages"))
@@ -67,7 +99,7 @@ def _names(folder: Path) -> Iterator[str]:
             yield path.relative_to(folder).as_posix()
 
 
-def _checkpoints(config: grid.Config, results: Path) -> Iterator[Leftover]:
+def _checkpoints(config: grid.Config, results: Path, last: LastCall) -> Iterator[Leftover]:
     runs = {cell.run: cell for cell in grid.cells(config)}
     resolve = grid.Resolver(config)
     folder = results / "checkpoints"
@@ -76,18 +108,24 @@ def _checkpoints(config: grid.Config, results: Path) -> Iterator[Leftover]:
         inside = sorted((folder / name).iterdir())
         if state == "running" or not inside:
             continue
-        if name not in runs:
-            yield _leftover("checkpoints", folder / name, "no run of this configuration")
-        elif state == "done" and (folder / name / KEPT).exists():
+        own = resolve.hash(runs[name]) if name in runs else ""
+        if state == "done" and (folder / name / KEPT).exists():
             # second names of the run's own files take no space, and a call that lives may need them
             for path in inside:
                 if path.name != KEPT:
                     yield _leftover("checkpoints", path, "the run is done")
         elif state == "done":
             yield _leftover("checkpoints", folder / name, "the run is done")
-        else:
+        elif last.runs.get(name, own) != own:
+            continue  # the last call's settings may be those that it continues with
+        elif name in runs:
             owner = results / "features" / grid.features_owner(config, runs[name].dataset)
             yield from _others(folder / name, resolve(runs[name]), owner)
+        elif (folder / name / KEPT / RECORD).is_file():
+            # a killed call had not seen its end: there is no other copy
+            yield _leftover("runs", folder / name, "no run of this configuration, and finished")
+        else:
+            yield _leftover("unfinished", folder / name, "no run of this configuration")
 
 
 def _others(run: Path, settings: RunSettings, features: Path) -> Iterator[Leftover]:
@@ -118,8 +156,9 @@ def _runs(results: Path, runs: set[str]) -> Iterator[Leftover]:
             yield _leftover("runs", results / "runs" / name, "no run of this configuration")
 
 
-def _features(config: grid.Config, results: Path) -> Iterator[Leftover]:
+def _features(config: grid.Config, results: Path, last: LastCall) -> Iterator[Leftover]:
     needed = {grid.features_owner(config, name) for name in config.grid.datasets}
+    needed |= last.features
     for path in sorted((results / "features").glob("*")):
         if path.is_dir() and path.name not in needed:
             yield _leftover("features", path, "of no dataset of the grid")
