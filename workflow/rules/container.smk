@@ -33,7 +33,7 @@ if IN_CONTAINER:
 def missing_image():
     """The local image that jobs need and that is not there, or None."""
     local = IN_CONTAINER and "://" not in IMAGE
-    return IMAGE if local and not os.path.isfile(IMAGE) else None
+    return IMAGE if local and not os.path.exists(IMAGE) else None
 
 
 onstart:

@@ -113,7 +113,7 @@ def _container(image: Path | None, built: bool) -> Iterator[Finding]:
         yield note("container", "no apptainer on PATH: load its module, or use --sdm env-modules")
         return
     yield ok("container", _said(program, "--version") or program)
-    if image and image.is_file():
+    if image and image.exists():  # a file, or a folder ("sandbox")
         yield _runs(program, image)
         return
     if image and not built:
