@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import snakemake_executor_plugin_slurm as plugin
+from snakemake_interface_common.exceptions import WorkflowError
 
 from amst.cluster.submission import STEP, submit_steps
 
@@ -47,6 +48,19 @@ def test_a_step_inherits_the_job_s_identity_and_none_of_its_options(srun: Path):
     assert there["CUDA_VISIBLE_DEVICES"] == "0"
 
 
+@pytest.fixture
+def submitting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the plugin submit steps, for one test."""
+
+    def command(self: object, job: object) -> str:
+        return f"python -m snakemake {self.additional_general_args()}--mode remote"
+
+    monkeypatch.setattr(plugin.Executor, "__init__", plugin.Executor.__init__)
+    monkeypatch.setattr(plugin.Executor, "format_job_exec", command)
+    monkeypatch.setattr(plugin.Executor, "additional_general_args", lambda self: "--executor x ")
+    submit_steps()
+
+
 @pytest.mark.parametrize(
     ("resources", "options"),
     [
@@ -57,19 +71,20 @@ def test_a_step_inherits_the_job_s_identity_and_none_of_its_options(srun: Path):
         ({"gpu": 1, "cpus_per_task": 6}, "--cpus-per-task=6 --gpus=1 --nodes=1"),
     ],
 )
-def test_the_step_has_the_options_that_the_plugin_gives_it(
-    monkeypatch: pytest.MonkeyPatch, resources: dict[str, int], options: str
-):
-    def command(self: object, job: object) -> str:
-        return f"python -m snakemake {self.additional_general_args()}--mode remote"
-
-    monkeypatch.setattr(plugin.Executor, "format_job_exec", command)
-    monkeypatch.setattr(plugin.Executor, "additional_general_args", lambda self: "--executor x ")
-    submit_steps()
+@pytest.mark.usefixtures("submitting")
+def test_the_step_has_the_options_that_the_plugin_gives_it(resources: dict[str, int], options: str):
     executor = object.__new__(plugin.Executor)
     job = SimpleNamespace(threads=3, resources=Resources(resources))
     step = f"sh {STEP} -n1 --cpu-bind=q {options} "
     assert executor.format_job_exec(job) == f"{step}python -m snakemake --mode remote"
+
+
+@pytest.mark.usefixtures("submitting")
+def test_arrays_are_refused_before_anything_is_submitted():
+    """Each of their tasks would be the step of the first job."""
+    settings = plugin.ExecutorSettings(array_jobs="train", status_command="squeue")
+    with pytest.raises(WorkflowError, match=r"--slurm-array-jobs: .* Leave it out"):
+        plugin.Executor(SimpleNamespace(executor_settings=settings), None)
 
 
 class Resources(dict[str, int]):

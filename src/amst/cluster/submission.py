@@ -15,13 +15,22 @@ from snakemake_executor_plugin_slurm_jobstep import (
     get_gpu_setting,
     get_node_setting,
 )
+from snakemake_interface_common.exceptions import WorkflowError
 
 STEP = Path(__file__).with_name("step.sh")
 
 
 def submit_steps() -> None:
     """Let the plugin of this process submit Snakemake in a step, with the options of its own."""
-    command = plugin.Executor.format_job_exec
+    command, start = plugin.Executor.format_job_exec, plugin.Executor.__init__
+
+    def start_with_single_jobs(self: Any, workflow: Any, logger: Any) -> None:
+        if workflow.executor_settings.array_jobs:
+            raise WorkflowError(
+                "--slurm-array-jobs: here a job is a step, and all tasks of an array would run the "
+                "first one's. Leave it out, in other profiles, too"
+            )
+        start(self, workflow, logger)
 
     def format_job_exec(self: Any, job: Any) -> str:
         settings = (
@@ -32,5 +41,6 @@ def submit_steps() -> None:
         step = ["sh", shlex.quote(str(STEP)), "-n1", "--cpu-bind=q", *settings]
         return " ".join([*filter(None, step), command(self, job)])
 
+    plugin.Executor.__init__ = start_with_single_jobs
     plugin.Executor.format_job_exec = format_job_exec
     plugin.Executor.additional_general_args = lambda _self: ""
