@@ -87,9 +87,10 @@ if (
     mend_the_scheduler()
     if workflow.resource_settings.nodes is not None:
         from amst.cluster.status import mend_the_plugin
-        from amst.cluster.submission import submit_steps
+        from amst.cluster.submission import keep_the_settings, submit_steps
 
         mend_the_plugin()
+        keep_the_settings()
         submit_steps()
         held.watch(Path())
 

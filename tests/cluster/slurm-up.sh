@@ -5,7 +5,8 @@
 #   PREEMPT=REQUEUE  or CANCEL: what happens to jobs of partition scav
 #   PREEMPT_BY=partition_prio  or qos
 #   ACCT=none  or dbd: accounting through slurmdbd and mariadb; account lab, at most 50 jobs
-# usage: slurm-up.sh DIR; then SLURM_CONF=DIR/etc/slurm.conf PATH=DIR/bin:$PATH; slurm-down.sh DIR
+# usage: slurm-up.sh DIR; then SLURM_CONF=DIR/etc/slurm.conf PATH=DIR/bin:$PATH; slurm-down.sh DIR,
+# which knows by that PATH what belongs to DIR
 set -euo pipefail
 BASE=$(realpath -m "$1")
 NODES=${NODES:-4} CPUS=${CPUS:-8} MEM=${MEM:-16000} GPUS=${GPUS:-2} PREEMPT=${PREEMPT:-REQUEUE}
@@ -168,13 +169,6 @@ printf 'AutoDetect=off\nName=gpu File=%s\n' "$f" > "$BASE/etc/gres.conf"
 echo 'Name=lscratch Count=800 Flags=CountOnly' >> "$BASE/etc/gres.conf"
 
 export SLURM_CONF=$BASE/etc/slurm.conf
-# Commands that carry SLURM_CONF themselves: Snakemake's job step drops every SLURM_* variable
-# before its inner srun, which then would look for /etc/slurm/slurm.conf.
-for c in sbatch srun salloc sacct sacctmgr squeue scontrol scancel sinfo; do
-  printf '#!/bin/sh\nSLURM_CONF=%s exec /usr/bin/%s "$@"\n' "$SLURM_CONF" "$c" > "$BASE/bin/$c"
-  chmod +x "$BASE/bin/$c"
-done
-
 if [ "$ACCT" = dbd ]; then
   slurmdbd
   wait_for 30 slurmdbd sacctmgr -n show cluster

@@ -9,7 +9,7 @@ import pytest
 import snakemake_executor_plugin_slurm as plugin
 from snakemake_interface_common.exceptions import WorkflowError
 
-from amst.cluster.submission import STEP, submit_steps
+from amst.cluster.submission import STEP, keep_the_settings, submit_steps
 
 
 @pytest.fixture
@@ -22,7 +22,8 @@ def srun(tmp_path: Path) -> Path:
 
 
 def test_a_step_inherits_the_job_s_identity_and_none_of_its_options(srun: Path):
-    identity = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "2", "SLURM_SUBMIT_DIR": "/a b"}
+    identity = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "2", "SLURM_SUBMIT_DIR": "/a b",
+                "SLURM_CONF": "/opt/slurm.conf"}  # fmt: skip
     options = {
         "SLURM_CPUS_PER_TASK": "4",
         "SLURM_MEM_PER_NODE": "100",
@@ -85,6 +86,18 @@ def test_arrays_are_refused_before_anything_is_submitted():
     settings = plugin.ExecutorSettings(array_jobs="train", status_command="squeue")
     with pytest.raises(WorkflowError, match=r"--slurm-array-jobs: .* Leave it out"):
         plugin.Executor(SimpleNamespace(executor_settings=settings), None)
+
+
+def test_a_controller_in_a_job_still_finds_the_settings_of_slurm(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(plugin, "delete_slurm_environment", plugin.delete_slurm_environment)
+    monkeypatch.setenv("SLURM_CONF", "/opt/slurm.conf")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    keep_the_settings()
+    plugin.delete_slurm_environment()
+    assert {name for name in os.environ if name.startswith("SLURM_")} == {"SLURM_CONF"}
+    monkeypatch.delenv("SLURM_CONF")
+    plugin.delete_slurm_environment()
+    assert "SLURM_CONF" not in os.environ
 
 
 class Resources(dict[str, int]):

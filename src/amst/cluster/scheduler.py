@@ -47,7 +47,6 @@ def examine(folder: Path, config: Config | None = None) -> Iterator[Finding]:
         yield from pre_emption(settings, partitions, given)
         yield from _wanted(partitions, given)
         yield from requests.examine(requests.requests(given, config), partitions)
-        yield _configuration()
         yield _live(folder)
     except AmstError as error:
         yield fault("SLURM", str(error))
@@ -262,20 +261,6 @@ def gpus(listed: str, model: str) -> Finding:
         text = f"several models ({', '.join(offered)}): name gpu_model for equal last digits"
         return note("GPUs", text)
     return ok("GPUs", ", ".join(offered))
-
-
-def _configuration() -> Finding:
-    """SLURM_CONF is lost inside jobs, where Snakemake calls srun once more."""
-    if "SLURM_CONF" not in os.environ or Path("/etc/slurm/slurm.conf").exists():
-        return ok("SLURM_CONF", "not needed")
-    srun = shutil.which("srun")
-    if srun and "SLURM_CONF" in Path(srun).read_text("utf-8", errors="replace")[:500]:
-        return ok("SLURM_CONF", f"{srun} sets it")
-    return fault(
-        "SLURM_CONF",
-        "needed here, and Snakemake's job step removes it before its srun: put a script named srun "
-        "that sets it first on PATH (docs/cluster.md)",
-    )
 
 
 def _live(folder: Path) -> Finding:

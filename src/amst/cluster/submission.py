@@ -5,6 +5,7 @@ plugin ``slurm-jobstep``): every job then starts Python and reads all of its mod
 a shared file system as a rule.
 """
 
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -44,3 +45,19 @@ def submit_steps() -> None:
     plugin.Executor.__init__ = start_with_single_jobs
     plugin.Executor.format_job_exec = format_job_exec
     plugin.Executor.additional_general_args = lambda _self: ""
+
+
+def keep_the_settings() -> None:
+    """Let SLURM_CONF outlive the plugin's start in a job, where it drops all that SLURM has set.
+
+    Some sites set it, and none of SLURM's commands works without it there.
+    """
+    forget = plugin.delete_slurm_environment
+
+    def delete_slurm_environment() -> None:
+        settings = os.environ.get("SLURM_CONF")
+        forget()
+        if settings is not None:
+            os.environ["SLURM_CONF"] = settings
+
+    plugin.delete_slurm_environment = delete_slurm_environment
