@@ -111,6 +111,20 @@ def test_a_pre_empted_job_that_is_not_queued_again_is_submitted_anew(asked: Aske
     assert asked.look(away) == {"1": "CANCELLED", "2": "RUNNING"}
 
 
+def test_a_node_that_fails_is_kept_from_no_later_job(asked: Asked):
+    """The plugin excludes nodes for the rest of the call when it hears of NODE_FAIL."""
+    lost = {"1": "NODE_FAIL", "2": "RUNNING"}
+    assert asked.look(lost, "sacct -X") == {"1": "REQUEUED", "2": "RUNNING"}
+    asked.clock.now = 299
+    assert asked.look(lost, "sacct -X")["1"] == "REQUEUED"
+    assert asked.lines == []
+    asked.clock.now = 301
+    assert asked.look(lost, "sacct -X")["1"] == "CANCELLED"
+    assert asked.lines == [
+        "SLURM does not queue job 1, whose node has failed, again: it is submitted anew"
+    ]
+
+
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     """What SLURM will answer when it is asked for MinJobAge, one after the other."""

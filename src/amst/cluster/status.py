@@ -1,9 +1,10 @@
 """How Snakemake's SLURM plugin (2.8) learns the state of jobs: made to last for days.
 
 Left to itself the plugin waits for ever for a job that sacct calls "CANCELLED by 1000", that SLURM
-has forgotten, or that was pre-empted and is not queued again; and it forgets all jobs when SLURM
-does not answer for longer than some number of attempts. Here its question to SLURM gets an answer
-that it understands.
+has forgotten, or that was pre-empted or lost its node and is not queued again; it keeps all later
+jobs from a node that has failed once, so that a small partition runs out of nodes; and it forgets
+all jobs when SLURM does not answer for longer than some number of attempts. Here its question to
+SLURM gets an answer that it understands.
 """
 
 import time
@@ -17,7 +18,8 @@ from amst.cluster.held import say
 from amst.cluster.live import is_unknown
 
 _FORGOTTEN = 3  # answers without a job that was submitted, after which SLURM is asked for it alone
-_PREEMPTED = 300.0  # seconds after which SLURM will not queue a pre-empted job again
+_PREEMPTED = 300.0  # seconds after which SLURM will not queue a job again that it took away
+_TAKEN_AWAY = {"PREEMPTED": "pre-empted job {}", "NODE_FAIL": "job {}, whose node has failed,"}
 
 Answer = tuple[dict[str, str] | None, float | None]
 Query = Callable[[str, Any], Awaitable[Answer]]
@@ -48,7 +50,7 @@ class JobStates:
         self.by_squeue = False
         self._awaited: set[str] = set()
         self._absent: Counter[str] = Counter()
-        self._preempted: dict[str, float] = {}
+        self._taken_away: dict[str, float] = {}
         self._away = False
 
     def await_jobs(self, jobs: Iterable[str]) -> None:
@@ -69,7 +71,10 @@ class JobStates:
         # sacct: "CANCELLED by 1000"
         states = {job: " ".join(state.split()[:1]) for job, state in states.items()}
         states |= self._forgotten(states)
-        return states | self._given_up(states), seconds
+        states |= self._given_up(states)
+        # the plugin would exclude the node, which SLURM itself does while it is down
+        lost = [job for job, state in states.items() if state == "NODE_FAIL"]
+        return states | dict.fromkeys(lost, "REQUEUED"), seconds
 
     def _forgotten(self, states: dict[str, str]) -> dict[str, str]:
         """Jobs that SLURM does not know any more.
@@ -87,13 +92,14 @@ class JobStates:
         return dict.fromkeys(gone, "FAILED")
 
     def _given_up(self, states: dict[str, str]) -> dict[str, str]:
-        """Jobs that were pre-empted for good."""
+        """Jobs that were pre-empted, or lost their node, for good."""
         now = self._clock()
-        preempted = [job for job in self._awaited if states.get(job) == "PREEMPTED"]
-        self._preempted = {job: self._preempted.get(job, now) for job in preempted}
-        gone = [job for job, since in self._preempted.items() if now - since >= _PREEMPTED]
+        away = [job for job in self._awaited if states.get(job) in _TAKEN_AWAY]
+        self._taken_away = {job: self._taken_away.get(job, now) for job in away}
+        gone = [job for job, since in self._taken_away.items() if now - since >= _PREEMPTED]
         for job in gone:
-            self._tell(f"SLURM does not queue pre-empted job {job} again: it is submitted anew")
+            what = _TAKEN_AWAY[states[job]].format(job)
+            self._tell(f"SLURM does not queue {what} again: it is submitted anew")
         return dict.fromkeys(gone, "CANCELLED")
 
 
