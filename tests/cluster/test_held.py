@@ -64,6 +64,22 @@ def test_a_job_that_is_held_on_purpose_is_told_of_once_and_stays(
     assert call.field(job, "Priority") == "0"
 
 
+def test_a_job_that_its_partition_will_not_start_is_told_of_once(
+    call: Slurm, tmp_path: Path, lines: list[str]
+):
+    """By default SLURM takes it, and it waits."""
+    job = submit(call, tmp_path, "--time=120")
+    until(lambda: live.live_jobs(tmp_path)[0].stuck, 30, "a look of the scheduler")
+    seen = held.HeldJobs(lines.append)
+    waiting = live.LiveJob(job, "PENDING", "", "Priority")
+    for jobs in (live.live_jobs(tmp_path), [waiting], live.live_jobs(tmp_path)):
+        seen.look(jobs)
+    (line,) = lines
+    assert line.startswith(f"SLURM does not start job {job} (PartitionTimeLimit) rule_train: ")
+    assert f"`scancel {job}`" in line
+    assert "(PartitionTimeLimit)" in str(live.live_jobs(tmp_path)[0])
+
+
 def failing(number: str = "7") -> live.LiveJob:
     return live.LiveJob(number, "PENDING", "", "launch failed requeued held")
 
@@ -131,7 +147,37 @@ def test_every_word_of_slurm_for_a_hold_is_known(state: str, reason: str):
         "QOSMaxJobsPerUserLimit",
         "QOSUsageThreshold",
         "ReqNodeNotAvail, UnavailableNodes:threshold[1-2],held3",
+        "QOSMaxCpuPerUserLimit",
+        "QOSMaxSubmitJobPerUserLimit",
+        "AssocMaxJobsLimit",
+        "AssocGrpGRES",
+        "Dependency",
+        "PartitionDown",
+        "Reservation",
     ],
 )
 def test_other_reasons_to_wait_are_none_to_act(reason: str):
-    assert not live.LiveJob("1", "PENDING", "", reason).held
+    job = live.LiveJob("1", "PENDING", "", reason)
+    assert not job.held
+    assert not job.stuck
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "PartitionTimeLimit",
+        "PartitionNodeLimit",
+        "BadConstraints",
+        "QOSMaxWallDurationPerJobLimit",
+        "AssocMaxWallDurationPerJobLimit",
+        "QOSMaxMemoryPerJob",
+        "AssocMaxGRESPerNode",
+        "QOSMinGRES",
+        "QOSNotAllowed",
+        "InvalidAccount",
+        "DependencyNeverSatisfied",
+    ],
+)
+def test_what_a_job_may_not_have_keeps_it_waiting(reason: str):
+    assert live.LiveJob("1", "PENDING", "", reason).stuck
+    assert not live.LiveJob("1", "RUNNING", "", reason).stuck

@@ -1,13 +1,14 @@
-"""Jobs that SLURM holds: they wait for ever, and Snakemake with them, unless somebody acts.
+"""Jobs that SLURM holds or never starts: Snakemake waits for ever, unless somebody acts.
 
 SLURM holds a job when a node could not start it ("launch failed requeued held"). Such a job is let
-go on, some times; one that somebody has held on purpose is only told of.
+go on, some times; one that somebody has held on purpose, or that asks for what it may not
+have, is only told of.
 """
 
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def say(line: str) -> None:
 
 
 class HeldJobs:
-    """What has been done about jobs that are held.
+    """What has been done about jobs that are held or stuck.
 
     Args:
         tell: is given one line for each change.
@@ -35,9 +36,22 @@ class HeldJobs:
         self._tell = tell
         self._released: Counter[str] = Counter()
         self._told: set[str] = set()
+        self._stuck: set[str] = set()
 
-    def look(self, jobs: Iterable[LiveJob]) -> None:
-        """Release jobs that no node has started; tell of those that stay held, once each time."""
+    def look(self, jobs: Sequence[LiveJob]) -> None:
+        """Release jobs that no node has started; tell of those that stay held, once each time.
+
+        And of those that are stuck, once: SLURM may give other reasons in between.
+        """
+        for job in jobs:
+            if job.stuck and job.id not in self._stuck:
+                self._stuck.add(job.id)
+                why = f"SLURM does not start job {job.id} ({job.reason}) {job.about}".rstrip()
+                self._tell(
+                    f"{why}: as it is, it may wait for ever; `scontrol update jobid={job.id} ...` "
+                    f"changes it, `scancel {job.id}` ends it for another attempt, and the site's "
+                    "file amends what the next call asks for"
+                )
         held = {job.id: job for job in jobs if job.held}
         self._told &= set(held)
         for number, job in held.items():

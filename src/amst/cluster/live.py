@@ -17,6 +17,14 @@ from amst.errors import AmstError
 _HELD = ("REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT")
 _HOLDS = re.compile(r"\bJobH[eo]ld|\b(requeued|in) held\b|\bholding job\b")
 """What SLURM's reasons for a held job have in common, and no other (QOSUsageThreshold) has."""
+_REFUSED = re.compile(
+    r"Partition(Time|Node)Limit|BadConstraints|DependencyNeverSatisfied|ReservationDeleted"
+    r"|(Account|QOS)NotAllowed|Invalid(Account|QOS)|QOSMin\w+|(Assoc|QOS)Max\w*Per(Job(Limit)?|Node)"
+)
+"""SLURM's reasons for a job that does not start as it is, whatever becomes of other jobs.
+
+It takes such jobs unless a site has set EnforcePartLimits.
+"""
 
 
 @dataclass(frozen=True)
@@ -40,8 +48,13 @@ class LiveJob:
         """Whether it waits until somebody lets it go on."""
         return self.state in _HELD or bool(_HOLDS.search(self.reason.replace("_", " ")))
 
+    @property
+    def stuck(self) -> bool:
+        """Whether it asks for what it may not have, and waits nevertheless."""
+        return self.state == "PENDING" and bool(_REFUSED.fullmatch(self.reason))
+
     def __str__(self) -> str:
-        why = f" ({self.reason})" if self.held else ""
+        why = f" ({self.reason})" if self.held or self.stuck else ""
         return f"{self.id} {self.state.lower()}{why} {self.about}".rstrip()
 
 
