@@ -34,6 +34,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             "resources: unknown name 'trian'. Did you mean 'train'",
         ),
         ("resources: {train: {mem: 1}}", "resources.train: unknown name 'mem'. Did you mean 'mem_"),
+        ("resources: {train: {clusters: b}}", "resources.train.clusters: jobs are submi"),
         ("resources: {train: }", "resources.train: expected a map of settings, got None"),
         ("jobs: many", "jobs: expected a whole number"),
         ("[gpu]", "is no map of settings"),

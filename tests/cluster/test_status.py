@@ -30,6 +30,7 @@ class Asked:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.commands: list[str] = []
         self.clock = Clock()
         self.answer: dict[str, str] | None = {}
         self.unknown: set[str] = set()
@@ -39,6 +40,7 @@ class Asked:
         self.states.await_jobs(["1", "2", "3_4"])
 
     async def _query(self, command: str, logger: object) -> tuple[dict[str, str] | None, Any]:
+        self.commands.append(command)
         return self.answer, None if self.answer is None else 0.5
 
     def look(self, answer: dict[str, str] | None, command: str = "squeue -h") -> dict[str, str]:
@@ -57,6 +59,12 @@ def asked() -> Asked:
 def test_who_cancelled_a_job_is_no_part_of_its_state(asked: Asked):
     given = {"1": "CANCELLED by 1000", "2": "RUNNING"}
     assert asked.look(given, "sacct -X") == {"1": "CANCELLED", "2": "RUNNING"}
+
+
+def test_jobs_of_hidden_partitions_are_asked_for(asked: Asked):
+    asked.look({}, "squeue -h")
+    asked.look({}, "sacct -X")
+    assert asked.commands == ["squeue -h --all", "sacct -X"]
 
 
 def test_without_an_answer_no_job_has_ended_and_it_is_said_once(asked: Asked):
@@ -81,7 +89,7 @@ def test_a_job_that_slurm_does_not_know_any_more_is_tried_again(asked: Asked):
 
 @pytest.mark.parametrize("command", ["squeue -h", "sacct -X"])
 def test_a_job_that_is_not_listed_and_known_is_waited_for(asked: Asked, command: str):
-    """As one in a hidden partition, or one that accounting has not heard of yet."""
+    """As one that accounting has not heard of yet."""
     assert [asked.look({}, command) for _ in range(20)] == [{}] * 20
 
 

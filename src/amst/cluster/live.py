@@ -14,6 +14,7 @@ from pathlib import Path
 
 from amst.errors import AmstError
 
+_ALL = ("--all", "--noheader")  # those of hidden partitions, too
 _HELD = ("REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT")
 _HOLDS = re.compile(r"\bJobH[eo]ld|\b(requeued|in) held\b|\bholding job\b")
 """What SLURM's reasons for a held job have in common, and no other (QOSUsageThreshold) has."""
@@ -71,7 +72,7 @@ def live_jobs(folder: Path) -> list[LiveJob]:
     """
     if not shutil.which("squeue"):
         return []
-    asked = ask("squeue", "--noheader", "--user", str(os.getuid()), "--format=%i|%j|%T|%r|%k")
+    asked = ask("squeue", *_ALL, "--user", str(os.getuid()), "--format=%i|%j|%T|%r|%k")
     found = []
     for line in asked.splitlines():
         number, name, state, reason, about = line.split("|", 4)
@@ -91,7 +92,7 @@ def has_ended(job: str, own: str = "") -> bool:
     if not job or job == own or not shutil.which("squeue"):
         return False
     try:
-        return not ask("squeue", "--noheader", "--jobs", job, "--format=%i").strip()
+        return not ask("squeue", *_ALL, "--jobs", job, "--format=%i").strip()
     except AmstError as error:  # it knows ended jobs for some minutes only
         return "Invalid job id" in str(error)
 

@@ -18,7 +18,6 @@ PROFILE = SOURCE.parent / "profiles" / "slurm"
 TRAINING = "AMST_SITE_TRAINING"
 """Environment variable by which the profile tells rules what the site wants of training jobs."""
 RESOURCES = (
-    "clusters",
     "constraint",
     "cpus_per_gpu",
     "cpus_per_task",
@@ -38,8 +37,8 @@ RESOURCES = (
     "tasks",
     "tasks_per_gpu",
 )
-"""What Snakemake's SLURM plugin makes options of sbatch of."""
-_NAMES = ("clusters", "constraint", "gpu_model", "gres", "qos", "slurm_account", "slurm_partition")
+"""What Snakemake's SLURM plugin makes options of sbatch of, but `clusters`."""
+_NAMES = ("constraint", "gpu_model", "gres", "qos", "slurm_account", "slurm_partition")
 
 
 class Training(Settings):
@@ -171,6 +170,11 @@ def _checked(values: Mapping[str, Any]) -> Site:
     for rule, asked in site.resources.items():
         known(rule, _rules() or [rule], "resources")
         for name in asked:
+            if name == "clusters":  # nobody would look there for what a dead controller left
+                raise AmstError(
+                    f"resources.{rule}.clusters: jobs are submitted to this cluster only",
+                    "Take it out, and call Snakemake on that cluster",
+                )
             known(name, RESOURCES, f"resources.{rule}")
     return site
 

@@ -61,7 +61,9 @@ class JobStates:
     async def __call__(self, command: str, logger: Any) -> Answer:
         """States of jobs; none of any job while SLURM does not answer: it is asked again."""
         self.by_squeue = command.split()[0] == "squeue"
-        states, seconds = await self._query(command, logger)
+        # it lists no jobs of hidden partitions by itself
+        asked = f"{command} --all" if self.by_squeue else command
+        states, seconds = await self._query(asked, logger)
         if states is None:
             if not self._away:
                 self._tell("SLURM does not say how the jobs are; they go on, and it is asked again")
@@ -80,8 +82,7 @@ class JobStates:
         """Jobs that SLURM does not know any more.
 
         Those that ended longer than MinJobAge ago, and those whose submission slurmctld had not
-        written down when it was killed. A job may also not be listed because its partition is
-        hidden, or not yet.
+        written down when it was killed. A job may also not be listed yet.
         """
         absent = self._awaited - set(states)
         self._absent = Counter({job: self._absent[job] + 1 for job in absent})
