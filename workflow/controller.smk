@@ -86,12 +86,14 @@ if (
         forget_seen(Path())
     mend_the_scheduler()
     if workflow.resource_settings.nodes is not None:
+        from amst.cluster.refusals import wait_for_slurm
         from amst.cluster.status import mend_the_plugin
         from amst.cluster.submission import keep_the_settings, submit_steps
 
         mend_the_plugin()
         keep_the_settings()
         submit_steps()
+        wait_for_slurm()
         held.watch(Path())
 
 # Here, outside the container, SLURM can say when this job ends; its run saves before that.

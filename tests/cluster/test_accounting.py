@@ -60,6 +60,27 @@ def test_a_cancelled_job_is_tried_again(accounted: Slurm, undisturbed: ClusterSu
     same_bytes(suite, undisturbed)
 
 
+def test_jobs_beyond_what_a_user_may_submit_wait_and_lose_no_try(
+    accounted: Slurm, grid: ClusterSuite, folder: Path
+):
+    suite = ClusterSuite.on(grid, folder, accounted)
+    suite.configure(GRID)
+    suite.site = {**SITE, "account": "lab", "jobs": 50}
+    patience = suite.checkout / "src/amst/cluster/refusals.py"
+    patience.write_text(patience.read_text().replace("_PAUSE = 15.0", "_PAUSE = 1.0"))
+    runs = [f"digits/random/{variant}/seed0" for variant in GRID["grid"]["methods"]]
+    limit = ("sacctmgr", "-i", "modify", "account", "lab", "set")
+    accounted(*limit, "grpsubmitjobs=1")
+    try:
+        targets = [f"results/runs/{run}/run.json" for run in runs]
+        done = suite.snakemake(*suite.on_slurm(*targets, "--retries", "0"))
+    finally:
+        accounted(*limit, "grpsubmitjobs=-1")
+    said = done.stdout + done.stderr
+    assert said.count("SLURM takes no jobs now (AssocGrpSubmitJobsLimit)") == 1
+    assert suite.bytes_of_runs() == grid.bytes_of_runs()
+
+
 @pytest.mark.parametrize(
     ("site", "said"),
     [

@@ -4,6 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import snakemake_executor_plugin_slurm as plugin
@@ -100,7 +101,7 @@ def test_a_controller_in_a_job_still_finds_the_settings_of_slurm(monkeypatch: py
     assert "SLURM_CONF" not in os.environ
 
 
-class Resources(dict[str, int]):
-    """Resources of a job, as attributes, too."""
+class Resources(dict[str, Any]):
+    """Resources of a job, as attributes, too; None for those that it does not have."""
 
-    __getattr__ = dict.__getitem__
+    __getattr__ = dict.get
