@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 from amst.cluster import allocation, earlier, held, live
 from amst.cluster.nesting import mend_the_graph
+from amst.cluster.refused import end_failed_runs
 from amst.cluster.scheduling import mend_the_scheduler
 from amst.training.kept import forget_seen, set_aside
 from amst.training.lock import Writer
@@ -54,6 +55,14 @@ def settle_jobs_of_an_earlier_controller():
         )
 
 
+def run_of(wildcards):
+    """Settings of a run, and the folder of its features."""
+    cell = grid.Cell(
+        wildcards.dataset, wildcards.split, wildcards.variant, int(wildcards.seed)
+    )
+    return RESOLVE(cell), Path("results/features", owner(cell.dataset))
+
+
 # Another profile, or --default-resources, replaces the whole block and not single keys of it.
 if (
     workflow.is_main_process
@@ -85,6 +94,7 @@ if (
             print(f"{run} ended without a controller; it is kept", file=sys.stderr)
         forget_seen(Path())
     mend_the_scheduler()
+    end_failed_runs(run_of, Path("results"))
     if workflow.resource_settings.nodes is not None:
         from amst.cluster.refusals import wait_for_slurm
         from amst.cluster.status import mend_the_plugin

@@ -9,8 +9,13 @@ import re
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from amst.sources import Facts, Sources
+from amst.training.state import run_digest
+
+if TYPE_CHECKING:  # any Python can import this module, without a package installed
+    from amst.config.run import RunSettings
 
 SOURCE = Path(__file__).parents[1]
 """The folder that holds the package ``amst``."""
@@ -130,3 +135,19 @@ def package_digest() -> str:
     """Digest of the installed package set: 16 hexadecimal digits."""
     text = "\n".join(f"{name}=={version}" for name, version in installed_packages())
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def present_digest(settings: "RunSettings", features: Path) -> str:
+    """Digest of all that a run's numbers would depend on if it were trained now.
+
+    Args:
+        settings: of the run.
+        features: folder of the dataset whose shards it uses.
+    """
+    return run_digest(
+        settings.hash,
+        training_digest(settings.method),
+        package_digest(),
+        features / "manifest.json",
+        features / "splits" / f"{settings.split}.json",
+    )

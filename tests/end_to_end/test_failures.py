@@ -16,8 +16,15 @@ def broken(finished: Suite, tmp_path_factory: pytest.TempPathFactory) -> Suite:
     values["methods"] = {"diverging": {"method": "naive", "recipe": {"learning_rate": 1e30}}}
     suite.configure(values)
     (suite.work / "config.yaml").write_text((suite.checkout / "config.yaml").read_text())
-    assert suite.snakemake(check=False).returncode != 0
+    assert suite.snakemake("--retries", "2", check=False).returncode != 0
     return suite
+
+
+def test_a_run_that_would_fail_again_is_tried_once(broken: Suite):
+    """Snakemake's tries are for jobs that are taken away."""
+    log = broken.file("logs/train/digits/random/diverging/seed0.log").read_text()
+    assert log.count("the training diverged") == 1
+    assert "amst retry" not in log, "nor started, to refuse"
 
 
 def test_a_failed_run_stands_in_partial_tables_and_in_status(broken: Suite, finished: Suite):

@@ -9,9 +9,9 @@ from pathlib import Path
 from amst import grid
 from amst.cluster.image import noted_at
 from amst.config.run import RunSettings
-from amst.provenance import package_digest, training_digest
+from amst.provenance import present_digest
 from amst.training.kept import KEPT, RECORD
-from amst.training.state import run_digest, state_of
+from amst.training.state import state_of
 
 
 @dataclass(frozen=True)
@@ -136,13 +136,7 @@ def _others(run: Path, settings: RunSettings, features: Path) -> Iterator[Leftov
     versions = [path for path in run.iterdir() if path.is_dir() and any(path.glob("epoch-*.pt"))]
     if len(versions) < 2:
         return
-    digest = run_digest(
-        settings.hash,
-        training_digest(settings.method),
-        package_digest(),
-        features / "manifest.json",
-        features / "splits" / f"{settings.split}.json",
-    )
+    digest = present_digest(settings, features)
     newest = max(versions, key=lambda path: path.stat().st_mtime)
     own = run / digest
     for path in sorted(versions):

@@ -14,6 +14,7 @@ from typing import Any
 from amst.errors import AmstError, HostError
 from amst.files import write_json
 from amst.training.checkpoint import CheckpointFolder
+from amst.training.state import is_for_good
 
 
 def now() -> str:
@@ -61,7 +62,7 @@ class Attempt:
         if not failed or failed.get("digest") != self.digest:
             return
         hosts, here = failed.get("hosts", []), platform.node()
-        if len(hosts) != 1 or here in hosts:
+        if is_for_good(hosts) or here in hosts:
             self.carry_log_over(self._kept_log)
             raise AmstError(
                 f"{self._run} failed at {failed['time']} on {failed['host']}: {failed['error']}",

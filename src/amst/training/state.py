@@ -54,6 +54,24 @@ def _alive(lock: Path) -> bool:
         return False
 
 
+def failed_for_good(results: Path, run: str, digest: str) -> bool:
+    """Whether a run refuses to start anywhere, with settings, code and data of this digest."""
+    try:
+        failed = json.loads((results / "checkpoints" / run / "failed.json").read_text("utf-8"))
+        return bool(failed["digest"] == digest and is_for_good(failed["hosts"]))
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+
+
+def is_for_good(hosts: list[str]) -> bool:
+    """Whether a failure stands for all hosts, and not for the one that it was met on.
+
+    Args:
+        hosts: those that met it; none for a mistake in what the user gave.
+    """
+    return len(hosts) != 1
+
+
 def run_digest(settings: str, code: str, packages: str, manifest: Path, split: Path) -> str:
     """Digest of all that a run's numbers depend on.
 
