@@ -22,7 +22,10 @@ def test_a_part_has_the_rows_of_its_ids_in_the_order_of_the_split(stored, modali
     assert part.sizes["visual"][:, 0].tolist() == [48 + number for number in TRAIN]
 
 
-def test_mapped_and_resident_parts_hold_the_same(stored, modalities):
+@pytest.mark.parametrize("large", [0, dataset._LARGE_ROW])
+def test_mapped_and_resident_parts_hold_the_same(stored, modalities, large, monkeypatch):
+    """Whether rows in memory are copied one by one or together."""
+    monkeypatch.setattr(dataset, "_LARGE_ROW", large)
     store = FeatureStore(stored.manifest)
     positions = torch.tensor([10, 0, 0, 4])
     parts = [store.part(stored.split, "train", modalities, mapped) for mapped in (False, True)]

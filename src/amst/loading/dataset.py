@@ -31,6 +31,7 @@ NEEDED: dict[Kind, tuple[str, ...]] = {
 """Columns of a shard that a batch of each kind is made of."""
 
 _HASHING_THREADS = 4
+_LARGE_ROW = 1 << 14  # bytes; below, a copy of its own costs more than it saves
 _PIECE = 1 << 26  # bytes of a column on their way to a device
 _NAMED_IDS = 5  # how many ids an error message lists
 
@@ -89,7 +90,7 @@ class Mapped:
 
 
 def _select(column: Tensor, positions: Tensor) -> Tensor:
-    if column.is_cuda:
+    if column.is_cuda or column[0].nbytes < _LARGE_ROW:
         return column.index_select(0, positions)
     source = column.numpy()
     return _copy([source[position] for position in positions.tolist()], source.dtype)
