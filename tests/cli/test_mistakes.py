@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
         ("generate CREMAD", "CREMAD is not made by the suite"),
         ("retry digits/random/naive/seed0", "has not failed. See `amst status`"),
         ("retry", "no run is named. Name runs as `amst status` does, or give --all"),
+        ("retry --all a/b/c/seed0", "--all and a/b/c/seed0 are both given. Give one of them"),
         ("retry --all", "no run below results/checkpoints has failed"),
         ("tables --grid nope.json", "nope.json is no grid"),
         ('generate digits --settings {"sample":3}', "--settings.sample: unknown key. Did you mean"),

@@ -10,10 +10,12 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from amst.training.lock import Writer
 from tests.cluster.longruns import (
     LONG,
     SCAVENGING,
@@ -47,11 +49,12 @@ def take_node_down(slurm: Slurm, job: dict[str, str]) -> None:
     slurm("scontrol", "update", f"nodename={job['node']}", "state=down", "reason=test")
 
 
-def seem_elsewhere(lock: Path) -> None:
-    """Name another host in a dead writer's lock: its process cannot be looked for then."""
-    writer = json.loads(lock.read_text(encoding="utf-8"))
-    assert writer["job"]
-    lock.write_text(json.dumps(writer | {"host": "another-node"}), encoding="utf-8")
+def leave_lock(suite: ClusterSuite, run: str, job: str) -> None:
+    """As a node does that goes out: a lock of this job, on a host where nobody can look."""
+    lock = suite.file(f"results/checkpoints/{run}/lock")
+    assert not lock.exists(), "a run that saved and left has given it back"
+    writer = replace(Writer.this(), host="another-node", job=job, restarts=0)
+    lock.write_text(json.dumps(asdict(writer)), encoding="utf-8")
 
 
 FAULTS: dict[int, Callable[[Slurm, dict[str, str]], None]] = {
@@ -89,7 +92,7 @@ def storm(
     held = f"SLURM holds job {jobs[0]['id']} "
     until(lambda: held in suite.log(), 120, "a word about the job that is held")
     until(lambda: not training_process(suite, run_name(0)), 60, "the end of its process")
-    seem_elsewhere(suite.file(f"results/checkpoints/{run_name(0)}/lock"))
+    leave_lock(suite, run_name(0), jobs[0]["id"])
     slurm("scontrol", "release", jobs[0]["id"])
     call.wait(400)
     assert call.returncode == 0, suite.log()[-6000:]

@@ -176,6 +176,17 @@ def test_words_of_refusals_that_pass(said: str, why: str):
     assert bool(found) is bool(why)
 
 
+def test_what_goes_wrong_while_a_job_is_submitted_ends_its_try(call: Call):
+    """It would be waited for for ever: nobody asks the plugin's threads what has become of it."""
+
+    def broken(executor: object, job: object) -> None:
+        raise BlockingIOError(11, "no more processes")
+
+    call.submit = Submissions(broken, call.lines.append, 0.01)
+    call.submit(call.executor, call.job())
+    assert "no more processes" in call.failed[0]
+
+
 def test_another_outage_is_told_of_again(stand_in: StandIn, call: Call):
     """A refusal long after the last one belongs to another."""
     times = iter([0.0, 200.0, 400.0, 800.0])

@@ -84,8 +84,9 @@ def test_a_gpu_that_cannot_be_used_is_not_passed_over(monkeypatch, tmp_path):
     (tmp_path / "nvidia0").touch()
     monkeypatch.setattr(assembly, "_GPU_FILES", f"{tmp_path}/nvidia[0-9]*".removeprefix("/"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    with pytest.raises(HostError, match=r"nvidia0, and PyTorch cannot use it \(\w+"):
-        choose_device(Execution())
+    for device in ("auto", "cuda"):
+        with pytest.raises(HostError, match=r"nvidia0, and PyTorch cannot use it \(\w+"):
+            choose_device(Execution(device=device))
     assert choose_device(Execution(device="cpu")).type == "cpu"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert choose_device(Execution()).type == "cpu", "none is to be used"

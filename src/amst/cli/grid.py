@@ -97,6 +97,8 @@ def retry(
         path.parent.relative_to(notes).as_posix(): path
         for path in sorted(notes.glob("*/*/*/*/failed.json"))
     }
+    if every and runs:
+        raise AmstError(f"--all and {runs[0]} are both given", "Give one of them")
     names = list(failed) if every else [cell_of(run).run for run in runs or []]
     if not names and every:
         raise AmstError(f"no run below {notes} has failed")

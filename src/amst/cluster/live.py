@@ -110,7 +110,7 @@ def ask(*command: str) -> str:
     """Call one of SLURM's commands; what it prints.
 
     Raises:
-        AmstError: it fails, or has not answered for two minutes.
+        AmstError: it cannot be started, fails, or has not answered for two minutes.
     """
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
@@ -119,4 +119,6 @@ def ask(*command: str) -> str:
     except subprocess.CalledProcessError as error:
         said = error.stderr.strip() or f"exit code {error.returncode}"
         raise AmstError(f"{command[0]}: {said}", "Try again when SLURM answers") from None
+    except OSError as error:
+        raise AmstError(f"{command[0]}: {error.strerror or error}", "Try later") from None
     return done.stdout

@@ -72,7 +72,17 @@ class Submissions:
         self._lock = threading.Lock()
 
     def __call__(self, executor: Any, job: Any) -> None:
-        """Submit a job, until SLURM takes it or refuses it for good, or the call ends."""
+        """Submit a job, until SLURM takes it or refuses it for good, or the call ends.
+
+        Nobody looks at what a thread of the plugin raises: the job would be waited for for ever.
+        """
+        try:
+            self._until_taken(executor, job)
+        except Exception as error:
+            said = f"It could not be submitted: {type(error).__name__}: {error}"
+            executor._report_job_error_threadsafe(plugin.SubmittedJobInfo(job), said)
+
+    def _until_taken(self, executor: Any, job: Any) -> None:
         refusal = plugin.SubmittedJobInfo(job), "It was not submitted, since the call ends."
         while not self.ended.is_set() and not _leaves(executor):
             tried = _Try(executor, self._known)
@@ -178,9 +188,10 @@ def wait_for_slurm() -> None:
 
     def stop_and_cancel(self: Any) -> None:
         submissions.ended.set()
-        # first, so that what is just being submitted is cancelled, too
-        self._job_submission_executor.shutdown(wait=True, cancel_futures=True)
-        cancel(self)
+        try:  # first, so that what is just being submitted is cancelled, too
+            self._job_submission_executor.shutdown(wait=True, cancel_futures=True)
+        finally:  # also where a second Ctrl-C ends the waiting
+            cancel(self)
 
     def validate_account(account: str, logger: Any) -> str:
         try:

@@ -6,6 +6,7 @@ would wait in the queue for a GPU as often, only to refuse again.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,11 @@ def end_failed_runs(run_of: Callable[[Any], tuple[RunSettings, Path]], results: 
         if rule is None or rule.name != "train":
             handle_error(self, job, postprocess_job)
             return
-        settings, features = run_of(job.wildcards)
-        digest = present_digest(settings, features)
         tries = rule._restart_times
-        if failed_for_good(results, settings.run_id, digest):
-            rule._restart_times = 0  # for this job only: errors are handled one after the other
+        with suppress(OSError):  # where a file cannot be read now, it is tried again
+            settings, features = run_of(job.wildcards)
+            if failed_for_good(results, settings.run_id, present_digest(settings, features)):
+                rule._restart_times = 0  # for this job only: errors are handled one by one
         try:
             handle_error(self, job, postprocess_job)
         finally:

@@ -133,16 +133,16 @@ def choose_device(execution: Execution) -> torch.device:
         return torch.device("cpu")
     if torch.cuda.is_available():
         return torch.device("cuda")
-    if execution.device == "cuda":
-        raise AmstError(
-            "execution.device is cuda and no GPU is to be seen",
-            "Ask the scheduler for one, or set execution.device to auto or cpu",
-        )
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1")
     if wanted and (found := sorted(Path("/").glob(_GPU_FILES))):
         raise HostError(
             f"{platform.node()} has {found[0]}, and PyTorch cannot use it ({_why_no_gpu()})",
             "`amst doctor` there says more; execution.device: cpu trains without a GPU",
+        )
+    if execution.device == "cuda":
+        raise AmstError(
+            "execution.device is cuda and no GPU is to be seen",
+            "Ask the scheduler for one, or set execution.device to auto or cpu",
         )
     return torch.device("cpu")
 

@@ -53,7 +53,8 @@ class Attempt:
     def refuse_if_failed(self) -> None:
         """Leave at once where an earlier attempt failed with the same settings, code and data.
 
-        What one host only has brought about may be that host's fault: another one may try.
+        What one host only has brought about may be that host's fault: another one may try, unless
+        this one is met again before.
 
         Raises:
             AmstError: says how to clear it.
@@ -62,6 +63,8 @@ class Attempt:
         if not failed or failed.get("digest") != self.digest:
             return
         hosts, here = failed.get("hosts", []), platform.node()
+        if here in hosts:
+            write_json(self._failed, failed | {"hosts": [*hosts, here]})
         if is_for_good(hosts) or here in hosts:
             self.carry_log_over(self._kept_log)
             raise AmstError(
@@ -92,7 +95,7 @@ class Attempt:
         """Note an error that ended the attempt, unless the run got further before it."""
         if self.checkpoints.progress() != self._before:
             return
-        hosts = {*self._failed_on, platform.node()}
+        hosts = [*self._failed_on, platform.node()]
         with suppress(OSError):
             write_json(
                 self._failed,
@@ -102,7 +105,7 @@ class Attempt:
                     "error": _line(error),
                     "attempts": self.number,
                     "host": platform.node(),
-                    "hosts": [] if _is_mistake(error) else sorted(hosts),
+                    "hosts": [] if _is_mistake(error) else hosts,
                     "time": now(),
                     "log": self._log,
                 },

@@ -67,7 +67,8 @@ def is_for_good(hosts: list[str]) -> bool:
     """Whether a failure stands for all hosts, and not for the one that it was met on.
 
     Args:
-        hosts: those that met it; none for a mistake in what the user gave.
+        hosts: those that met it, or were to start the run once more; none for a mistake in what
+            the user gave.
     """
     return len(hosts) != 1
 
