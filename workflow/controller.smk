@@ -3,8 +3,8 @@
 from dataclasses import asdict
 
 from amst.cluster import allocation, earlier, held, live
+from amst.cluster.failed import end_failed_runs
 from amst.cluster.nesting import mend_the_graph
-from amst.cluster.refused import end_failed_runs
 from amst.cluster.scheduling import mend_the_scheduler
 from amst.training.kept import forget_seen, set_aside
 from amst.training.lock import Writer
