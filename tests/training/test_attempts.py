@@ -68,23 +68,24 @@ def test_an_error_on_one_host_may_be_that_hosts_fault(workplace):
         assert "amst retry" in again.said, "the queue leads to the same host"
 
 
+def fail_in_the_second_epoch():
+    from amst.methods.naive import Naive
+
+    train_step = Naive.train_step
+
+    def broken(self, batch, epoch):
+        if epoch == 1:
+            raise RuntimeError("a passing trouble")
+        return train_step(self, batch, epoch)
+
+    Naive.train_step = broken
+
+
 def test_an_error_after_progress_may_be_tried_again(workplace, undisturbed):
-    def before():
-        from amst.methods.naive import Naive
-
-        train_step = Naive.train_step
-
-        def broken(self, batch, epoch):
-            if epoch == 1:
-                raise RuntimeError("a passing trouble")
-            return train_step(self, batch, epoch)
-
-        Naive.train_step = broken
-
     place = workplace()
-    assert place.start(before).wait() == 1
+    assert place.start(fail_in_the_second_epoch).wait() == 1
     assert not place.failed.exists()
-    assert place.start(before).wait() == 1
+    assert place.start(fail_in_the_second_epoch).wait() == 1
     assert place.failed.exists()
     place.failed.unlink()
     place.finish()
@@ -93,17 +94,9 @@ def test_an_error_after_progress_may_be_tried_again(workplace, undisturbed):
 
 def test_a_run_that_continues_on_another_model_of_device_says_so(workplace):
     def before():
-        from amst.methods.naive import Naive
         from amst.training import loop
 
-        train_step = Naive.train_step
-
-        def broken(self, batch, epoch):
-            if epoch == 1:
-                raise RuntimeError("a passing trouble")
-            return train_step(self, batch, epoch)
-
-        Naive.train_step = broken
+        fail_in_the_second_epoch()
         loop.device_name = lambda _device: "another model"
 
     place = workplace()

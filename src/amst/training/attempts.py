@@ -64,7 +64,8 @@ class Attempt:
             return
         hosts, here = failed.get("hosts", []), platform.node()
         if here in hosts:
-            write_json(self._failed, failed | {"hosts": [*hosts, here]})
+            with suppress(OSError):
+                write_json(self._failed, failed | {"hosts": [*hosts, here]})
         if is_for_good(hosts) or here in hosts:
             self.carry_log_over(self._kept_log)
             raise AmstError(
