@@ -19,6 +19,7 @@ from amst.loading.augment import (
     cut,
     cut_batched,
     cut_one_by_one,
+    cut_small,
     draw_crops,
     interpolated,
     interpolation_weights,
@@ -26,7 +27,7 @@ from amst.loading.augment import (
 )
 
 GREY_LEVEL = 1 / 255
-WAYS = (cut_batched, cut_one_by_one)
+WAYS = (cut_batched, cut_small, cut_one_by_one)
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -175,6 +176,7 @@ def test_crops_of_one_line_are_cut_alike_in_both_ways(shape: tuple[int, int], mi
     given = (pictures, torch.tensor([[0, 0, height, width]] * 2), torch.tensor([mirrored] * 2), 20)
     rounding = GREY_LEVEL / min(DEVIATION)
     assert torch.allclose(cut_one_by_one(*given), cut_batched(*given), atol=rounding)
+    assert torch.allclose(cut_small(*given), cut_batched(*given), atol=1e-4)
 
 
 def test_pictures_are_normalised_with_the_figures_of_imagenet():

@@ -217,7 +217,7 @@ def _predicted(
     on_gpu = run.device.type == "cuda"
     batch, stored = sum(inputs.values()), [each for name in rows for each in rows[name]]
     # The batch in hand and the one in work; a thread keeps two more.
-    batches = 4 if residency == "stream" or (residency == "host" and on_gpu) else 2
+    batches = 2 if residency == "device" else 4
     if not on_gpu:
         return kept + batches * batch + sum(stored), 0
     # A batch is made one modality after the other, by name; cutting pictures takes most.

@@ -8,6 +8,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from amst import grid
+from amst.allocator import keep_freed_memory
 from amst.config.run import Features, RunSettings
 from amst.config.settings import Config
 from amst.errors import AmstError
@@ -47,6 +48,7 @@ def prepare(config: Config, dataset: str, samples: int, folder: Path) -> Prepare
     from amst.features.manifest import write_manifest
     from amst.features.samples import read_samples, write_samples
 
+    keep_freed_memory()  # as runs do, and like there before the first threads, those of the pool
     facts, features = load(dataset), grid.features_of(config, dataset)
     raw, listed, lost = folder / "raw", folder / "samples.jsonl", folder / "rejected.jsonl"
     _make_raw(dataset, samples, raw)

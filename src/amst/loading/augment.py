@@ -2,8 +2,9 @@
 
 Where a crop lies is drawn for a whole epoch at once, one draw per sample and frame, so that it
 depends on nothing but the run's random stream: not on batches, order, workers or device. How it is
-cut out has two equivalent ways, of which the faster one is taken: per picture on uint8 (large
-pictures on a CPU), or in one batch as two products with matrices of interpolation weights.
+cut out has equivalent ways, of which the fastest is taken: on a CPU per picture on uint8, or, of
+small pictures, in one batch as two products with matrices of interpolation weights; on a GPU these
+products in another form.
 """
 
 import math
@@ -24,8 +25,8 @@ from amst.config.run import Augmentation
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
 TRIES = 10  # torchvision.transforms.RandomResizedCrop gives up after as many
-# Below this side of the stored square the call per picture costs a CPU more than its arithmetic.
-BATCHED_BELOW = 40
+# Below this side the call per picture costs a CPU more than its arithmetic.
+SMALL_BELOW = 40
 _PIXELS = torch.channels_last
 
 Interpolate = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int, torch.dtype], Tensor]
@@ -133,7 +134,7 @@ def cut(
         crops: boxes and flips of these pictures, on their device.
         side: side C of the result.
         precision: of ``cut_batched``.
-        interpolate: for ``cut_batched``.
+        interpolate: for ``cut_batched``, which with it is what cuts, on a CPU too.
 
     Returns:
         (B, 3, T, C, C) float32; a view of memory in the order (B, T), so that folding the frames
@@ -142,8 +143,10 @@ def cut(
     batch, frames, stored = pictures.shape[:3]
     flat = pictures.reshape(batch * frames, stored, stored, 3)
     boxes, flips = crops.boxes.reshape(-1, 4), crops.flips.reshape(-1)
-    if pictures.is_cuda or stored < BATCHED_BELOW:
+    if pictures.is_cuda or interpolate:
         result = cut_batched(flat, boxes, flips, side, precision, interpolate)
+    elif max(stored, side) < SMALL_BELOW:
+        result = cut_small(flat, boxes, flips, side)
     else:
         result = cut_one_by_one(flat, boxes, flips, side)
     return result.view(batch, frames, 3, side, side).transpose(1, 2)
@@ -245,6 +248,41 @@ def interpolation_weights(
     weights.abs_().div_(-scale[:, :, None].clamp(min=1)).add_(1).relu_()
     weights.mul_(inside[:, None, :])
     return weights.div_(weights.sum(dim=-1, keepdim=True))
+
+
+def cut_small(pictures: Tensor, boxes: Tensor, flips: Tensor, side: int) -> Tensor:
+    """Like ``cut_batched``, on a CPU: weights are looked up, and copies made where they are cheap.
+
+    Its memory holds a line's three colours one after the other: each of them is normalised in one
+    go with the next one, and a first layer that wants the colours of a pixel side by side copies
+    anyway.
+    """
+    count, stored = pictures.shape[:2]
+    weights = _all_weights(stored, side)
+    rows = weights[0].index_select(0, boxes[:, 0] * stored + boxes[:, 2] - 1)
+    at = (flips * stored + boxes[:, 1]) * stored + boxes[:, 3] - 1
+    columns = weights.flatten(0, 1).index_select(0, at)
+    with torch.autocast(pictures.device.type, enabled=False):
+        lines = pictures.transpose(2, 3).contiguous().float().view(count, stored * 3, stored)
+        narrow = torch.bmm(lines, columns.transpose(1, 2)).view(count, stored, 3 * side)
+        result = torch.bmm(rows, narrow)
+    scale, shift = (values.repeat_interleave(side) for values in _normalisation(pictures.device))
+    torch.addcmul(shift, result, scale, out=result)
+    return result.view(count, side, 3, side).transpose(1, 2)
+
+
+@cache
+def _all_weights(stored: int, side: int) -> Tensor:
+    """Weights of every crop along one axis, (2, S * S, C, S): mirrored or not; first, last pixel.
+
+    Those of a crop that ends before it begins mean nothing.
+    """
+    pixels = torch.arange(stored)
+    first, last = pixels.repeat_interleave(stored), pixels.repeat(stored)
+    end = torch.maximum(first, last) + 1
+    mirrored = torch.ones(stored * stored, dtype=torch.bool)
+    each = (interpolation_weights(first, end, flip, stored, side) for flip in (~mirrored, mirrored))
+    return torch.stack(tuple(each))
 
 
 def cut_one_by_one(pictures: Tensor, boxes: Tensor, flips: Tensor, side: int) -> Tensor:

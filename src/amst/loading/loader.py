@@ -139,10 +139,8 @@ class Loader:
             self._batch(part, at, active, crops, interpolate if len(at) == size else None)
             for at in batches
         )
-        waits = any(not isinstance(part.inputs[name], Resident) for name in active)
-        if waits or (self.device.type == "cuda" and not _on_device(part)):
-            return ahead(made)
-        return made
+        # What is made on the device does not keep the host waiting.
+        return made if _on_device(part) else ahead(made)
 
     def _batch(
         self,
