@@ -1,4 +1,7 @@
 import dataclasses
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -7,7 +10,7 @@ import torch
 from amst.loading.augment import interpolated
 from amst.loading.batch import TextTokens
 from amst.loading.dataset import FeatureStore
-from amst.loading.loader import EpochBatches, Loader, ahead
+from amst.loading.loader import EpochBatches, Loader, ahead, spare_core
 
 
 @pytest.fixture
@@ -170,6 +173,8 @@ def test_a_method_sees_unaugmented_batches_in_the_order_of_its_own_stream(
     )
     assert _numbers(source.validation()) == [[1, 6]]
     assert source.validation_batches() == 1
+    assert _numbers(source.shuffled("prototypes", count=2)) == _numbers(shuffled[:2])
+    assert _numbers(source.validation(1)) == [[1, 6]]
     (whole,) = loader.in_order(train)
     plain = dict(zip(_numbers([whole])[0], whole.inputs["visual"], strict=True))
     for batch, numbers in zip(shuffled, _numbers(shuffled), strict=True):
@@ -219,3 +224,54 @@ def test_leaving_before_the_end_ends_the_thread_too():
     next(batches)
     batches.close()
     assert threading.active_count() == before
+
+
+UNCAUGHT = """
+import sys, torch
+from amst.loading.loader import ahead
+
+def products():
+    matrix = torch.ones(1500, 1500)
+    for _ in range(1000):
+        yield matrix @ matrix
+
+batches = ahead(products())
+next(batches)
+sys.stderr.write("the step fails\\n")
+raise RuntimeError
+"""
+
+
+def test_an_error_of_the_step_ends_the_process_while_a_batch_is_made():
+    """Cut off in an operation of PyTorch's, the thread would take the exit status with it."""
+    done = subprocess.run(
+        [sys.executable, "-c", UNCAUGHT], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    assert "the step fails" in done.stderr
+
+
+def test_features_in_memory_are_made_ahead_where_a_core_is_left(loader, train, monkeypatch):
+    def threads():
+        made.clear()
+        list(loader.training(train, 0, train.inputs))
+        return set(made)
+
+    made, take = [], type(train.inputs["audio"]).take
+
+    def noted(self, positions):
+        made.append(threading.current_thread())
+        return take(self, positions)
+
+    monkeypatch.setattr(type(train.inputs["audio"]), "take", noted)
+    every, before = os.sched_getaffinity(0), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert spare_core() == (len(every) > 1)
+        assert (threading.main_thread() in threads()) == (len(every) == 1)
+        os.sched_setaffinity(0, {min(every)})
+        assert not spare_core()
+        assert threads() == {threading.main_thread()}
+    finally:
+        os.sched_setaffinity(0, every)
+        torch.set_num_threads(before)

@@ -107,14 +107,16 @@ class Epoch:
     def __len__(self) -> int:
         return len(self.training)
 
-    def shuffled(self, stream: str, *, augmented: bool = False) -> Iterator[Batch]:
-        return iter(self.training)
+    def shuffled(
+        self, stream: str, *, augmented: bool = False, count: int | None = None
+    ) -> Iterator[Batch]:
+        return iter(self.training[:count])
 
     def validation_batches(self) -> int:
         return len(self.parts)
 
-    def validation(self) -> Iterator[Batch]:
-        return iter(self.parts)
+    def validation(self, count: int | None = None) -> Iterator[Batch]:
+        return iter(self.parts[:count])
 
 
 @pytest.fixture

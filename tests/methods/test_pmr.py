@@ -88,16 +88,18 @@ class Recording:
     def __len__(self) -> int:
         return len(self.training)
 
-    def shuffled(self, stream: str, *, augmented: bool = False) -> Iterator[Batch]:
+    def shuffled(
+        self, stream: str, *, augmented: bool = False, count: int | None = None
+    ) -> Iterator[Batch]:
         self.asked.append(f"augmented {stream}" if augmented else stream)
-        return self._give(self.training)
+        return self._give(self.training[:count])
 
     def validation_batches(self) -> int:
         return len(self.parts)
 
-    def validation(self) -> Iterator[Batch]:
+    def validation(self, count: int | None = None) -> Iterator[Batch]:
         self.asked.append("validation")
-        return self._give(self.parts)
+        return self._give(self.parts[:count])
 
     def _give(self, batches: list[Batch]) -> Iterator[Batch]:
         for batch in batches:

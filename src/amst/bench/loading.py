@@ -18,6 +18,7 @@ from amst.config.run import RunSettings, VisualFeatures
 from amst.loading.augment import bytes_to_cut
 from amst.loading.batch import TextTokens
 from amst.loading.dataset import Residency
+from amst.loading.loader import spare_core
 from amst.training.assembly import Assembly, assemble
 from amst.training.execution import Execution
 
@@ -217,7 +218,8 @@ def _predicted(
     on_gpu = run.device.type == "cuda"
     batch, stored = sum(inputs.values()), [each for name in rows for each in rows[name]]
     # The batch in hand and the one in work; a thread keeps two more.
-    batches = 2 if residency == "device" else 4
+    alone = residency == "device" or (residency == "host" and not on_gpu and not spare_core())
+    batches = 2 if alone else 4
     if not on_gpu:
         return kept + batches * batch + sum(stored), 0
     # A batch is made one modality after the other, by name; cutting pictures takes most.

@@ -147,9 +147,10 @@ class Ours:
 
     def _watched(self, epoch: int, batches: int, watch: Stopwatch) -> int:
         samples = 0
-        source = self.loader.training(self.part, epoch, self.method.active_modalities(epoch))
+        active = self.method.active_modalities(epoch)
         # What a thread makes ahead would be counted twice.
         with _watching(watch, self.device), mock.patch.object(loading, "ahead", iter):
+            source = self.loader.training(self.part, epoch, active)
             watch.switch("load")
             for batch in islice(source, batches):
                 watch.switch("rest")

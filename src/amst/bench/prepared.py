@@ -48,7 +48,7 @@ def prepare(config: Config, dataset: str, samples: int, folder: Path) -> Prepare
     from amst.features.manifest import write_manifest
     from amst.features.samples import read_samples, write_samples
 
-    keep_freed_memory()  # as runs do, and like there before the first threads, those of the pool
+    keep_freed_memory()  # as in a run: before the first threads, here the pool's
     facts, features = load(dataset), grid.features_of(config, dataset)
     raw, listed, lost = folder / "raw", folder / "samples.jsonl", folder / "rejected.jsonl"
     _make_raw(dataset, samples, raw)

@@ -134,7 +134,7 @@ def cut(
         crops: boxes and flips of these pictures, on their device.
         side: side C of the result.
         precision: of ``cut_batched``.
-        interpolate: for ``cut_batched``, which with it is what cuts, on a CPU too.
+        interpolate: for ``cut_batched``, which then cuts on a CPU, too.
 
     Returns:
         (B, 3, T, C, C) float32; a view of memory in the order (B, T), so that folding the frames
@@ -253,9 +253,8 @@ def interpolation_weights(
 def cut_small(pictures: Tensor, boxes: Tensor, flips: Tensor, side: int) -> Tensor:
     """Like ``cut_batched``, on a CPU: weights are looked up, and copies made where they are cheap.
 
-    Its memory holds a line's three colours one after the other: each of them is normalised in one
-    go with the next one, and a first layer that wants the colours of a pixel side by side copies
-    anyway.
+    In memory the three colours of a line lie one after the other: a line is normalised in one go,
+    and a first layer that wants the colours of a pixel side by side copies anyway.
     """
     count, stored = pictures.shape[:2]
     weights = _all_weights(stored, side)

@@ -1,8 +1,10 @@
 """Parts to batches on the device, in an order that can be started anywhere."""
 
+import os
 import queue
 import threading
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,13 +75,19 @@ class Loader:
             cut(black, crops, modality.crop, self.precision, self.interpolate)
 
     def shuffled(
-        self, part: PartData, stream: str, epoch: int, *, augmented: bool = False
+        self,
+        part: PartData,
+        stream: str,
+        epoch: int,
+        *,
+        augmented: bool = False,
+        count: int | None = None,
     ) -> Iterator[Batch]:
-        """All training batches in the order of ``stream``, with crops of that stream if augmented.
+        """The training batches in the order of ``stream``, or the first ``count`` of them.
 
-        Otherwise they are under the evaluation transform.
+        With crops of that stream if augmented, else under the evaluation transform.
         """
-        batches = self._shuffle(part, stream, epoch)
+        batches = self._shuffle(part, stream, epoch)[:count]
         crops = (
             self._random(part, self.modalities, f"augmentation of {stream}", epoch)
             if augmented
@@ -87,9 +95,12 @@ class Loader:
         )
         return self._load(part, batches, self.modalities, crops)
 
-    def in_order(self, part: PartData) -> Iterator[Batch]:
-        """All samples in the part's order, under the evaluation transform, in large batches."""
-        batches = torch.arange(len(part)).split(EVALUATION_BATCH)
+    def in_order(self, part: PartData, count: int | None = None) -> Iterator[Batch]:
+        """All samples in the part's order, under the evaluation transform, in large batches.
+
+        Only the first ``count`` of these, if given.
+        """
+        batches = torch.arange(len(part)).split(EVALUATION_BATCH)[:count]
         return self._load(part, batches, self.modalities, self._whole(part))
 
     def _shuffle(self, part: PartData, stream: str, epoch: int) -> tuple[Tensor, ...]:
@@ -139,8 +150,12 @@ class Loader:
             self._batch(part, at, active, crops, interpolate if len(at) == size else None)
             for at in batches
         )
-        # What is made on the device does not keep the host waiting.
-        return made if _on_device(part) else ahead(made)
+        if _on_device(part):
+            return made  # and the host does not wait for it
+        from_disk = any(not isinstance(part.inputs[name], Resident) for name in active)
+        if from_disk or self.device.type == "cuda" or spare_core():
+            return ahead(made)
+        return made
 
     def _batch(
         self,
@@ -196,17 +211,21 @@ class EpochBatches:
     def __len__(self) -> int:
         return self.loader.batches_of(self.train)
 
-    def shuffled(self, stream: str, *, augmented: bool = False) -> Iterator[Batch]:
-        """All training batches, in an order of the random stream ``stream``."""
-        return self.loader.shuffled(self.train, stream, self.epoch, augmented=augmented)
+    def shuffled(
+        self, stream: str, *, augmented: bool = False, count: int | None = None
+    ) -> Iterator[Batch]:
+        """The training batches, or the first ``count``, in an order of the random stream."""
+        return self.loader.shuffled(
+            self.train, stream, self.epoch, augmented=augmented, count=count
+        )
 
     def validation_batches(self) -> int:
         """Number of validation batches."""
         return -(-len(self.val) // EVALUATION_BATCH)
 
-    def validation(self) -> Iterator[Batch]:
-        """The batches of the validation part, in order."""
-        return self.loader.in_order(self.val)
+    def validation(self, count: int | None = None) -> Iterator[Batch]:
+        """The batches of the validation part, or the first ``count``, in order."""
+        return self.loader.in_order(self.val, count)
 
 
 def _on_device(part: PartData) -> bool:
@@ -218,30 +237,41 @@ def _on_device(part: PartData) -> bool:
     )
 
 
+def spare_core() -> bool:
+    """Whether this process may use more cores than a step on a CPU has arithmetic threads."""
+    return len(os.sched_getaffinity(0)) > torch.get_num_threads()
+
+
 def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
     """The same batches, made by a thread up to two batches ahead; its errors are raised here."""
     made: queue.Queue[Any] = queue.Queue(_PREFETCHED)
     left = threading.Event()
 
     def hand_over(item: Batch | BaseException | None) -> None:
-        while not left.is_set():
+        while wanted():
             try:
                 made.put(item, timeout=0.1)
                 return
             except queue.Full:
                 continue
 
+    def wanted() -> bool:
+        # Who ends with an error may have left this generator open.
+        return not left.is_set() and threading.main_thread().is_alive()
+
     def work() -> None:
         try:
             for batch in batches:
                 hand_over(batch)
-                if left.is_set():
+                if not wanted():
                     return
             hand_over(None)
         except BaseException as error:
             hand_over(error)
 
-    thread = threading.Thread(target=work, daemon=True)
+    # The interpreter waits for it at its end: cut off in an operation of PyTorch's, as a daemon is,
+    # it would abort the process.
+    thread = threading.Thread(target=work)
     thread.start()
     try:
         while (item := made.get()) is not None:
@@ -250,4 +280,7 @@ def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
             yield item
     finally:
         left.set()
+        with suppress(queue.Empty):  # it may be waiting for room
+            while True:
+                made.get_nowait()
         thread.join()

@@ -41,17 +41,20 @@ class BatchSource(Protocol):
     def __len__(self) -> int:
         """Number of training batches of this epoch."""
 
-    def shuffled(self, stream: str, *, augmented: bool = False) -> Iterator[Batch]:
-        """All training batches, in an order of the random stream ``stream``.
+    def shuffled(
+        self, stream: str, *, augmented: bool = False, count: int | None = None
+    ) -> Iterator[Batch]:
+        """The training batches, in an order of the random stream ``stream``.
 
-        Under the evaluation transform; with ``augmented`` as for training, but drawn anew.
+        Under the evaluation transform; with ``augmented`` as for training, but drawn anew. Only the
+        first ``count``, if given: more may be loaded than are taken.
         """
 
     def validation_batches(self) -> int:
         """Number of batches of the validation part, which are larger than those of training."""
 
-    def validation(self) -> Iterator[Batch]:
-        """The batches of the validation part, in order."""
+    def validation(self, count: int | None = None) -> Iterator[Batch]:
+        """The batches of the validation part, in order; only the first ``count``, if given."""
 
 
 @dataclass(frozen=True)

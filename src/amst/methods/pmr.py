@@ -5,7 +5,6 @@ arXiv 2211.07089.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 from math import ceil
 from typing import Any, Literal
 
@@ -81,12 +80,12 @@ class Pmr(Method[Settings]):
         self.known = self.known | seen
 
     def _share_of(self, batches: BatchSource) -> Iterator[Batch]:
+        factor = self.settings.factor
         if self.settings.prototypes_from == "validation":
-            part, count = batches.validation(), batches.validation_batches()
-        else:
-            augmented = self.settings.prototype_transform == "augmented"
-            part, count = batches.shuffled("prototypes", augmented=augmented), len(batches)
-        return islice(part, max(1, ceil(self.settings.factor * count)))
+            return batches.validation(max(1, ceil(factor * batches.validation_batches())))
+        augmented = self.settings.prototype_transform == "augmented"
+        count = max(1, ceil(factor * len(batches)))
+        return batches.shuffled("prototypes", augmented=augmented, count=count)
 
     @torch.no_grad()
     def _class_means(self, batches: Iterable[Batch]) -> tuple[dict[str, Tensor], Tensor]:

@@ -173,7 +173,7 @@ def _predict(assembly: Assembly, part: PartData) -> PartPredictions:
 
 def _cost(assembly: Assembly, loop: TrainingLoop, attempt: Attempt) -> Cost:
     rows = loop.recorder.costs
-    batch = next(assembly.loader.in_order(loop.validation_part))
+    batch = next(assembly.loader.in_order(loop.validation_part, 1))
     forward, backward = loop.use.operations(assembly.method, batch)
     return Cost(
         train_seconds=sum(row.train_seconds for row in rows),

@@ -56,7 +56,8 @@ class CostRow:
     """One row of ``cost.csv``: seconds and bytes of one epoch.
 
     Attributes:
-        train_seconds: training steps, without waiting for batches.
+        train_seconds: training steps, without waiting for batches; on a CPU with whatever a thread
+            that loads takes from them.
         validate_seconds: validation, without waiting for batches.
         load_seconds: waiting for batches of both; on a GPU the host's waiting, meanwhile the device
             may have steps left to do.
