@@ -18,7 +18,8 @@ def keep_freed_memory() -> bool:
     others are too small for such blocks.
 
     To be called before the process has begun threads. Changes no numbers. The most memory that is
-    held at once grows somewhat: a large block may find what was freed partly taken by smaller ones.
+    held at once grows somewhat: a large block may find what was freed partly taken by smaller ones,
+    or, aligned as PyTorch asks for it, not fit where one of its size has been (glibc 2.36).
 
     Returns:
         Whether it is so for blocks of every size.
