@@ -252,11 +252,6 @@ def test_an_error_of_the_step_ends_the_process_while_a_batch_is_made():
 
 
 def test_features_in_memory_are_made_ahead_where_a_core_is_left(loader, train, monkeypatch):
-    def threads():
-        made.clear()
-        list(loader.training(train, 0, train.inputs))
-        return set(made)
-
     made, take = [], type(train.inputs["audio"]).take
 
     def noted(self, positions):
@@ -264,6 +259,12 @@ def test_features_in_memory_are_made_ahead_where_a_core_is_left(loader, train, m
         return take(self, positions)
 
     monkeypatch.setattr(type(train.inputs["audio"]), "take", noted)
+
+    def threads():
+        made.clear()
+        list(loader.training(train, 0, train.inputs))
+        return set(made)
+
     every, before = os.sched_getaffinity(0), torch.get_num_threads()
     torch.set_num_threads(1)
     try:

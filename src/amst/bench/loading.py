@@ -18,7 +18,6 @@ from amst.config.run import RunSettings, VisualFeatures
 from amst.loading.augment import bytes_to_cut
 from amst.loading.batch import TextTokens
 from amst.loading.dataset import Residency
-from amst.loading.loader import spare_core
 from amst.training.assembly import Assembly, assemble
 from amst.training.execution import Execution
 
@@ -184,7 +183,9 @@ def measure_memory(
         for name in run.modalities
     }
     size = sum(inputs.values())
-    host, device = _predicted(run, residency, features, inputs, rows)
+    # The batch in hand and the one in work; a thread keeps two more.
+    batches = 4 if run.loader.works_ahead(parts[0], run.modalities) else 2
+    host, device = _predicted(run, residency, features, batches, inputs, rows)
     found = []
     if residency != "device":
         found.append(Memory(residency, "host", features, host, most - before, size))
@@ -202,6 +203,7 @@ def _predicted(
     run: Assembly,
     residency: Residency,
     features: int,
+    batches: int,
     inputs: Mapping[str, int],
     rows: Mapping[str, list[int]],
 ) -> tuple[int, int]:
@@ -211,15 +213,13 @@ def _predicted(
         run: of the measurement.
         residency: where the features are kept.
         features: bytes of them.
+        batches: how many there are at a time.
         inputs: modality -> bytes of a batch as it reaches the encoders.
         rows: modality -> bytes of each of its stored columns of a batch.
     """
     kept = 0 if residency == "stream" else features
     on_gpu = run.device.type == "cuda"
     batch, stored = sum(inputs.values()), [each for name in rows for each in rows[name]]
-    # The batch in hand and the one in work; a thread keeps two more.
-    alone = residency == "device" or (residency == "host" and not on_gpu and not spare_core())
-    batches = 2 if alone else 4
     if not on_gpu:
         return kept + batches * batch + sum(stored), 0
     # A batch is made one modality after the other, by name; cutting pictures takes most.

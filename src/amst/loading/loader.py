@@ -150,12 +150,14 @@ class Loader:
             self._batch(part, at, active, crops, interpolate if len(at) == size else None)
             for at in batches
         )
+        return ahead(made) if self.works_ahead(part, active) else made
+
+    def works_ahead(self, part: PartData, active: Collection[str]) -> bool:
+        """Whether a thread makes the batches of these modalities: where the host would wait."""
         if _on_device(part):
-            return made  # and the host does not wait for it
+            return False
         from_disk = any(not isinstance(part.inputs[name], Resident) for name in active)
-        if from_disk or self.device.type == "cuda" or spare_core():
-            return ahead(made)
-        return made
+        return from_disk or self.device.type == "cuda" or spare_core()
 
     def _batch(
         self,
@@ -247,6 +249,10 @@ def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
     made: queue.Queue[Any] = queue.Queue(_PREFETCHED)
     left = threading.Event()
 
+    def wanted() -> bool:
+        # Who ends with an error may have left this generator open.
+        return not left.is_set() and threading.main_thread().is_alive()
+
     def hand_over(item: Batch | BaseException | None) -> None:
         while wanted():
             try:
@@ -254,10 +260,6 @@ def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
                 return
             except queue.Full:
                 continue
-
-    def wanted() -> bool:
-        # Who ends with an error may have left this generator open.
-        return not left.is_set() and threading.main_thread().is_alive()
 
     def work() -> None:
         try:
