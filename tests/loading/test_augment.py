@@ -9,7 +9,6 @@ from scipy.stats import ks_2samp
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.functional import hflip, normalize, resize, resized_crop
 
-from amst.compiler import compiled
 from amst.config.run import Augmentation
 from amst.loading import augment
 from amst.loading.augment import (
@@ -21,7 +20,6 @@ from amst.loading.augment import (
     cut_one_by_one,
     cut_small,
     draw_crops,
-    interpolated,
     interpolation_weights,
     whole,
 )
@@ -223,15 +221,6 @@ def test_half_precision_is_off_by_less_than_half_a_grey_level():
     full, half = cut_batched(*given), cut_batched(*given, torch.half)
     assert half.dtype == full.dtype
     assert 0 < (_grey(half) - _grey(full)).abs().max() < GREY_LEVEL / 2
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-@pytest.mark.parametrize(("precision", "rounding"), [(torch.float32, 1e-5), (torch.half, 0.01)])
-def test_compiled_it_cuts_the_same_on_a_gpu(precision, rounding):
-    pictures = _pictures(12, 64).view(4, 3, 64, 64, 3).cuda()
-    crops = draw_crops(torch.full((4, 2), 64), 3, 64, Augmentation(), _generator(1)).to("cuda")
-    ours = cut(pictures, crops, 56, precision, compiled(interpolated))
-    assert torch.allclose(ours, cut(pictures, crops, 56, precision), atol=rounding)
 
 
 def test_interpolation_weights_sum_to_one_and_stay_inside_the_crop():

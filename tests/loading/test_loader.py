@@ -7,7 +7,6 @@ import threading
 import pytest
 import torch
 
-from amst.loading.augment import interpolated
 from amst.loading.batch import TextTokens
 from amst.loading.dataset import FeatureStore
 from amst.loading.loader import EpochBatches, Loader, ahead, spare_core
@@ -64,24 +63,6 @@ def test_inputs_have_the_shapes_and_types_that_encoders_expect(loader, train):
     assert inputs["text"].ids.shape == (4, 5)
     assert inputs["text"].ids.dtype == torch.int64
     assert inputs["text"].mask.dtype == torch.bool
-
-
-def test_only_whole_training_batches_are_cut_by_what_is_compiled(loader, train):
-    sizes = []
-
-    def compiled(pictures, *rest):
-        sizes.append(len(pictures))
-        return interpolated(pictures, *rest)
-
-    batches = list(loader.training(train, 0, train.inputs))
-    other = dataclasses.replace(loader, interpolate=compiled)
-    _assert_same(list(other.training(train, 0, train.inputs)), batches)
-    assert sizes == [8, 8], "two pictures of each of four samples; three are left"
-    whole = dataclasses.replace(other, batch_size=len(train))
-    assert [batch.size for batch in whole.in_order(train)] == [len(train)]
-    assert sizes == [8, 8], "evaluation has all of them in a batch, too"
-    other.compile_now()
-    assert sizes == [8, 8, 8]
 
 
 @pytest.mark.parametrize("start", [0, 1, 2, 3])

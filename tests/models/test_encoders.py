@@ -337,16 +337,14 @@ def reproducible(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-@pytest.mark.parametrize(("half", "tolerance"), [(False, 1e-3), (True, 0.1)])
+@pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("kind", ["audio", "visual"])
 @pytest.mark.usefixtures("reproducible")
-def test_a_compiled_pass_trains_as_the_plain_one_does(
-    kind: Kind, half: bool, tolerance: float
-) -> None:
+def test_a_compiled_pass_trains_as_the_plain_one_does(kind: Kind, half: bool) -> None:
     assert shutil.which("gcc"), "Triton needs a C compiler"
     inputs = torch.randn(4, *SHAPES[kind], device="cuda")
 
-    def gradients(compiled: bool) -> list[Tensor]:
+    def gradients(compiled: bool, half: bool = half) -> list[Tensor]:
         encoder = encoder_of(kind, ResNet18(), 16).cuda().train()
         if compiled:
             encoder.compile_training(samples=4)
@@ -356,6 +354,9 @@ def test_a_compiled_pass_trains_as_the_plain_one_does(
         return [embedding, *(p.grad for p in encoder.parameters() if p.grad is not None)]
 
     plain, fused, again = gradients(False), gradients(True), gradients(True)
-    for ours, theirs in zip(fused, plain, strict=True):
-        assert (ours - theirs).norm() <= tolerance * theirs.norm() + 1e-6
+    exact = gradients(False, half=False)
+    for ours, theirs, true in zip(fused, plain, exact, strict=True):
+        # Through so many layers of such small maps bf16 loses a third, by itself.
+        allowed = 1.5 * (theirs - true).norm() if half else 1e-3 * true.norm()
+        assert (ours - true).norm() <= allowed + 1e-6
     assert all(map(torch.equal, again, fused))

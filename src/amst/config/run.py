@@ -256,8 +256,8 @@ class Arithmetic(Settings):
     tf32: Literal["off", "conv", "all"] = Field("conv", description="TensorFloat-32 on a GPU")
     compile: bool = Field(
         False,
-        description="compile the training pass of ResNet-18, and the augmentation, on a GPU: needs "
-        "a C compiler, and takes time when a run starts",
+        description="compile the training pass of ResNet-18 on a GPU: needs a C compiler, and "
+        "takes time when a run starts",
     )
     threads: PositiveInt = Field(1, description="arithmetic threads on a CPU")
 

@@ -9,7 +9,7 @@ products in another form.
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -28,8 +28,6 @@ TRIES = 10  # torchvision.transforms.RandomResizedCrop gives up after as many
 # Below this side the call per picture costs a CPU more than its arithmetic.
 SMALL_BELOW = 40
 _PIXELS = torch.channels_last
-
-Interpolate = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, int, torch.dtype], Tensor]
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,6 @@ def cut(
     crops: Crops,
     side: int,
     precision: torch.dtype = torch.float32,
-    interpolate: Interpolate | None = None,
 ) -> Tensor:
     """Cut, resize with antialiased bilinear interpolation, flip and normalise.
 
@@ -134,7 +131,6 @@ def cut(
         crops: boxes and flips of these pictures, on their device.
         side: side C of the result.
         precision: of ``cut_batched``.
-        interpolate: for ``cut_batched``, which then cuts on a CPU, too.
 
     Returns:
         (B, 3, T, C, C) float32; a view of memory in the order (B, T), so that folding the frames
@@ -143,8 +139,8 @@ def cut(
     batch, frames, stored = pictures.shape[:3]
     flat = pictures.reshape(batch * frames, stored, stored, 3)
     boxes, flips = crops.boxes.reshape(-1, 4), crops.flips.reshape(-1)
-    if pictures.is_cuda or interpolate:
-        result = cut_batched(flat, boxes, flips, side, precision, interpolate)
+    if pictures.is_cuda:
+        result = cut_batched(flat, boxes, flips, side, precision)
     elif max(stored, side) < SMALL_BELOW:
         result = cut_small(flat, boxes, flips, side)
     else:
@@ -158,7 +154,6 @@ def cut_batched(
     flips: Tensor,
     side: int,
     precision: torch.dtype = torch.float32,
-    interpolate: Interpolate | None = None,
 ) -> Tensor:
     """Like ``cut`` for (N, S, S, 3) uint8 to (N, 3, C, C): two products with weight matrices.
 
@@ -169,38 +164,26 @@ def cut_batched(
         side: C.
         precision: of the factors of the products; ``torch.half`` is off by less than half a grey
             level.
-        interpolate: :func:`interpolated` in another form, compiled say.
     """
     scale, shift = (values[:, None, None] for values in _normalisation(pictures.device))
+    count, stored = pictures.shape[:2]
     # Methods may ask for batches inside of autocast; pictures keep their precision there too.
     with torch.autocast(pictures.device.type, enabled=False):
-        return (interpolate or interpolated)(pictures, boxes, flips, scale, shift, side, precision)
-
-
-def interpolated(
-    pictures: Tensor,
-    boxes: Tensor,
-    flips: Tensor,
-    scale: Tensor,
-    shift: Tensor,
-    side: int,
-    precision: torch.dtype,
-) -> Tensor:
-    """The arithmetic of ``cut_batched``; ``scale`` and ``shift`` (3, 1, 1) normalise."""
-    count, stored = pictures.shape[:2]
-    rows = interpolation_weights(boxes[:, 0], boxes[:, 2], torch.zeros_like(flips), stored, side)
-    rows = rows.to(precision)
-    columns = interpolation_weights(boxes[:, 1], boxes[:, 3], flips, stored, side).to(precision)
-    # Colours between rows and columns: both products then are plain ones, one per picture.
-    lines = torch.empty((count, stored, 3, stored), dtype=precision, device=pictures.device)
-    lines = lines.copy_(pictures.transpose(2, 3)).view(count, stored * 3, stored)
-    narrow = torch.bmm(lines, columns.transpose(1, 2))
-    del lines, columns  # large, and memory of a device is short
-    result = torch.bmm(rows, narrow.view(count, stored, 3 * side))
-    del rows, narrow
-    planes = result.view(count, side, 3, side).transpose(1, 2)
-    out = torch.empty((count, 3, side, side), device=pictures.device)
-    return torch.addcmul(shift, planes, scale, out=out)
+        upright = torch.zeros_like(flips)
+        rows = interpolation_weights(boxes[:, 0], boxes[:, 2], upright, stored, side)
+        rows = rows.to(precision)
+        columns = interpolation_weights(boxes[:, 1], boxes[:, 3], flips, stored, side)
+        columns = columns.to(precision)
+        # Colours between rows and columns: both products then are plain ones, one per picture.
+        lines = torch.empty((count, stored, 3, stored), dtype=precision, device=pictures.device)
+        lines = lines.copy_(pictures.transpose(2, 3)).view(count, stored * 3, stored)
+        narrow = torch.bmm(lines, columns.transpose(1, 2))
+        del lines, columns  # large, and memory of a device is short
+        result = torch.bmm(rows, narrow.view(count, stored, 3 * side))
+        del rows, narrow
+        planes = result.view(count, side, 3, side).transpose(1, 2)
+        out = torch.empty((count, 3, side, side), device=pictures.device)
+        return torch.addcmul(shift, planes, scale, out=out)
 
 
 def bytes_to_cut(pictures: int, stored: int, side: int, precision: torch.dtype) -> int:

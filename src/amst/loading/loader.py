@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from amst.config.run import Augmentation, Modality
-from amst.loading.augment import Crops, Interpolate, cut, draw_crops, whole
+from amst.loading.augment import Crops, cut, draw_crops, whole
 from amst.loading.batch import Batch, TextTokens
 from amst.loading.dataset import PartData, Resident
 from amst.randomness import stream_seed
@@ -32,8 +32,6 @@ class Loader:
         batch_size: samples of a training batch; the last one of an epoch may be smaller.
         device: where the batches are wanted.
         precision: in which pictures are interpolated on a GPU.
-        interpolate: what whole training batches are cut with, as ``amst.loading.augment.cut`` takes
-            it; evaluation, which is not compiled everywhere, never is cut with it.
     """
 
     modalities: Mapping[str, Modality]
@@ -41,7 +39,6 @@ class Loader:
     batch_size: int
     device: torch.device
     precision: torch.dtype = torch.float32
-    interpolate: Interpolate | None = None
 
     def batches_of(self, part: PartData) -> int:
         """Training batches in an epoch."""
@@ -60,19 +57,7 @@ class Loader:
         """
         batches = self._shuffle(part, "order", epoch)[start:]
         crops = self._random(part, active, "augmentation", epoch)
-        return self._load(part, batches, active, crops, self.interpolate)
-
-    def compile_now(self) -> None:
-        """Cut a batch of black pictures: threads and steps then find ``interpolate`` compiled."""
-        for modality in self.modalities.values():
-            if modality.features.kind != "visual" or modality.crop is None:
-                continue
-            frames, side = modality.features.frames, modality.features.size
-            every = torch.arange(self.batch_size, device=self.device)
-            shape = (self.batch_size, frames, side, side, 3)
-            black = torch.zeros(shape, dtype=torch.uint8, device=self.device)
-            crops = whole(self.batch_size, frames, side).to(self.device)[every]
-            cut(black, crops, modality.crop, self.precision, self.interpolate)
+        return self._load(part, batches, active, crops)
 
     def shuffled(
         self,
@@ -142,14 +127,8 @@ class Loader:
         batches: tuple[Tensor, ...],
         active: Collection[str],
         crops: Mapping[str, Crops],
-        interpolate: Interpolate | None = None,
     ) -> Iterator[Batch]:
-        # Smaller batches would have to be compiled again.
-        size = self.batch_size
-        made = (
-            self._batch(part, at, active, crops, interpolate if len(at) == size else None)
-            for at in batches
-        )
+        made = (self._batch(part, at, active, crops) for at in batches)
         return ahead(made) if self.works_ahead(part, active) else made
 
     def works_ahead(self, part: PartData, active: Collection[str]) -> bool:
@@ -165,7 +144,6 @@ class Loader:
         positions: Tensor,
         active: Collection[str],
         crops: Mapping[str, Crops],
-        interpolate: Interpolate | None,
     ) -> Batch:
         there = positions.to(self.device, non_blocking=True)
         stored_at = there if _on_device(part) else positions
@@ -174,7 +152,7 @@ class Loader:
             columns = part.inputs[name].take(stored_at)
             columns = {key: self._move(column) for key, column in columns.items()}
             boxes = crops[name][there] if name in crops else None
-            inputs[name] = self._input(name, columns, boxes, interpolate)
+            inputs[name] = self._input(name, columns, boxes)
         return Batch(self._move(part.labels[positions]), inputs)
 
     def _move(self, column: Tensor) -> Tensor:
@@ -184,11 +162,7 @@ class Loader:
         return column.pin_memory().to(self.device, non_blocking=True)
 
     def _input(
-        self,
-        name: str,
-        columns: Mapping[str, Tensor],
-        crops: Crops | None,
-        interpolate: Interpolate | None,
+        self, name: str, columns: Mapping[str, Tensor], crops: Crops | None
     ) -> Tensor | TextTokens:
         modality = self.modalities[name]
         if modality.kind == "text":
@@ -198,7 +172,7 @@ class Loader:
         assert modality.crop is not None
         pictures = columns["features"]
         precision = self.precision if pictures.is_cuda else torch.float32
-        return cut(pictures, crops, modality.crop, precision, interpolate)
+        return cut(pictures, crops, modality.crop, precision)
 
 
 @dataclass(frozen=True)

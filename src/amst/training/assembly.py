@@ -5,7 +5,7 @@ import platform
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from amst.allocator import keep_freed_memory
 from amst.config.run import Arithmetic, Features, MethodSettings, Modality, RunSettings
 from amst.datasets.splits import Part, Split, read_split
 from amst.errors import AmstError, HostError
-from amst.loading.augment import interpolated
 from amst.loading.dataset import FeatureStore, PartData, Residency
 from amst.loading.loader import Loader
 from amst.loading.residency import choose_residency
@@ -174,29 +173,19 @@ def set_arithmetic(arithmetic: Arithmetic, seed: int) -> None:
 def assemble_training(
     settings: RunSettings, manifest: Path, split: Path, execution: Execution
 ) -> Assembly:
-    """Like ``assemble``, for a run that is to be trained: with compiled steps if it asks for them.
+    """Like ``assemble``, for a run that is to be trained: with steps compiled if so set.
 
     Raises:
         AmstError: as ``assemble``; or something is missing that compiling needs.
     """
     run = assemble(settings, manifest, split, execution)
-    if settings.arithmetic.compile and run.device.type == "cuda":
-        return compile_training(run)
+    if run.device.type == "cpu":
+        return run
+    if settings.arithmetic.compile:
+        prepare_compiler()
+        for network in run.method.networks.values():
+            network.compile_training()
     return run
-
-
-def compile_training(run: Assembly) -> Assembly:
-    """The same run with what pays compiled: encoders in training, and augmentation.
-
-    Raises:
-        AmstError: something is missing that compiling needs.
-    """
-    prepare_compiler()
-    for network in run.method.networks.values():
-        network.compile_training()
-    loader = replace(run.loader, interpolate=compiler.compiled(interpolated))
-    loader.compile_now()
-    return replace(run, loader=loader)
 
 
 def prepare_compiler() -> None:
