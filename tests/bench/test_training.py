@@ -202,7 +202,9 @@ def test_the_loop_is_measured_against_its_bare_steps(config, digits):
 
 def test_runs_train_at_once(config, digits):
     settings = settings_of(config, "digits", "naive", batch_size=16)
-    found = measure_together(settings, digits.manifest, digits.split, [1, 2], seconds=0.5)
+    found = measure_together(
+        settings, digits.manifest, digits.split, Execution(), [1, 2], seconds=0.5
+    )
     assert set(found.rates) == {1, 2}
     assert min(found.rates.values()) > 0
 
@@ -211,7 +213,9 @@ def test_a_run_that_fails_ends_the_others(config, digits, tmp_path):
     """One that dies before they start together leaves none waiting for it."""
     settings = settings_of(config, "digits", "naive", batch_size=16)
     with pytest.raises(AmstError, match="nowhere"):
-        measure_together(settings, tmp_path / "nowhere", digits.split, [2], seconds=0.5)
+        measure_together(
+            settings, tmp_path / "nowhere", digits.split, Execution(), [2], seconds=0.5
+        )
 
 
 def test_a_dataset_that_cannot_be_made_is_refused(config, tmp_path):

@@ -417,6 +417,39 @@ def test_a_step_never_waits_for_the_device(
                 torch.cuda.set_sync_debug_mode("default")
 
 
+@each_case
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("half", [False, True])
+def test_captured_it_trains_to_the_same_bits(
+    case: Callable[..., Method[Any]],
+    half: bool,
+    batch_of: Callable[..., Batch],
+    epoch_of: Callable[..., Any],
+) -> None:
+    def trained(captured: bool) -> dict[str, Tensor]:
+        method = case(recipe=Recipe(learning_rate=0.05, batch_size=5))
+        method.to("cuda")
+        batches = [_on("cuda", batch_of(method.problem, n, seed=n)) for n in (5, 5, 3, 5)]
+        # As the loop does: at its end autocast forgets the weights that it has converted.
+        precision = torch.autocast("cuda", torch.bfloat16, enabled=half)
+        if captured:
+            with precision:
+                for network in method.networks.values():
+                    network.capture_training()
+        for epoch in range(3):
+            with precision:
+                method.begin_epoch(epoch, epoch_of(batches, batches[:1]))
+            method.train()
+            for batch in batches:
+                with precision:
+                    method.train_step(batch, epoch)
+        return method.weights()
+
+    plain, captured = trained(False), trained(True)
+    for name, value in plain.items():
+        assert torch.equal(captured[name], value), name
+
+
 def _on(device: str, batch: Batch) -> Batch:
     inputs: dict[str, Tensor | TextTokens] = {
         name: TextTokens(value.ids.to(device), value.mask.to(device))

@@ -45,6 +45,8 @@ class PlainFiles:
         self._clips, self._silent = loader(sound=True), loader(sound=False)
         plain = Clips(raw, crop)
         self._pictures = picture_loader(plain, crop, size, workers, pin, epoch)
+        for batches in (self._clips, self._silent, self._pictures):
+            next(iter(batches))  # starts their workers, which stay
 
     def __iter__(self) -> Iterator[tuple[dict[str, torch.Tensor], torch.Tensor]]:
         """An epoch of batches on the device."""

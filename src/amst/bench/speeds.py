@@ -44,16 +44,16 @@ class Speed:
         method: variant that was trained.
         samples: from features in their residency to the updated weights.
         steps: the same without loading and augmentation, on one batch that lies ready.
-        plain: ``samples`` without compiling.
-        plain_steps: ``steps`` without compiling.
-        even: ``samples`` in the yardstick's precision, not compiled.
-        even_steps: ``steps`` in the yardstick's precision, not compiled.
+        plain: ``samples`` when nothing is compiled or captured.
+        plain_steps: ``steps`` when nothing is.
+        even: ``samples`` in the yardstick's precision, nothing compiled or captured.
+        even_steps: ``steps`` in the yardstick's precision, nothing compiled or captured.
         seconds: phase -> seconds per sample, measured apart, waiting for the device after each.
         operators: operator of PyTorch -> share of all operators' time on the device, the largest
-            ones, in a step of the most frequent kind of epoch.
-        busy: share of such a step's time in which operators run on the device.
+            ones, in a step of the most frequent kind of epoch that is not captured.
+        busy: share of such a step's time in which an operator runs on the device, as it is trained.
         operations: per sample, of encoders and heads.
-        moved: bytes per sample that the operators of a step that is not compiled read and write.
+        moved: bytes per sample that the operators of a plain step read and write.
         yardstick: what it reaches with this method's steps; None if it was not run.
         skipped_to_absent: time of an epoch that skips modalities, by those of the same method on
             a dataset without them: '+'-joined names of the skipped ones -> ratio.
@@ -82,7 +82,7 @@ class Speed:
         done, through = self.steps * self.operations, self.plain_steps * self.moved
         lines = [
             f"{self.method}: {self.samples:.1f} samples per second, without loading "
-            f"{self.steps:.1f}; not compiled {self.plain:.1f} and {self.plain_steps:.1f}; in the "
+            f"{self.steps:.1f}; plain {self.plain:.1f} and {self.plain_steps:.1f}; in the "
             f"yardstick's precision {self.even:.1f} and {self.even_steps:.1f}",
             f"  phases, waiting after each: {phases}",
             f"  steps of most epochs: operators run in {self.busy:.0%} of their time; of the "
@@ -90,7 +90,7 @@ class Speed:
             f"  operations: {self.operations / 1e9:.2f} G per sample, without loading "
             f"{done / 1e12:.3f} T per second, {done / peak.product:.0%} of a large product's",
             f"  memory: operators read and write {self.moved / 1e6:.0f} MB per sample; without "
-            f"loading, not compiled, {through / 1e9:.0f} GB per second, "
+            f"loading, plain, {through / 1e9:.0f} GB per second, "
             f"{through / peak.copy:.0%} of a copy's",
         ]
         if plain := self.yardstick:
@@ -108,7 +108,7 @@ class Speed:
 
     def _ratios(self, yardstick: float) -> str:
         return (
-            f"{self.samples / yardstick:.2f}, not compiled {self.plain / yardstick:.2f}, in equal "
+            f"{self.samples / yardstick:.2f}, plain {self.plain / yardstick:.2f}, in equal "
             f"precision {self.even / yardstick:.2f}"
         )
 

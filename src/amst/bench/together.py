@@ -46,7 +46,12 @@ def _share(barrier: Barrier) -> None:
 
 
 def measure_together(
-    settings: RunSettings, manifest: Path, split: Path, counts: list[int], seconds: float
+    settings: RunSettings,
+    manifest: Path,
+    split: Path,
+    execution: Execution,
+    counts: list[int],
+    seconds: float,
 ) -> Together:
     """Train equal runs at once, for so many seconds each time.
 
@@ -54,6 +59,7 @@ def measure_together(
         settings: of each run.
         manifest: of the dataset.
         split: its split.
+        execution: whether passes are captured.
         counts: how many at once.
         seconds: length of one measurement.
     """
@@ -61,7 +67,8 @@ def measure_together(
     for runs in counts:
         barrier = context.Barrier(runs)
         with ProcessPoolExecutor(runs, context, initializer=_share, initargs=(barrier,)) as pool:
-            jobs = [pool.submit(_train, settings, manifest, split, seconds) for _ in range(runs)]
+            given = settings, manifest, split, execution, seconds
+            jobs = [pool.submit(_train, *given) for _ in range(runs)]
             errors = [error for job in jobs if (error := job.exception())]
             for error in errors:
                 if not isinstance(error, BrokenBarrierError):  # which others' waiting ended with
@@ -72,23 +79,30 @@ def measure_together(
     return Together(name, rates)
 
 
-def _train(settings: RunSettings, manifest: Path, split: Path, seconds: float) -> tuple[float, str]:
+def _train(
+    settings: RunSettings, manifest: Path, split: Path, execution: Execution, seconds: float
+) -> tuple[float, str]:
     """Samples per second of one of the runs, and its device; they begin together.
 
     One that fails before ends the waiting of the others.
     """
     assert _barrier is not None
     try:
-        return _rate(settings, manifest, split, seconds, _barrier)
+        return _rate(settings, manifest, split, execution, seconds, _barrier)
     except Exception:
         _barrier.abort()
         raise
 
 
 def _rate(
-    settings: RunSettings, manifest: Path, split: Path, seconds: float, barrier: Barrier
+    settings: RunSettings,
+    manifest: Path,
+    split: Path,
+    execution: Execution,
+    seconds: float,
+    barrier: Barrier,
 ) -> tuple[float, str]:
-    run = assemble_training(settings, manifest, split, Execution())
+    run = assemble_training(settings, manifest, split, execution)
     part, samples, begin = run.part("train"), 0, 0.0
     run.method.train()
     steps = 0

@@ -6,6 +6,7 @@ rate is that of a whole cycle of the skip schedule.
 """
 
 import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ def measure_training(
         variants: settings of a run of each, with equal batch sizes.
         manifest: of the dataset.
         split: its split.
-        execution: device and residency.
+        execution: device, residency, and whether passes are captured.
         plan: how much to measure.
         raw: raw folder in CREMA-D's layout, for the yardstick; None for none.
 
@@ -78,6 +79,7 @@ def measure_training(
     plain = {key: Plain(ours, files) for key, ours in of_key.items()} if files else {}
     loader: list[tuple[float, ...]] = []
     for turn in range(plan.rounds + 1):  # the first one warms up
+        print(f"turn {turn} of {plan.rounds}", file=sys.stderr, flush=True)
         for subject in subjects:
             subject.measure(plan.batches, keep=turn > 0)
         for yardstick in plain.values():
@@ -85,31 +87,41 @@ def measure_training(
                 yardstick.measure(plan.batches)
             else:
                 yardstick.cycle_step_seconds(plan.batches)
-        if files:
+        if files and turn:
             loader.append(files.rates())
-    rates = [statistics.median(column) for column in zip(*loader[1:], strict=True)]
+    rates = [statistics.median(column) for column in zip(*loader, strict=True)]
     for subject in subjects:
         subject.look_closer(plan.batches)
     return Speeds(
         device=device_name(device),
-        arithmetic=_arithmetic(variants[0], device),
+        arithmetic=_arithmetic(variants[0], device, execution.capture),
         peak=peak,
         loader=LoaderRate(plan.workers, *rates) if rates else None,
         methods=[subject.speed(plain) for subject in subjects],
     )
 
 
-def _arithmetic(settings: RunSettings, device: torch.device) -> str:
+def _arithmetic(settings: RunSettings, device: torch.device, captured: bool) -> str:
     chosen = settings.arithmetic
-    if device.type == "cpu" or chosen.precision != "fp32" or chosen.tf32 == "off":
+    if device.type == "cpu":
+        return chosen.precision
+    if chosen.precision != "fp32" or chosen.tf32 == "off":
         name: str = chosen.precision
     else:
         name = "tf32" if chosen.tf32 == "all" else "tf32 in convolutions"
-    return f"{name}, compiled" if chosen.compile and device.type == "cuda" else name
+    return name + ", compiled" * chosen.compile + ", captured" * captured
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How steps are computed."""
+
+    arithmetic: Arithmetic
+    captured: bool
 
 
 class _Subject:
-    """A method that is measured: as it is, not compiled, as the yardstick is, beside absence."""
+    """A method that is measured: as it is, plain, as the yardstick is, beside absence."""
 
     def __init__(self, ours: Ours, manifest: Path, split: Path, execution: Execution) -> None:
         settings = ours.assembly.settings
@@ -119,18 +131,21 @@ class _Subject:
         even = plain.model_copy(
             update={"precision": "fp32"} if on_cpu else {"precision": "fp32", "tf32": "conv"}
         )
+        captured = execution.capture and not on_cpu
+        self._chosen = _Way(chosen, captured)
         # Several of them may be one: each is measured once.
-        self._plain, self._even = plain, even
-        self._versions = {chosen: ours}
-        for arithmetic in (plain, even):
-            if arithmetic not in self._versions:
-                other = settings.model_copy(update={"arithmetic": arithmetic})
-                self._versions[arithmetic] = Ours(other, manifest, split, execution)
+        self._plain, self._even = _Way(plain, False), _Way(even, False)
+        self._versions = {self._chosen: ours}
+        for way in (self._plain, self._even):
+            if way not in self._versions:
+                other = settings.model_copy(update={"arithmetic": way.arithmetic})
+                how = execution.model_copy(update={"capture": way.captured})
+                self._versions[way] = Ours(other, manifest, split, how)
         self._absent = {
             skipped: Ours(without(settings, skipped), manifest, split, execution)
             for skipped in ours.skipped()
         }
-        self._seconds: dict[Arithmetic, list[tuple[float, float]]] = {}
+        self._seconds: dict[_Way, list[tuple[float, float]]] = {}
         self._ratios: dict[str, list[float]] = {}
         self._phases: dict[str, float] = {}
         self._operators: dict[str, float] = {}
@@ -143,10 +158,10 @@ class _Subject:
 
     def measure(self, batches: int, *, keep: bool) -> None:
         """Take the time of everything once."""
-        for arithmetic, ours in self._versions.items():
+        for way, ours in self._versions.items():
             seconds = ours.cycle_seconds(batches), ours.cycle_step_seconds(batches)
             if keep:
-                self._seconds.setdefault(arithmetic, []).append(seconds)
+                self._seconds.setdefault(way, []).append(seconds)
         for skipped, other in self._absent.items():
             epoch = self._ours.epoch_without(skipped)
             ratio = self._ours.seconds(epoch, batches) / other.seconds(0, batches)
@@ -162,11 +177,11 @@ class _Subject:
         """Medians of what was measured, phases and operators, and operations."""
         ours = self._ours
         rates = {
-            arithmetic: [1 / statistics.median(column) for column in zip(*turns, strict=True)]
-            for arithmetic, turns in self._seconds.items()
+            way: [1 / statistics.median(column) for column in zip(*turns, strict=True)]
+            for way, turns in self._seconds.items()
         }
         operations, moved = self._versions[self._plain].work()
-        samples, steps = rates[ours.assembly.settings.arithmetic]
+        samples, steps = rates[self._chosen]
         yardstick = plain.get(ours.plain_key)
         return Speed(
             method=ours.assembly.settings.variant,

@@ -103,6 +103,9 @@ Precision = Annotated[str | None, typer.Option("--precision", help="fp32 or bf16
 Compiled = Annotated[
     bool | None, typer.Option("--compile/--no-compile", help="compile ours, on a GPU")
 ]
+Captured = Annotated[
+    bool | None, typer.Option("--capture/--no-capture", help="capture ours, on a GPU")
+]
 Json = Annotated[bool, typer.Option("--json", help="print figures as JSON")]
 
 
@@ -126,6 +129,7 @@ def train(
     precision: Precision = None,
     tf32: Annotated[str | None, typer.Option(help="off, conv or all")] = None,
     compiled: Compiled = None,
+    captured: Captured = None,
     threads: Annotated[int | None, typer.Option(help="arithmetic threads on a CPU")] = None,
     residency: Annotated[str, typer.Option(help="auto, device, host or stream")] = "auto",
     yardstick: Annotated[bool, typer.Option(help="measure the released way, too")] = True,
@@ -145,7 +149,8 @@ def train(
         settings_of(config, dataset, method, batch_size, **options)
         for method in methods or ["amst_full"]
     ]
-    execution = Execution.model_validate({"residency": residency})
+    capture = config.execution.capture if captured is None else captured
+    execution = Execution.model_validate({"residency": residency, "capture": capture})
     with tempfile.TemporaryDirectory() as folder:
         made = prepare(config, dataset, samples, Path(folder))
         raw = made.raw if yardstick and dataset == "CREMAD" else None
@@ -225,11 +230,13 @@ def together(
     seconds: Annotated[float, typer.Option(help="length of one measurement")] = 10.0,
     precision: Precision = None,
     compiled: Compiled = None,
+    captured: Captured = None,
     as_json: Json = False,
     configfile: ConfigFiles = None,
 ) -> None:
     """Time several runs on one device at once against one alone."""
     from amst.bench.together import measure_together
+    from amst.training.execution import Execution
 
     config = configuration(configfile)
     options = {"precision": precision, "compile": compiled}
@@ -237,7 +244,9 @@ def together(
     with tempfile.TemporaryDirectory() as folder:
         made = prepare(config, dataset, samples, Path(folder))
         counts = sorted({1, *(runs or (2, 4))})
-        found = measure_together(settings, made.manifest, made.split, counts, seconds)
+        capture = config.execution.capture if captured is None else captured
+        execution = Execution(capture=capture)
+        found = measure_together(settings, made.manifest, made.split, execution, counts, seconds)
     _show(found, as_json)
 
 

@@ -105,6 +105,11 @@ class ExecutionSettings(Settings):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     residency: Literal["auto", "device", "host", "stream"] = "auto"
+    capture: bool = Field(
+        False,
+        description="record the training passes of encoders for sounds and pictures on a GPU as "
+        "CUDA graphs, and replay them: the same bits, sooner, in more of the GPU's memory",
+    )
     stage: str = Field(
         "", description="folder on a node's own disk to copy shards to, such as $TMPDIR"
     )

@@ -15,6 +15,7 @@ from amst.compiler import compiled
 from amst.config.run import Modality, ResNet18, Roberta, SmallCNN, SmallTransformer
 from amst.errors import AmstError
 from amst.loading.batch import TextTokens
+from amst.models.capture import CapturedPass
 from amst.models.initial import initialise
 from amst.pretrained import located
 from amst.randomness import stream_seed
@@ -29,11 +30,14 @@ class Encoder(nn.Module):
         width: length of the embeddings.
         drops_out: whether training draws random numbers from PyTorch's global generator.
         compiles: whether ``compile_training`` is worth its time.
+        captures: whether ``capture_training`` can record its training pass.
     """
 
     width: int
     drops_out: bool = False
     compiles: bool = False
+    captures: bool = False
+    _captured: CapturedPass | None = None
 
     def compile_training(self, samples: int) -> None:
         """Let PyTorch's compiler fuse what lies between the convolutions of the training pass.
@@ -52,6 +56,18 @@ class Encoder(nn.Module):
 
         self.forward = forward
 
+    def capture_training(self, sample: Tensor) -> None:
+        """Let batches like ``sample`` (B, ...), on a GPU, replay a recorded training pass."""
+        self._captured = CapturedPass(self, sample)
+        self.forward = self._captured.__call__
+
+    def joined(self, embedding: Tensor) -> Tensor:
+        """What the last call gave, once all encoders that run at the same time are started.
+
+        To be called before it is used.
+        """
+        return self._captured.joined(embedding) if self._captured else embedding
+
 
 class ResNet18Encoder(Encoder):
     """ResNet-18 from scratch, without classifier (He et al., CVPR 2016).
@@ -62,6 +78,7 @@ class ResNet18Encoder(Encoder):
     """
 
     compiles = True
+    captures = True
 
     def __init__(self, channels: int, embedding: int) -> None:
         super().__init__()
@@ -125,6 +142,8 @@ class SmallCNNEncoder(Encoder):
         embedding: D. Other than the last width, a 1x1 convolution without bias follows.
     """
 
+    captures = True
+
     def __init__(self, channels: int, widths: tuple[int, ...], embedding: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -153,6 +172,14 @@ def _projection(features: int, embedding: int) -> nn.Module:
 def fold_frames(inputs: Tensor) -> Tensor:
     """(B, C, T, H, W) to (B * T, C, H, W); sound has no T to fold."""
     return inputs.transpose(1, 2).flatten(0, 1) if inputs.dim() == 5 else inputs
+
+
+def blank(samples: int, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Zeros (B, *shape) in the memory layout of a batch: frames before channels."""
+    if len(shape) == 4:
+        channels, frames, *sides = shape
+        return torch.zeros(samples, frames, channels, *sides, device=device).transpose(1, 2)
+    return torch.zeros(samples, *shape, device=device)
 
 
 def channels_last(pictures: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from amst.models.encoders import Encoder, build_encoder
+from amst.models.encoders import Encoder, blank, build_encoder
 from amst.models.heads import HEADS, ByModality, Head, HeadName
 from amst.models.initial import initialise
 from amst.models.problem import Problem
@@ -67,6 +67,7 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.names = tuple(problem.modalities)
+        self.shapes = dict(problem.shapes)
         self.seed, self.stream = problem.seed, stream
         self.decay_factor = problem.recipe.decay_factor
         self.batch_size = problem.recipe.batch_size
@@ -115,6 +116,15 @@ class Network(nn.Module):
             if self.encoder(name).compiles:
                 self.encoder(name).compile_training(self.batch_size)
 
+    def capture_training(self) -> None:
+        """Record the training pass of encoders on a GPU where that is possible."""
+        self.train()
+        device = next(self.parameters()).device
+        for name in self.names:
+            encoder = self.encoder(name)
+            if encoder.captures:
+                encoder.capture_training(blank(self.batch_size, self.shapes[name], device))
+
     # Forward
 
     def forward(
@@ -139,6 +149,8 @@ class Network(nn.Module):
                     torch.is_grad_enabled() and name not in without_gradient
                 ):
                     embeddings[name] = self._embed(name, inputs[name])
+        dtype = next(self.head.parameters()).dtype
+        embeddings = {n: self.encoder(n).joined(e).to(dtype) for n, e in embeddings.items()}
         self.steps += int(self.training)
         with self._full_precision(embeddings.values()):
             logits = {name: self.head.logits(name, e) for name, e in embeddings.items()}
@@ -172,8 +184,7 @@ class Network(nn.Module):
     def _embed(self, name: str, inputs: Any) -> Tensor:
         encoder = self.encoder(name)
         with self._own_dropout(name) if self.training and encoder.drops_out else nullcontext():
-            embedding = encoder(inputs)
-        return embedding.to(next(self.head.parameters()).dtype)
+            return encoder(inputs)
 
     @contextmanager
     def _own_dropout(self, name: str) -> Iterator[None]:

@@ -173,7 +173,7 @@ def set_arithmetic(arithmetic: Arithmetic, seed: int) -> None:
 def assemble_training(
     settings: RunSettings, manifest: Path, split: Path, execution: Execution
 ) -> Assembly:
-    """Like ``assemble``, for a run that is to be trained: with steps compiled if so set.
+    """Like ``assemble``, for a run that is to be trained: with steps compiled or captured.
 
     Raises:
         AmstError: as ``assemble``; or something is missing that compiling needs.
@@ -181,10 +181,16 @@ def assemble_training(
     run = assemble(settings, manifest, split, execution)
     if run.device.type == "cpu":
         return run
+    networks = run.method.networks.values()
     if settings.arithmetic.compile:
         prepare_compiler()
-        for network in run.method.networks.values():
+        for network in networks:
             network.compile_training()
+    if execution.capture:
+        # Before any thread makes batches: nothing else may use the device meanwhile.
+        with run.autocast():
+            for network in networks:
+                network.capture_training()
     return run
 
 

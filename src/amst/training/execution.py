@@ -16,6 +16,7 @@ class Execution(Settings):
     Attributes:
         device: 'auto' takes the GPU if there is one.
         residency: where features are kept; 'auto' decides by size.
+        capture: record training passes on a GPU and replay them.
         deadline: seconds after which the run saves and leaves with code 75; 0 for none.
         stage: folder on the node's own disk for copies of shards, with environment variables.
         runs_on_node: runs that this run shares the node's memory with, itself included.
@@ -33,6 +34,7 @@ class Execution(Settings):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     residency: Literal["auto", "device", "host", "stream"] = "auto"
+    capture: bool = False
     deadline: NonNegativeInt = 0
     stage: str = ""
     runs_on_node: PositiveInt = 1

@@ -1,0 +1,102 @@
+"""The training pass of an encoder as CUDA graphs: one launch forward and one backward."""
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.graph import set_warn_on_accumulate_grad_stream_mismatch
+
+from amst.errors import AmstError
+
+
+class CapturedPass:
+    """Stands for an encoder's ``forward`` and replays its training pass where that is the same.
+
+    Kernels are those of the pass that was recorded, and so are the bits of what they compute. What
+    is saved is the time between them, which the host takes to launch each; and passes of several
+    encoders run at once, each on a stream of its own. All else runs as without: passes in
+    evaluation mode or without gradient, batches of another shape, such as the last of an epoch, and
+    a pass while an earlier one may still go backward, whose memory a replay would overwrite.
+
+    Gradients lie in the same memory in every step: who wants to keep them copies them.
+
+    Args:
+        encoder: on a GPU, in training mode, without hooks. Recording leaves weights and statistics
+            as they are.
+        sample: (B, ...) a batch to record with; its numbers do not matter.
+    """
+
+    def __init__(self, encoder: nn.Module, sample: Tensor) -> None:
+        self._encoder, self._plain = encoder, encoder.forward
+        self._shape, self._type, self._half = sample.shape, sample.dtype, _half()
+        self._stream = torch.cuda.Stream(sample.device)
+        self._running: Tensor | None = None
+        self._latest: weakref.ref[Any] | None = None
+        # Gradients come from the stream of a replay, while weights were first used in recording it;
+        # autograd lets one wait for the other, and would warn of it.
+        set_warn_on_accumulate_grad_stream_mismatch(False)
+        before = [buffer.clone() for buffer in encoder.buffers()]
+        with torch.autocast("cuda", self._half, self._half is not None, cache_enabled=False):
+            torch.cuda.make_graphed_callables(encoder, (sample,))
+        with torch.no_grad():  # warming up for it has moved them
+            for buffer, value in zip(encoder.buffers(), before, strict=True):
+                buffer.copy_(value)
+        self._replay = encoder.forward
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Embeddings (B, D); only ``joined`` ones may be used."""
+        if not self._fits(inputs):
+            return self._plain(inputs)
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            self._running = self._replay(inputs)
+        return self._running
+
+    def _fits(self, inputs: Tensor) -> bool:
+        """Whether the recorded pass does for this one."""
+        latest = self._latest() if self._latest else None
+        return (
+            self._encoder.training
+            and torch.is_grad_enabled()
+            and (inputs.shape, inputs.dtype) == (self._shape, self._type)
+            and _half() == self._half
+            and (latest is None or latest.passed)
+        )
+
+    def joined(self, embedding: Tensor) -> Tensor:
+        """The same embeddings, for the stream of the caller and in memory of their own."""
+        if embedding is not self._running:
+            return embedding
+        self._running = None
+        torch.cuda.current_stream().wait_stream(self._stream)
+        own: Tensor = _Copy.apply(embedding)
+        # As long as this node is there and was not passed, someone may go backward through it.
+        self._latest = weakref.ref(own.grad_fn)
+        return own
+
+
+def _half() -> torch.dtype | None:
+    """What autocast computes in here; None without it."""
+    return torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
+
+
+class _Copy(Function):
+    """A copy through which gradients go once: a second replay would work on overwritten memory."""
+
+    @staticmethod
+    def forward(ctx: Any, embedding: Tensor) -> Tensor:
+        ctx.passed = False
+        return embedding.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        if ctx.passed:
+            raise AmstError(
+                "this method goes backward twice through one pass of an encoder, which "
+                "execution.capture cannot do",
+                "Set execution.capture: false for its runs",
+            )
+        ctx.passed = True
+        return gradients[0]
