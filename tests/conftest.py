@@ -78,3 +78,14 @@ def pytest_make_collect_report() -> Iterator[None]:
     report = yield
     refuse_unlisted(report)
     return report
+
+
+@pytest.fixture
+def reproducible(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The arithmetic of a run in full precision, and afterwards that of PyTorch again."""
+    import torch
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    torch.set_deterministic_debug_mode("warn")
+    yield
+    torch.set_deterministic_debug_mode("default")

@@ -87,6 +87,9 @@ class Environment(_Row):
     packages: dict[str, str]
     host: str
     device: str = Field(description="model; each of them where a run continued on another one")
+    captured: bool = Field(
+        False, description="whether a GPU replayed training passes, in the last attempt"
+    )
     slurm_job: str = ""
 
 

@@ -1,40 +1,69 @@
 """Which passes of an encoder are replayed, and that a replay cannot spoil another pass.
 
-What is recorded on a GPU is stood for by the pass itself; that real replays train to the same bits
-is among the tests of all methods (tests/methods/test_contract.py).
+A stand-in for a GPU computes on the processor, and keeps embeddings and gradients in the same
+memory at every replay, as CUDA graphs do. That real replays train to the same bits is among the
+tests of encoders and of all methods.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from copy import deepcopy
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 
+from amst.config.run import (
+    AudioFeatures,
+    Modality,
+    Recipe,
+    SmallCNN,
+    SmallTransformer,
+    TextFeatures,
+)
 from amst.errors import AmstError
+from amst.loading.batch import TextTokens
 from amst.models import capture
 from amst.models.encoders import SmallCNNEncoder
+from amst.models.network import Network
+from amst.models.problem import Problem
 
 SHAPE = (1, 6, 8)
 
 
 @pytest.fixture
 def replayed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Sizes of the batches that were replayed, by a stand-in for a GPU."""
+    """Sizes of the batches that were replayed."""
     sizes: list[int] = []
 
     def record(encoder: nn.Module, sample: tuple[Tensor]) -> nn.Module:
-        plain = encoder.forward
-        plain(*sample)  # warms up, which moves statistics
+        plain, weights = encoder.forward, list(encoder.parameters())
+        embedding = plain(*sample).detach().clone()  # warms up, which moves statistics
+        trained = [weight for weight in weights if weight.requires_grad]
+        gradients = {weight: torch.empty_like(weight) for weight in trained}
+        graph: list[Tensor] = []
 
-        def replay(inputs: Tensor) -> Tensor:
-            sizes.append(len(inputs))
-            result: Tensor = plain(inputs)
-            return result
+        class Replay(Function):
+            @staticmethod
+            def forward(_ctx: Any, inputs: Tensor, *_weights: Tensor) -> Tensor:
+                sizes.append(len(inputs))
+                with torch.enable_grad():
+                    graph[:] = [plain(inputs)]
+                return embedding.copy_(graph[0].detach()).detach()
 
-        encoder.forward = replay
+            @staticmethod
+            def backward(_ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+                for weight, found in zip(
+                    trained, torch.autograd.grad(graph, trained, outer), strict=True
+                ):
+                    gradients[weight].copy_(found)
+                kept = (gradients.get(weight) for weight in weights)
+                return None, *(each if each is None else each.detach() for each in kept)
+
+        encoder.forward = lambda inputs: Replay.apply(inputs, *weights)
         return encoder
 
     stream = SimpleNamespace(wait_stream=lambda _other: None)
@@ -50,7 +79,7 @@ def replayed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(True)
 
 
-def encoder_of() -> SmallCNNEncoder:
+def plain_encoder() -> SmallCNNEncoder:
     torch.manual_seed(0)
     return SmallCNNEncoder(1, (4,), 4).train()
 
@@ -58,30 +87,35 @@ def encoder_of() -> SmallCNNEncoder:
 @pytest.fixture
 def encoder(replayed: list[int]) -> SmallCNNEncoder:
     """Recorded for batches of three."""
-    made = encoder_of()
+    made = plain_encoder()
     made.capture_training(torch.zeros(3, *SHAPE))
     return made
 
 
 def embed(encoder: SmallCNNEncoder, inputs: Tensor) -> Tensor:
-    return encoder.joined(encoder(inputs))
+    return encoder.join(encoder.start(inputs))
+
+
+def assert_alike(ours: SmallCNNEncoder, theirs: SmallCNNEncoder) -> None:
+    """Equal gradients, weights and statistics."""
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert mine.grad is not None
+        assert torch.equal(mine.grad, other.grad)
+    state = theirs.state_dict()
+    for name, value in ours.state_dict().items():
+        assert torch.equal(value, state[name]), name
 
 
 def test_passes_like_the_recorded_one_are_replayed(
     encoder: SmallCNNEncoder, replayed: list[int]
 ) -> None:
-    inputs, plain = torch.randn(3, *SHAPE), encoder_of()
-    for _ in range(2):
-        ours, theirs = embed(encoder, inputs), plain(inputs)
-        assert torch.equal(ours, theirs)
-        for embedding in (ours, theirs):
-            embedding.square().sum().backward()
+    plain = plain_encoder()
+    for inputs in torch.randn(2, 3, *SHAPE):
+        for each in (encoder, plain):
+            each.zero_grad()
+            embed(each, inputs).square().sum().backward()
+        assert_alike(encoder, plain)
     assert replayed == [3, 3]
-    for mine, other in zip(encoder.parameters(), plain.parameters(), strict=True):
-        assert torch.equal(mine.grad, other.grad)
-    theirs = plain.state_dict()
-    for name, value in encoder.state_dict().items():
-        assert torch.equal(value, theirs[name]), "recording has left the statistics alone"
 
 
 def test_other_passes_are_not(
@@ -95,35 +129,51 @@ def test_other_passes_are_not(
     with monkeypatch.context() as autocast:
         autocast.setattr(capture, "_half", lambda: torch.bfloat16)
         embed(encoder, full)
+    encoder(full)
+    encoder.layers[1].eval()
+    embed(encoder, full)
     encoder.eval()
     embed(encoder, full)
-    encoder.double().train()
+    encoder.train().requires_grad_(False)
+    assert not embed(encoder, full).requires_grad
+    encoder.double().requires_grad_(True)
     embed(encoder, full.double())
     assert not replayed
+    encoder.float()
+    embed(encoder, full)
+    assert replayed == [3], "all is as it was"
 
 
 def test_none_is_replayed_while_an_earlier_one_may_go_backward(
     encoder: SmallCNNEncoder, replayed: list[int]
 ) -> None:
     """Two views of a batch in one step, say."""
-    inputs, plain = torch.randn(3, *SHAPE), encoder_of()
-    for either in (encoder, plain):
-        loss = (embed(either, inputs) * embed(either, inputs + 1)).sum()
+    inputs, plain = torch.randn(3, *SHAPE), plain_encoder()
+    for each in (encoder, plain):
+        loss = (embed(each, inputs) * embed(each, inputs + 1)).sum()
         loss.backward()
     assert replayed == [3], "the first one"
-    for mine, other in zip(encoder.parameters(), plain.parameters(), strict=True):
-        assert torch.equal(mine.grad, other.grad)
-    del loss
+    assert_alike(encoder, plain)
     embed(encoder, inputs)
     assert replayed == [3, 3]
 
 
-def test_embeddings_outlive_the_next_replay(encoder: SmallCNNEncoder) -> None:
-    inputs = torch.randn(3, *SHAPE)
-    embedding = encoder(inputs)
-    ours = encoder.joined(embedding).detach()
-    assert torch.equal(ours, embedding)
-    assert ours.data_ptr() != embedding.data_ptr()
+def test_gradients_may_be_accumulated(encoder: SmallCNNEncoder, replayed: list[int]) -> None:
+    plain = plain_encoder()
+    for inputs in torch.randn(3, 3, *SHAPE):
+        for each in (encoder, plain):
+            embed(each, inputs).square().sum().backward()
+    assert replayed == [3, 3, 3]
+    assert_alike(encoder, plain)
+
+
+def test_embeddings_outlive_the_next_replay(encoder: SmallCNNEncoder, replayed: list[int]) -> None:
+    first, second = torch.randn(2, 3, *SHAPE)
+    kept = embed(encoder, first).detach()
+    before = kept.clone()
+    embed(encoder, second)
+    assert replayed == [3, 3]
+    assert torch.equal(kept, before)
 
 
 def test_going_backward_twice_is_refused(encoder: SmallCNNEncoder) -> None:
@@ -132,3 +182,50 @@ def test_going_backward_twice_is_refused(encoder: SmallCNNEncoder) -> None:
     with pytest.raises(AmstError, match="backward twice") as refusal:
         loss.backward()
     assert "execution.capture: false" in str(refusal.value)
+
+
+def test_a_copy_has_a_pass_of_its_own(encoder: SmallCNNEncoder, replayed: list[int]) -> None:
+    encoder.compile_training(samples=3)
+    inputs, copied = torch.randn(3, *SHAPE), deepcopy(encoder)
+    with torch.no_grad():
+        for weight in copied.parameters():
+            weight.zero_()
+    assert not embed(copied, inputs).any()
+    assert not replayed
+    assert any(weight.any() for weight in encoder.parameters())
+
+
+def test_a_network_replays_all_that_it_can(replayed: list[int]) -> None:
+    def network() -> Network:
+        text = SmallTransformer(layers=1, heads=2, width=6)
+        cnn = SmallCNN(widths=(4,))
+        problem = Problem(
+            modalities={
+                "b": Modality(kind="text", features=TextFeatures(), encoder=text),
+                "a": Modality(kind="audio", features=AudioFeatures(), encoder=cnn),
+                "c": Modality(kind="audio", features=AudioFeatures(), encoder=cnn),
+            },
+            shapes={"a": SHAPE, "b": (5,), "c": SHAPE},
+            vocabulary=9,
+            classes=3,
+            embedding=6,
+            recipe=Recipe(batch_size=3),
+            seed=0,
+        )
+        return Network(problem, "late_sum").train()
+
+    ours, theirs = network(), network()
+    ours.capture_training()
+    for step in range(3):
+        ids, sound = torch.randint(9, (3, 5)), torch.randn(2, 3, *SHAPE)
+        tokens = TextTokens(ids, torch.ones_like(ids, dtype=torch.bool))
+        batch = {"a": sound[0], "b": tokens, "c": sound[1]}
+        for each in (ours, theirs):
+            forward = each(batch, ["b", "c"] if step == 1 else None)
+            assert forward.fused is not None
+            each.update(forward.fused.square().sum())
+            each.update_probes(forward, torch.tensor([0, 1, 2]))
+    assert replayed == [3, 3, 3, 3, 3]
+    state = theirs.state_dict()
+    for name, value in ours.state_dict().items():
+        assert torch.equal(value, state[name]), name

@@ -269,12 +269,19 @@ def test_a_cpu_has_no_device_memory_of_its_own(make, plan):
     assert "peak_device" not in {row["quantity"] for row in table.rows}
 
 
-def test_hours_on_different_devices_have_no_ratio_but_operations_have(make, plan):
-    runs = make(plan, plan.with_(variant="mla", method="mla", device="NVIDIA H200"))
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"device": "NVIDIA H200"}, "NVIDIA H200"),
+        ({"captured": True}, "cpu (captured)"),
+    ],
+)
+def test_hours_of_different_ways_have_no_ratio_but_operations_have(make, plan, changes, shown):
+    runs = make(plan, plan.with_(variant="mla", method="mla", **changes))
     rows = {r["quantity"]: r for r in cost_table(collect(runs, [])).rows if r["variant"] == "mla"}
     assert rows["hours"]["ratio_to_naive"] is None
     assert rows["flops"]["ratio_to_naive"] == 1.0
-    assert rows["hours"]["device"] == "NVIDIA H200"
+    assert rows["hours"]["device"] == shown
 
 
 def test_the_table_of_runs_traces_every_run(make, plan, tmp_path):

@@ -1,6 +1,8 @@
 import os
 import pickle
 import sys
+from contextlib import AbstractContextManager
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from amst.config.run import Arithmetic, Modality, SmallCNN, VisualFeatures
 from amst.errors import AmstError, HostError
 from amst.training import assembly
 from amst.training.assembly import (
+    assemble_training,
     choose_device,
     input_shape,
     prepare_compiler,
@@ -97,3 +100,32 @@ def test_a_visual_modality_needs_a_crop():
     with pytest.raises(AmstError, match="crop"):
         input_shape(visual)
     assert input_shape(visual.model_copy(update={"crop": 224})) == (3, 3, 224, 224)
+
+
+@pytest.mark.parametrize(
+    ("device", "wanted", "done"),
+    [("cuda", True, True), ("cuda", False, False), ("cpu", True, False)],
+)
+def test_passes_are_captured_on_a_gpu_where_that_is_asked_for(monkeypatch, device, wanted, done):
+    captured = []
+    network = SimpleNamespace(capture_training=lambda: captured.append(precision.entered))
+    precision = Entered()
+    run = SimpleNamespace(
+        device=torch.device(device),
+        method=SimpleNamespace(networks={"": network}),
+        autocast=lambda: precision,
+    )
+    monkeypatch.setattr(assembly, "assemble", lambda *_: run)
+    settings = SimpleNamespace(arithmetic=Arithmetic())
+    assemble_training(settings, None, None, Execution(capture=wanted))
+    assert captured == [True] * done
+
+
+class Entered(AbstractContextManager):
+    entered = False
+
+    def __enter__(self):
+        self.entered = True
+
+    def __exit__(self, *_):
+        self.entered = False

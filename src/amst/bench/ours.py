@@ -170,7 +170,8 @@ class Ours:
             batches: as many steps without the profiler say how long one takes.
 
         Returns:
-            Shares of the time of all operators, and the share of a step's time in which any runs.
+            Shares of the time of all operators, and the share of a step's time in which any runs:
+            what the profiler says of one step by the mean time of steps without it.
         """
         epoch = max(self.kinds, key=lambda each: self.kinds[each])
         batch = self.batch(epoch)

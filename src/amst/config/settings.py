@@ -94,7 +94,7 @@ class DatasetSettings(Settings):
 
 
 class ExecutionSettings(Settings):
-    """How runs are executed; no number depends on it but for what ``device`` says.
+    """How runs are executed; no result depends on it but for what ``device`` says.
 
     Attributes:
         device: auto takes a GPU if there is one; called by Snakemake, not for a dataset whose
@@ -107,8 +107,8 @@ class ExecutionSettings(Settings):
     residency: Literal["auto", "device", "host", "stream"] = "auto"
     capture: bool = Field(
         False,
-        description="record the training passes of encoders for sounds and pictures on a GPU as "
-        "CUDA graphs, and replay them: the same bits, sooner, in more of the GPU's memory",
+        description="on a GPU, record the training pass of encoders for sounds and pictures as "
+        "CUDA graphs, and replay it for each whole batch: the same bits, sooner, in more memory",
     )
     stage: str = Field(
         "", description="folder on a node's own disk to copy shards to, such as $TMPDIR"

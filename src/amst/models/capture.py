@@ -1,6 +1,7 @@
 """The training pass of an encoder as CUDA graphs: one launch forward and one backward."""
 
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,11 +17,14 @@ class CapturedPass:
 
     Kernels are those of the pass that was recorded, and so are the bits of what they compute. What
     is saved is the time between them, which the host takes to launch each; and passes of several
-    encoders run at once, each on a stream of its own. All else runs as without: passes in
-    evaluation mode or without gradient, batches of another shape, such as the last of an epoch, and
-    a pass while an earlier one may still go backward, whose memory a replay would overwrite.
+    encoders run at once, each on a stream of its own. All else runs as without:
 
-    Gradients lie in the same memory in every step: who wants to keep them copies them.
+    - passes in evaluation mode or without gradient, or where other parts of the encoder train;
+    - batches of another shape, such as the last of an epoch;
+    - a pass while an earlier one may still go backward, whose memory a replay would overwrite;
+    - calls that nobody has announced to ``join``, since only he may read the result.
+
+    Hooks of modules inside the encoder are not called by a replay.
 
     Args:
         encoder: on a GPU, in training mode, without hooks. Recording leaves weights and statistics
@@ -30,24 +34,31 @@ class CapturedPass:
 
     def __init__(self, encoder: nn.Module, sample: Tensor) -> None:
         self._encoder, self._plain = encoder, encoder.forward
-        self._shape, self._type, self._half = sample.shape, sample.dtype, _half()
+        self._weights = tuple(encoder.parameters())
+        self._recorded: tuple[Any, ...] = self._circumstances(sample)
         self._stream = torch.cuda.Stream(sample.device)
+        self._expected = False
         self._running: Tensor | None = None
         self._latest: weakref.ref[Any] | None = None
         # Gradients come from the stream of a replay, while weights were first used in recording it;
         # autograd lets one wait for the other, and would warn of it.
         set_warn_on_accumulate_grad_stream_mismatch(False)
         before = [buffer.clone() for buffer in encoder.buffers()]
-        with torch.autocast("cuda", self._half, self._half is not None, cache_enabled=False):
+        with uncached_autocast("cuda"):
             torch.cuda.make_graphed_callables(encoder, (sample,))
         with torch.no_grad():  # warming up for it has moved them
             for buffer, value in zip(encoder.buffers(), before, strict=True):
                 buffer.copy_(value)
         self._replay = encoder.forward
 
+    def expect(self) -> None:
+        """The next pass will be joined."""
+        self._expected = True
+
     def __call__(self, inputs: Tensor) -> Tensor:
-        """Embeddings (B, D); only ``joined`` ones may be used."""
-        if not self._fits(inputs):
+        """Embeddings (B, D); those of a pass that was expected may be used when joined."""
+        expected, self._expected = self._expected, False
+        if not (expected and self._fits(inputs)):
             return self._plain(inputs)
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
@@ -58,23 +69,40 @@ class CapturedPass:
         """Whether the recorded pass does for this one."""
         latest = self._latest() if self._latest else None
         return (
-            self._encoder.training
-            and torch.is_grad_enabled()
-            and (inputs.shape, inputs.dtype) == (self._shape, self._type)
-            and _half() == self._half
+            torch.is_grad_enabled()
             and (latest is None or latest.passed)
+            and self._circumstances(inputs) == self._recorded
         )
 
-    def joined(self, embedding: Tensor) -> Tensor:
+    def _circumstances(self, inputs: Tensor) -> tuple[Any, ...]:
+        """What must be as it was: shape and types, and which parts train."""
+        return (
+            inputs.shape,
+            inputs.dtype,
+            _half(),
+            [module.training for module in self._encoder.modules()],
+            [weight.requires_grad for weight in self._weights],
+        )
+
+    def join(self, embedding: Tensor) -> Tensor:
         """The same embeddings, for the stream of the caller and in memory of their own."""
         if embedding is not self._running:
             return embedding
         self._running = None
         torch.cuda.current_stream().wait_stream(self._stream)
-        own: Tensor = _Copy.apply(embedding)
+        own: Tensor = _Copy.apply(embedding, self._weights)
         # As long as this node is there and was not passed, someone may go backward through it.
         self._latest = weakref.ref(own.grad_fn)
         return own
+
+
+def uncached_autocast(device_type: str) -> torch.autocast:
+    """Autocast as it is, but that does not keep the weights it has converted.
+
+    Recording needs it so; compiled for it, a function need not be compiled anew without recording.
+    """
+    half, enabled = torch.get_autocast_dtype(device_type), torch.is_autocast_enabled(device_type)
+    return torch.autocast(device_type, half, enabled, cache_enabled=False)
 
 
 def _half() -> torch.dtype | None:
@@ -86,12 +114,12 @@ class _Copy(Function):
     """A copy through which gradients go once: a second replay would work on overwritten memory."""
 
     @staticmethod
-    def forward(ctx: Any, embedding: Tensor) -> Tensor:
-        ctx.passed = False
+    def forward(ctx: Any, embedding: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        ctx.passed, ctx.weights = False, weights
         return embedding.clone()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         if ctx.passed:
             raise AmstError(
                 "this method goes backward twice through one pass of an encoder, which "
@@ -99,4 +127,8 @@ class _Copy(Function):
                 "Set execution.capture: false for its runs",
             )
         ctx.passed = True
-        return gradients[0]
+        # The replay is about to write into the memory of the gradients that the last one gave.
+        for weight in ctx.weights:
+            if weight.grad is not None:
+                weight.grad = weight.grad.clone()
+        return gradients[0], None

@@ -5,6 +5,7 @@ Pictures come as (B, 3, T, H, W) and have their T frames folded into the batch; 
 encoder needs (torchvision, transformers) are imported when such an encoder is built.
 """
 
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from amst.compiler import compiled
 from amst.config.run import Modality, ResNet18, Roberta, SmallCNN, SmallTransformer
 from amst.errors import AmstError
 from amst.loading.batch import TextTokens
-from amst.models.capture import CapturedPass
+from amst.models.capture import CapturedPass, uncached_autocast
 from amst.models.initial import initialise
 from amst.pretrained import located
 from amst.randomness import stream_seed
@@ -30,7 +31,9 @@ class Encoder(nn.Module):
         width: length of the embeddings.
         drops_out: whether training draws random numbers from PyTorch's global generator.
         compiles: whether ``compile_training`` is worth its time.
-        captures: whether ``capture_training`` can record its training pass.
+        captures: whether ``capture_training`` can record its training pass: convolutions and what
+            lies between them. Matrix products of passes that run at once would share a workspace,
+            and random numbers a generator.
     """
 
     width: int
@@ -38,6 +41,14 @@ class Encoder(nn.Module):
     compiles: bool = False
     captures: bool = False
     _captured: CapturedPass | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Encoder":
+        """A copy with weights of its own, for which nothing is compiled or captured."""
+        other = memo[id(self)] = type(self).__new__(type(self))
+        bound = {"forward", "_captured"}
+        kept = {name: value for name, value in vars(self).items() if name not in bound}
+        vars(other).update(deepcopy(kept, memo))
+        return other
 
     def compile_training(self, samples: int) -> None:
         """Let PyTorch's compiler fuse what lies between the convolutions of the training pass.
@@ -51,8 +62,10 @@ class Encoder(nn.Module):
         plain, fused = self.forward, compiled(self.forward)
 
         def forward(inputs: Any) -> Tensor:
-            pays = self.training and torch.is_grad_enabled() and len(inputs) == samples
-            return (fused if pays else plain)(inputs)
+            if not (self.training and torch.is_grad_enabled() and len(inputs) == samples):
+                return plain(inputs)
+            with uncached_autocast(inputs.device.type):
+                return fused(inputs)
 
         self.forward = forward
 
@@ -61,12 +74,19 @@ class Encoder(nn.Module):
         self._captured = CapturedPass(self, sample)
         self.forward = self._captured.__call__
 
-    def joined(self, embedding: Tensor) -> Tensor:
-        """What the last call gave, once all encoders that run at the same time are started.
+    def start(self, inputs: Any) -> Tensor:
+        """Like a call, but what it gives may still be computed, at once with what others start.
 
-        To be called before it is used.
+        It must be joined before it is used.
         """
-        return self._captured.joined(embedding) if self._captured else embedding
+        if self._captured:
+            self._captured.expect()
+        embedding: Tensor = self(inputs)
+        return embedding
+
+    def join(self, embedding: Tensor) -> Tensor:
+        """What the last ``start`` gave, (B, ``width``)."""
+        return self._captured.join(embedding) if self._captured else embedding
 
 
 class ResNet18Encoder(Encoder):

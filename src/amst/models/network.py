@@ -142,15 +142,17 @@ class Network(nn.Module):
                 statistics move and nothing else.
         """
         wanted = set(inputs if names is None else names) | set(without_gradient)
-        embeddings: dict[str, Tensor] = {}
-        for name in self.names:
-            if name in wanted:
-                with torch.set_grad_enabled(
-                    torch.is_grad_enabled() and name not in without_gradient
-                ):
-                    embeddings[name] = self._embed(name, inputs[name])
+        started: dict[str, Tensor] = {}
+        # Those first that run beside what comes after them.
+        for name in sorted(wanted, key=lambda each: (not self.encoder(each).captures, each)):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and name not in without_gradient):
+                started[name] = self._start(name, inputs[name])
         dtype = next(self.head.parameters()).dtype
-        embeddings = {n: self.encoder(n).joined(e).to(dtype) for n, e in embeddings.items()}
+        embeddings = {
+            name: self.encoder(name).join(started[name]).to(dtype)
+            for name in self.names
+            if name in wanted
+        }
         self.steps += int(self.training)
         with self._full_precision(embeddings.values()):
             logits = {name: self.head.logits(name, e) for name, e in embeddings.items()}
@@ -181,10 +183,10 @@ class Network(nn.Module):
                 self.logits(name, forward.embeddings[name]) if turn else forward.logits[name],
             )
 
-    def _embed(self, name: str, inputs: Any) -> Tensor:
+    def _start(self, name: str, inputs: Any) -> Tensor:
         encoder = self.encoder(name)
         with self._own_dropout(name) if self.training and encoder.drops_out else nullcontext():
-            return encoder(inputs)
+            return encoder.start(inputs)
 
     @contextmanager
     def _own_dropout(self, name: str) -> Iterator[None]:

@@ -16,12 +16,13 @@ from amst.training.execution import Execution
 _GIT_SECONDS = 10
 
 
-def environment_of(execution: Execution, devices: Iterable[str]) -> Environment:
+def environment_of(execution: Execution, devices: Iterable[str], captured: bool) -> Environment:
     """The environment of this process.
 
     Args:
         execution: what its caller knows.
         devices: models of those that have trained the run.
+        captured: whether training passes were replayed.
     """
     return Environment(
         suite_version=__version__,
@@ -33,6 +34,7 @@ def environment_of(execution: Execution, devices: Iterable[str]) -> Environment:
         packages=_versions(execution.packages),
         host=platform.node(),
         device=", ".join(dict.fromkeys(devices)),
+        captured=captured,
         slurm_job=os.environ.get("SLURM_JOB_ID", ""),
     )
 

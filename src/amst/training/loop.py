@@ -185,7 +185,7 @@ class TrainingLoop:
             validate_seconds=seconds["validate"],
             load_seconds=seconds["load"],
             peak_host_bytes=peak_host_bytes(),
-            peak_device_bytes=torch.cuda.max_memory_allocated() if device.type == "cuda" else 0,
+            peak_device_bytes=torch.cuda.max_memory_reserved() if device.type == "cuda" else 0,
             finished=time.time(),
         )
         self.recorder.history.append(row)

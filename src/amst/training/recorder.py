@@ -62,7 +62,7 @@ class CostRow:
         load_seconds: waiting for batches of both; on a GPU the host's waiting, meanwhile the device
             may have steps left to do.
         peak_host_bytes: most memory that the process has held since it began.
-        peak_device_bytes: most device memory it has held; 0 on a CPU.
+        peak_device_bytes: most device memory that PyTorch has reserved for it; 0 on a CPU.
         finished: seconds since 1970 at the end of the epoch.
     """
 
