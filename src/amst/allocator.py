@@ -1,6 +1,7 @@
 """How the C library of this process deals with memory that has been freed."""
 
 import ctypes
+from contextlib import suppress
 
 # Parameters of glibc's mallopt(3).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
@@ -34,3 +35,9 @@ def keep_freed_memory() -> bool:
         return False
     kept = mallopt(_TRIM_THRESHOLD, (1 << 31) - 1) and mallopt(_ARENA_MAX, 1)
     return bool(kept) and largest == _LARGE[0]
+
+
+def give_back_freed_memory() -> None:
+    """Let the system have what this process has freed and kept; nothing with other C libraries."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

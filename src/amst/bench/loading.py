@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 
+from amst.allocator import give_back_freed_memory
 from amst.bench.device import device_name, wait
 from amst.bench.yardstick import Clips, clip_loader, on_device, yardstick_epoch
 from amst.config.run import RunSettings, VisualFeatures
@@ -163,18 +164,18 @@ def measure_memory(
     run = _assemble(settings, manifest, split, residency)
     held = sum(len(run.split.parts[name]) for name in ("train", "val"))
     features, on_gpu = held * run.store.row_bytes(run.modalities), run.device.type == "cuda"
+    give_back_freed_memory()  # else some of what is measured would be found there
     before, before_on_gpu = _private_bytes(), torch.cuda.memory_allocated() if on_gpu else 0
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     parts = [run.part(name) for name in ("train", "val")]
     most, inputs = 0, dict[str, int]()
     for batch in islice(run.loader.training(parts[0], 0, run.method.modalities), _SLOW_BATCHES):
-        time.sleep(_SLOW)  # as a training step is: what is made ahead is there
+        most = max(most, _most_private_bytes())  # a slow step: what is made ahead is there
         inputs = inputs or {
             name: sum(each.nbytes for each in _tensors(value))
             for name, value in batch.inputs.items()
         }
-        most = max(most, _private_bytes())
     positions = torch.arange(min(run.settings.recipe.batch_size, len(parts[0])))
     if residency == "device":
         positions = positions.to(run.device)
@@ -240,6 +241,16 @@ def _predicted(
     # whose pieces have sizes of powers of two.
     host = kept + sum(stored) + 3 * sum(1 << (each - 1).bit_length() for each in stored)
     return (0, kept + device) if residency == "device" else (host, device)
+
+
+def _most_private_bytes() -> int:
+    """Memory of this process when it has not grown for a while."""
+    most, until = _private_bytes(), time.monotonic() + _SLOW
+    while time.monotonic() < until:
+        time.sleep(_SLOW / 10)
+        if (now := _private_bytes()) > most:
+            most, until = now, time.monotonic() + _SLOW
+    return most
 
 
 def _private_bytes() -> int:

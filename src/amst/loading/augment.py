@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from amst.config.run import Augmentation
+from amst.loading import buffers
 
 # Mean and standard deviation of ImageNet's red, green and blue, of pictures in 0..1.
 MEAN = (0.485, 0.456, 0.406)
@@ -273,7 +274,7 @@ def cut_one_by_one(pictures: Tensor, boxes: Tensor, flips: Tensor, side: int) ->
     Pictures are dealt out to as many threads as arithmetic has: the kernel itself uses one.
     """
     pictures = pictures.contiguous()
-    result = torch.empty(len(pictures), side, side * 3)
+    result = buffers.empty((len(pictures), side, side * 3))
     rows = result.unbind()
     where, mirrored = boxes.tolist(), flips.tolist()
     count = min(torch.get_num_threads(), len(pictures))

@@ -108,11 +108,11 @@ def _copy(rows: Sequence[NDArray[Any]], kind: np.dtype[Any]) -> Tensor:
     them, and the threads of ``index_select`` wait busily afterwards, in the way of those that cut
     pictures.
     """
-    # Allocated by torch, whose alignment arithmetic may rely on.
-    out = torch.empty((len(rows), *rows[0].shape), dtype=_ELEMENTS[kind.name])
-    for target, row in zip(out.numpy(), rows, strict=True):
+    # Not aligned as PyTorch would: no arithmetic is done on them, and freed memory is found again.
+    out = np.empty((len(rows), *rows[0].shape), kind)
+    for target, row in zip(out, rows, strict=True):
         target[...] = row
-    return out
+    return torch.from_numpy(out)
 
 
 _ELEMENTS = {

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from amst.config.run import Augmentation, Modality
+from amst.loading import buffers
 from amst.loading.augment import Crops, cut, draw_crops, whole
 from amst.loading.batch import Batch, TextTokens
 from amst.loading.dataset import PartData, Resident
@@ -168,7 +169,10 @@ class Loader:
         if modality.kind == "text":
             return TextTokens(columns["ids"].long(), columns["mask"].bool())
         if crops is None:
-            return columns["features"][:, None].float()
+            stored = columns["features"][:, None]
+            if stored.is_cuda:
+                return stored.float()
+            return buffers.empty(tuple(stored.shape)).copy_(stored)
         assert modality.crop is not None
         pictures = columns["features"]
         precision = self.precision if pictures.is_cuda else torch.float32
