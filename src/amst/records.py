@@ -86,9 +86,8 @@ class Environment(_Row):
     python: str
     packages: dict[str, str]
     host: str
-    device: str = Field(description="model; each of them where a run continued on another one")
-    captured: bool = Field(
-        False, description="whether a GPU replayed training passes, in the last attempt"
+    device: str = Field(
+        description="model, and whether passes were captured; each where a run continued on another"
     )
     slurm_job: str = ""
 

@@ -4,16 +4,18 @@ import json
 import threading
 from copy import deepcopy
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.autograd import DeviceType
 
 from amst.bench.loading import measure_loading
 from amst.bench.loop import measure_loop
-from amst.bench.ours import Ours, without
+from amst.bench.ours import Ours, covered, without
 from amst.bench.prepared import prepare, settings_of
 from amst.bench.together import measure_together
-from amst.bench.training import Plan, measure_training
+from amst.bench.training import Plan, arithmetic_of, measure_training
 from amst.bench.yardstick import (
     FRAMES,
     Clips,
@@ -171,6 +173,33 @@ def test_phases_have_what_a_thread_would_load_in_their_own_time(config, clips, m
     cutting.clear()
     assert ours.phases(1)["augment"] > 0
     assert cutting == {threading.main_thread()}
+
+
+def test_a_device_is_busy_while_any_kernel_runs():
+    def event(start, end, kind=DeviceType.CUDA, annotation=False):
+        times = SimpleNamespace(start=start, end=end)
+        return SimpleNamespace(time_range=times, device_type=kind, is_user_annotation=annotation)
+
+    traced = [
+        event(10, 14),
+        event(2, 5),
+        event(4, 6),
+        event(3, 4),
+        event(0, 100, annotation=True),
+        event(0, 100, kind=DeviceType.CPU),
+    ]
+    assert covered(SimpleNamespace(events=lambda: traced)) == 4 + 4
+    assert covered(SimpleNamespace(events=lambda: None)) == 0
+
+
+def test_what_is_measured_says_how_it_computes(config):
+    settings = settings_of(config, "CREMAD", "naive", precision="bf16", compile=True)
+    assert (
+        arithmetic_of(settings, torch.device("cuda"), captured=True) == "bf16, compiled, captured"
+    )
+    assert arithmetic_of(settings, CPU, captured=True) == "bf16"
+    plain = settings_of(config, "CREMAD", "naive")
+    assert arithmetic_of(plain, torch.device("cuda"), captured=False) == "tf32 in convolutions"
 
 
 def plain_training(loops):

@@ -3,10 +3,12 @@ import os
 import subprocess
 import sys
 import threading
+from collections import deque
 
 import pytest
 import torch
 
+from amst.loading import augment, buffers
 from amst.loading.batch import TextTokens
 from amst.loading.dataset import FeatureStore
 from amst.loading.loader import EpochBatches, Loader, ahead, spare_core
@@ -63,6 +65,24 @@ def test_inputs_have_the_shapes_and_types_that_encoders_expect(loader, train):
     assert inputs["text"].ids.shape == (4, 5)
     assert inputs["text"].ids.dtype == torch.int64
     assert inputs["text"].mask.dtype == torch.bool
+
+
+def test_batches_in_lent_memory_are_those_in_memory_of_their_own(loader, train, monkeypatch):
+    def batches():
+        for epoch in range(2):
+            yield from loader.training(train, epoch, train.inputs)
+            yield from loader.in_order(train)
+
+    monkeypatch.setattr(augment, "SMALL_BELOW", 0)  # small pictures are cut in another way
+    own = list(batches())
+    monkeypatch.setattr(buffers, "_LARGE", 0)
+    held, addresses = deque(maxlen=2), set()
+    for number, batch in enumerate(batches()):
+        held.append((number, batch))
+        for earlier, kept in held:
+            _assert_same([kept], [own[earlier]])
+        addresses |= {batch.inputs[name].data_ptr() for name in ("audio", "visual")}
+    assert len(addresses) < 2 * len(own), "some memory has come back"
 
 
 @pytest.mark.parametrize("start", [0, 1, 2, 3])

@@ -457,8 +457,7 @@ def test_captured_it_trains_to_the_same_bits(
         return method.weights()
 
     plain, captured = trained(False), trained(True)
-    # Three of four batches, in at least one epoch, of at least one encoder.
-    assert sum(replayed) >= 3
+    assert sum(replayed) >= 9, "three of four batches, of at least one encoder, in three epochs"
     for name, value in plain.items():
         assert torch.equal(captured[name], value), name
 

@@ -124,6 +124,9 @@ def test_other_passes_are_not(
     full = torch.randn(3, *SHAPE)
     embed(encoder, full[:2])
     embed(encoder, full[:, :, :4])
+    wanted = full.clone().requires_grad_()
+    embed(encoder, wanted).sum().backward()
+    assert wanted.grad is not None
     with torch.no_grad():
         embed(encoder, full)
     with monkeypatch.context() as autocast:
@@ -184,6 +187,13 @@ def test_going_backward_twice_is_refused(encoder: SmallCNNEncoder) -> None:
     assert "execution.capture: false" in str(refusal.value)
 
 
+def test_a_hook_that_gives_other_embeddings_is_refused(encoder: SmallCNNEncoder) -> None:
+    encoder.register_forward_hook(lambda _module, _inputs, embedding: 2 * embedding)
+    with pytest.raises(AmstError, match="a hook of an encoder"):
+        embed(encoder, torch.randn(3, *SHAPE))
+    assert embed(encoder, torch.randn(2, *SHAPE)).shape == (2, 4), "not replayed"
+
+
 def test_a_copy_has_a_pass_of_its_own(encoder: SmallCNNEncoder, replayed: list[int]) -> None:
     encoder.compile_training(samples=3)
     inputs, copied = torch.randn(3, *SHAPE), deepcopy(encoder)
@@ -216,6 +226,8 @@ def test_a_network_replays_all_that_it_can(replayed: list[int]) -> None:
 
     ours, theirs = network(), network()
     ours.capture_training()
+    assert ours.captured
+    assert not theirs.captured
     for step in range(3):
         ids, sound = torch.randint(9, (3, 5)), torch.randn(2, 3, *SHAPE)
         tokens = TextTokens(ids, torch.ones_like(ids, dtype=torch.bool))

@@ -60,7 +60,6 @@ class Plan:
     method_settings: dict = field(default_factory=dict)
     state: str = "done"
     device: str = "cpu"
-    captured: bool = False
     seconds: float = 60.0
 
     def with_(self, **changes):
@@ -174,7 +173,6 @@ def record_of(plan, results):
             packages={"numpy": "2.4.6"},
             host="node1",
             device=plan.device,
-            captured=plan.captured,
         ),
         started="2025-01-01T00:00:00+00:00",
         finished="2025-01-01T00:02:00+00:00",

@@ -3,6 +3,7 @@ import platform
 import signal
 
 from amst.records import read_record
+from amst.training.environment import CAPTURED
 from amst.training.signals import SAVED
 
 
@@ -105,6 +106,22 @@ def test_a_run_that_continues_on_another_model_of_device_says_so(workplace):
     assert "another model trained it until now" in said
     device = read_record(place.out / "run.json").environment.device
     assert device.startswith("another model, ")
+
+
+def test_a_run_that_continues_without_capturing_tells_both(workplace):
+    def before():
+        from amst.methods.base import Method
+
+        fail_in_the_second_epoch()
+        Method.captured = True  # as if on a GPU
+
+    place = workplace()
+    assert place.start(before).wait() == 1
+    said = place.finish().said
+    assert "continuing in epoch" in said
+    assert "other last digits" not in said
+    first, second = read_record(place.out / "run.json").environment.device.split(", ")
+    assert first == second + CAPTURED
 
 
 def test_a_run_that_failed_is_tried_again_with_other_settings_or_code(workplace):

@@ -41,10 +41,9 @@ def test_without_a_checkout_the_commit_is_empty(tmp_path, monkeypatch):
 def test_the_environment_names_job_container_and_packages(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "17")
     execution = Execution(container_digest="abc", packages=("torch", "no-such-package"))
-    found = environment_of(execution, ["model A", "model B", "model A"], captured=True)
+    found = environment_of(execution, ["model A", "model B", "model A"])
     assert found.slurm_job == "17"
     assert found.container_digest == "abc"
     assert list(found.packages) == ["torch"]
     assert found.device == "model A, model B"
-    assert found.captured
     assert device_name(torch.device("cpu"))

@@ -185,7 +185,7 @@ class Ours:
         times = Counter({row.key.removeprefix("aten::"): getattr(row, counter) for row in rows})
         whole = times.total() or 1  # a GPU may tell the profiler nothing
         shares = {name: time / whole for name, time in times.most_common(_OPERATORS) if time}
-        running = _covered(self._profiled(batch, epoch)) if on_gpu else times.total()
+        running = covered(self._profiled(batch, epoch)) if on_gpu else times.total()
         return shares, running / 1e6 / (self.step_seconds(epoch, batches) * batch.size)
 
     def _profiled(self, batch: Batch, epoch: int) -> profile:
@@ -216,7 +216,7 @@ class Ours:
         return counter.total / batch.size, counter.moved / batch.size
 
 
-def _covered(profiler: profile) -> float:
+def covered(profiler: profile) -> float:
     """Microseconds in which at least one kernel runs on the GPU, copies included."""
     times = sorted(
         (event.time_range.start, event.time_range.end)

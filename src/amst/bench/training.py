@@ -94,14 +94,15 @@ def measure_training(
         subject.look_closer(plan.batches)
     return Speeds(
         device=device_name(device),
-        arithmetic=_arithmetic(variants[0], device, execution.capture),
+        arithmetic=arithmetic_of(variants[0], device, execution.capture),
         peak=peak,
         loader=LoaderRate(plan.workers, *rates) if rates else None,
         methods=[subject.speed(plain) for subject in subjects],
     )
 
 
-def _arithmetic(settings: RunSettings, device: torch.device, captured: bool) -> str:
+def arithmetic_of(settings: RunSettings, device: torch.device, captured: bool) -> str:
+    """In which precision steps are computed, and how."""
     chosen = settings.arithmetic
     if device.type == "cpu":
         return chosen.precision

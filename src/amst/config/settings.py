@@ -108,7 +108,7 @@ class ExecutionSettings(Settings):
     capture: bool = Field(
         False,
         description="on a GPU, record the training pass of encoders for sounds and pictures as "
-        "CUDA graphs, and replay it for each whole batch: the same bits, sooner, in more memory",
+        "CUDA graphs, and replay it for each whole batch: the same kernels, sooner, in more memory",
     )
     stage: str = Field(
         "", description="folder on a node's own disk to copy shards to, such as $TMPDIR"

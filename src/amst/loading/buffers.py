@@ -1,4 +1,4 @@
-"""Host memory for batches, lent and used again.
+"""Host memory for batches of runs on processors, lent and used again.
 
 The C library does not do for it: glibc 2.36 does not find a freed block for one of its size that is
 to be aligned, as PyTorch's are, and cuts smaller ones out of it; so a loader would take a batch or

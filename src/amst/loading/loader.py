@@ -170,7 +170,7 @@ class Loader:
             return TextTokens(columns["ids"].long(), columns["mask"].bool())
         if crops is None:
             stored = columns["features"][:, None]
-            if stored.is_cuda:
+            if stored.is_cuda or stored.dtype == torch.float32:
                 return stored.float()
             return buffers.empty(tuple(stored.shape)).copy_(stored)
         assert modality.crop is not None

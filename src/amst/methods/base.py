@@ -185,6 +185,11 @@ class Method(ABC, Generic[S]):
         """Where the weights are."""
         return next(next(iter(self.networks.values())).parameters()).device
 
+    @property
+    def captured(self) -> bool:
+        """Whether training passes are replayed."""
+        return any(network.captured for network in self.networks.values())
+
     def parameter_count(self) -> int:
         """Number of weights, frozen ones included."""
         return sum(p.numel() for network in self.networks.values() for p in network.parameters())

@@ -11,6 +11,8 @@ from torch.autograd.graph import set_warn_on_accumulate_grad_stream_mismatch
 
 from amst.errors import AmstError
 
+_OFF = "Set execution.capture: false; then `amst retry`"
+
 
 class CapturedPass:
     """Stands for an encoder's ``forward`` and replays its training pass where that is the same.
@@ -24,7 +26,8 @@ class CapturedPass:
     - a pass while an earlier one may still go backward, whose memory a replay would overwrite;
     - calls that nobody has announced to ``join``, since only he may read the result.
 
-    Hooks of modules inside the encoder are not called by a replay.
+    Hooks of modules inside the encoder are not called by a replay; what hooks of the encoder itself
+    get may still be computed.
 
     Args:
         encoder: on a GPU, in training mode, without hooks. Recording leaves weights and statistics
@@ -57,7 +60,7 @@ class CapturedPass:
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Embeddings (B, D); those of a pass that was expected may be used when joined."""
-        expected, self._expected = self._expected, False
+        expected, self._expected, self._running = self._expected, False, None
         if not (expected and self._fits(inputs)):
             return self._plain(inputs)
         self._stream.wait_stream(torch.cuda.current_stream())
@@ -75,10 +78,11 @@ class CapturedPass:
         )
 
     def _circumstances(self, inputs: Tensor) -> tuple[Any, ...]:
-        """What must be as it was: shape and types, and which parts train."""
+        """What must be as it was: shape and types, and what gradients are wanted for."""
         return (
             inputs.shape,
             inputs.dtype,
+            inputs.requires_grad,
             _half(),
             [module.training for module in self._encoder.modules()],
             [weight.requires_grad for weight in self._weights],
@@ -86,8 +90,13 @@ class CapturedPass:
 
     def join(self, embedding: Tensor) -> Tensor:
         """The same embeddings, for the stream of the caller and in memory of their own."""
-        if embedding is not self._running:
+        if self._running is None:
             return embedding
+        if embedding is not self._running:
+            raise AmstError(
+                "a hook of an encoder gives other embeddings, which execution.capture cannot do",
+                _OFF,
+            )
         self._running = None
         torch.cuda.current_stream().wait_stream(self._stream)
         own: Tensor = _Copy.apply(embedding, self._weights)
@@ -124,7 +133,7 @@ class _Copy(Function):
             raise AmstError(
                 "this method goes backward twice through one pass of an encoder, which "
                 "execution.capture cannot do",
-                "Set execution.capture: false for its runs",
+                _OFF,
             )
         ctx.passed = True
         # The replay is about to write into the memory of the gradients that the last one gave.

@@ -74,6 +74,11 @@ class Encoder(nn.Module):
         self._captured = CapturedPass(self, sample)
         self.forward = self._captured.__call__
 
+    @property
+    def captured(self) -> bool:
+        """Whether the training pass is replayed."""
+        return self._captured is not None
+
     def start(self, inputs: Any) -> Tensor:
         """Like a call, but what it gives may still be computed, at once with what others start.
 

@@ -125,6 +125,11 @@ class Network(nn.Module):
             if encoder.captures:
                 encoder.capture_training(blank(self.batch_size, self.shapes[name], device))
 
+    @property
+    def captured(self) -> bool:
+        """Whether the training pass of an encoder is replayed."""
+        return any(self.encoder(name).captured for name in self.names)
+
     # Forward
 
     def forward(
@@ -144,15 +149,12 @@ class Network(nn.Module):
         wanted = set(inputs if names is None else names) | set(without_gradient)
         started: dict[str, Tensor] = {}
         # Those first that run beside what comes after them.
-        for name in sorted(wanted, key=lambda each: (not self.encoder(each).captures, each)):
+        names = [name for name in self.names if name in wanted]
+        for name in sorted(names, key=lambda each: not self.encoder(each).captured):
             with torch.set_grad_enabled(torch.is_grad_enabled() and name not in without_gradient):
                 started[name] = self._start(name, inputs[name])
         dtype = next(self.head.parameters()).dtype
-        embeddings = {
-            name: self.encoder(name).join(started[name]).to(dtype)
-            for name in self.names
-            if name in wanted
-        }
+        embeddings = {name: self.encoder(name).join(started[name]).to(dtype) for name in names}
         self.steps += int(self.training)
         with self._full_precision(embeddings.values()):
             logits = {name: self.head.logits(name, e) for name, e in embeddings.items()}

@@ -16,13 +16,12 @@ from amst.training.execution import Execution
 _GIT_SECONDS = 10
 
 
-def environment_of(execution: Execution, devices: Iterable[str], captured: bool) -> Environment:
+def environment_of(execution: Execution, devices: Iterable[str]) -> Environment:
     """The environment of this process.
 
     Args:
         execution: what its caller knows.
         devices: models of those that have trained the run.
-        captured: whether training passes were replayed.
     """
     return Environment(
         suite_version=__version__,
@@ -34,7 +33,6 @@ def environment_of(execution: Execution, devices: Iterable[str], captured: bool)
         packages=_versions(execution.packages),
         host=platform.node(),
         device=", ".join(dict.fromkeys(devices)),
-        captured=captured,
         slurm_job=os.environ.get("SLURM_JOB_ID", ""),
     )
 
@@ -68,6 +66,10 @@ def _git(*arguments: str) -> str:
         command, capture_output=True, text=True, check=True, timeout=_GIT_SECONDS
     )
     return ended.stdout.strip()
+
+
+CAPTURED = " (captured)"
+"""Behind a device's name: training passes were replayed there, so hours are others."""
 
 
 def device_name(device: torch.device) -> str:

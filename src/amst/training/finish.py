@@ -124,9 +124,7 @@ def finish(
         shapley=dict(outcome.main.shapley),
         parameters=assembly.method.parameter_count(),
         cost=_cost(assembly, loop, attempt),
-        environment=environment_of(
-            execution, loop.devices, execution.capture and assembly.device.type == "cuda"
-        ),
+        environment=environment_of(execution, loop.devices),
         started=attempt.started,
         finished=now(),
     )

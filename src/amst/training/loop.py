@@ -20,7 +20,7 @@ from amst.loading.loader import EpochBatches, Loader
 from amst.methods.base import Method
 from amst.training.checkpoint import CheckpointFolder
 from amst.training.cost import EncoderUse, Stopwatch
-from amst.training.environment import device_name
+from amst.training.environment import CAPTURED, device_name
 from amst.training.lock import RunLock
 from amst.training.progress import Progress
 from amst.training.recorder import CostRow, EpochRow, Events, Recorder, peak_host_bytes
@@ -67,7 +67,7 @@ class TrainingLoop:
         recorder: rows of the finished epochs.
         validation_part: the part that selects.
         use: what the encoders have run.
-        devices: models of the devices that have trained it, the present one last.
+        devices: models of the devices that have trained it, captured or not, the present one last.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class TrainingLoop:
         self._tally, self._watch = Tally(), Stopwatch()
         self.use = EncoderUse(method, state["use"] if state else None)
         self.devices: list[str] = [*state["devices"]] if state else []
-        name = device_name(loader.device)
+        name = device_name(loader.device) + CAPTURED * method.captured
         if self.devices[-1:] != [name]:
             self.devices.append(name)
         if state:

@@ -10,6 +10,7 @@ from amst.errors import AmstError
 from amst.records import RunRecord, read_record
 from amst.training.assembly import assemble_training
 from amst.training.attempts import Attempt, drop_unfinished
+from amst.training.environment import CAPTURED
 from amst.training.execution import Execution
 from amst.training.finish import FILES, finish
 from amst.training.kept import KEPT, LOG, forget, keep, take_back
@@ -150,8 +151,9 @@ def _attempt(
     ):
         if state:
             shown.say(f"continuing in epoch {loop.epoch + 1} after {loop.batch} batches")
-            if state["devices"] != loop.devices:
-                before, here = loop.devices[-2:]
+            names = state["devices"][-1], loop.devices[-1]
+            before, here = (name.removesuffix(CAPTURED) for name in names)
+            if before != here:
                 shown.say(f"{before} trained it until now; {here} gives other last digits")
         for row in loop.recorder.history:
             shown.note(row)

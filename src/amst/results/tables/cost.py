@@ -64,7 +64,7 @@ def cost_table(collection: Collection) -> Table:
         blocks=tuple(blocks),
         notes=(
             f"{TIMES} naive: ratio to joint training, paired over seeds; for hours only where "
-            "both ran on the same device model, and captured or not.",
+            "both ran on the same device model, both captured or neither.",
         ),
         origins=origins(collection.cells),
     )
@@ -121,9 +121,8 @@ def _tidy(cell: Cell, naive: Cell | None, modalities: list[str]) -> list[dict[st
 
 
 def devices(cell: Cell) -> str:
-    """The device models that the cell's runs used, and whether passes were captured there."""
-    made = [record.environment for record in cell.records.values()]
-    return ", ".join(sorted({each.device + " (captured)" * each.captured for each in made}))
+    """The device models that the cell's runs used."""
+    return ", ".join(sorted({record.environment.device for record in cell.records.values()}))
 
 
 def ratio_to(naive: Cell | None, cell: Cell, quantity: Quantity, same_device: bool) -> float | None:
