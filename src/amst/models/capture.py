@@ -24,7 +24,7 @@ class CapturedPass:
     - passes in evaluation mode or without gradient, or where other parts of the encoder train;
     - batches of another shape, such as the last of an epoch;
     - a pass while an earlier one may still go backward, whose memory a replay would overwrite;
-    - calls that nobody has announced to ``join``, since only he may read the result.
+    - calls that were not announced by ``expect``, whose results nobody would join.
 
     Hooks of modules inside the encoder are not called by a replay; what hooks of the encoder itself
     get may still be computed.
