@@ -224,7 +224,10 @@ def test_a_network_replays_all_that_it_can(replayed: list[int]) -> None:
         )
         return Network(problem, "late_sum").train()
 
-    ours, theirs = network(), network()
+    frozen, ours, theirs = network(), network(), network()
+    frozen.encoders.requires_grad_(False)
+    frozen.capture_training()
+    assert not frozen.captured
     ours.capture_training()
     assert ours.captured
     assert not theirs.captured

@@ -94,7 +94,7 @@ def measure_training(
         subject.look_closer(plan.batches)
     return Speeds(
         device=device_name(device),
-        arithmetic=arithmetic_of(variants[0], device, execution.capture),
+        arithmetic=arithmetic_of(variants[0], device, everything[0].method.captured),
         peak=peak,
         loader=LoaderRate(plan.workers, *rates) if rates else None,
         methods=[subject.speed(plain) for subject in subjects],
@@ -132,8 +132,7 @@ class _Subject:
         even = plain.model_copy(
             update={"precision": "fp32"} if on_cpu else {"precision": "fp32", "tf32": "conv"}
         )
-        captured = execution.capture and not on_cpu
-        self._chosen = _Way(chosen, captured)
+        self._chosen = _Way(chosen, ours.method.captured)
         # Several of them may be one: each is measured once.
         self._plain, self._even = _Way(plain, False), _Way(even, False)
         self._versions = {self._chosen: ours}

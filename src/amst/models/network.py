@@ -122,7 +122,7 @@ class Network(nn.Module):
         device = next(self.parameters()).device
         for name in self.names:
             encoder = self.encoder(name)
-            if encoder.captures:
+            if encoder.captures and any(each.requires_grad for each in encoder.parameters()):
                 encoder.capture_training(blank(self.batch_size, self.shapes[name], device))
 
     @property

@@ -13,6 +13,9 @@ from amst import __version__
 from amst.records import Environment
 from amst.training.execution import Execution
 
+CAPTURED = " (captured)"
+"""Behind a device's name: training passes were replayed there, so hours are others."""
+
 _GIT_SECONDS = 10
 
 
@@ -66,10 +69,6 @@ def _git(*arguments: str) -> str:
         command, capture_output=True, text=True, check=True, timeout=_GIT_SECONDS
     )
     return ended.stdout.strip()
-
-
-CAPTURED = " (captured)"
-"""Behind a device's name: training passes were replayed there, so hours are others."""
 
 
 def device_name(device: torch.device) -> str:
