@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 BOTH = ("audio", "visual")
 
 
-def test_methods_are_measured_beside_the_yardsticks_of_their_steps(config, clips):
+def test_methods_are_measured_beside_the_yardsticks_of_their_steps(config, clips, capsys):
     variants = [
         settings_of(config, "CREMAD", name, batch_size=2) for name in ("naive", "amst_joint")
     ]
@@ -55,6 +55,19 @@ def test_methods_are_measured_beside_the_yardsticks_of_their_steps(config, clips
     assert naive.skipped_to_absent == {}
     assert set(joint.skipped_to_absent) == {"audio"}
     assert min(found.loader.samples, found.loader.pictures, found.loader.torchvision) > 0
+    ratio = joint.samples / joint.yardstick.samples
+    absent = joint.skipped_to_absent["audio"]
+    assert capsys.readouterr().err.splitlines()[:4] == [
+        "turn 0 of 1",
+        "turn 1 of 1",
+        f"  naive: {naive.samples:.1f} samples per second, plain {naive.plain:.1f}, in equal "
+        f"precision {naive.even:.1f}; yardstick {naive.yardstick.samples:.1f}: "
+        + ", ".join([f"{naive.samples / naive.yardstick.samples:.2f}"] * 3),
+        f"  amst_joint: {joint.samples:.1f} samples per second, plain {joint.plain:.1f}, in equal "
+        f"precision {joint.even:.1f}; yardstick {joint.yardstick.samples:.1f}: "
+        + ", ".join([f"{ratio:.2f}"] * 3)
+        + f"; without audio {absent:.3f}",
+    ], "told when a turn ends, as the call may not come to its end"
     said = "\n".join(found.lines())
     assert "ratio end to end" in said
     assert "epoch that skips audio" in said

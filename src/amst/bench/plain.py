@@ -98,6 +98,10 @@ class Plain:
         """Medians of what was measured."""
         return PlainRate(*(1 / statistics.median(t) for t in zip(*self._found, strict=True)))
 
+    def latest(self) -> float:
+        """Samples per second of the last turn, from files to weights."""
+        return 1 / self._found[-1][0]
+
     def _seconds(self, trained: tuple[str, ...]) -> float:
         """Seconds per clip of an epoch, from files to weights."""
         _released_arithmetic()

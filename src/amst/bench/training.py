@@ -2,7 +2,8 @@
 
 All that is compared takes turns, round by round, in one process on one device; medians are given.
 Epochs of AMST differ by the modalities that they train, so each kind of epoch is measured, and a
-rate is that of a whole cycle of the skip schedule.
+rate is that of a whole cycle of the skip schedule. What each turn gave is told on standard error
+when it ends: a call that is cut short has lost no turn that was whole.
 """
 
 import statistics
@@ -21,6 +22,8 @@ from amst.config.run import Arithmetic, RunSettings
 from amst.errors import AmstError
 from amst.loading.dataset import Residency
 from amst.training.execution import Execution
+
+_WARM_UP = 3  # batches of the first turn, in which kernels are chosen, compiled and captured
 
 
 @dataclass(frozen=True)
@@ -79,18 +82,22 @@ def measure_training(
     plain = {key: Plain(ours, files) for key, ours in of_key.items()} if files else {}
     loader: list[tuple[float, ...]] = []
     for turn in range(plan.rounds + 1):  # the first one warms up
-        print(f"turn {turn} of {plan.rounds}", file=sys.stderr, flush=True)
+        batches = plan.batches if turn else min(_WARM_UP, plan.batches)
+        _tell(f"turn {turn} of {plan.rounds}")
         for subject in subjects:
-            subject.measure(plan.batches, keep=turn > 0)
+            subject.measure(batches, keep=turn > 0)
         for yardstick in plain.values():
             if turn:
-                yardstick.measure(plan.batches)
+                yardstick.measure(batches)
             else:
-                yardstick.cycle_step_seconds(plan.batches)
+                yardstick.cycle_step_seconds(batches)
         if files and turn:
             loader.append(files.rates())
+        for subject in subjects if turn else ():
+            _tell("  " + subject.latest(plain))
     rates = [statistics.median(column) for column in zip(*loader, strict=True)]
     for subject in subjects:
+        _tell(f"phases and operators of {subject.variant}")
         subject.look_closer(plan.batches)
     return Speeds(
         device=device_name(device),
@@ -99,6 +106,10 @@ def measure_training(
         loader=LoaderRate(plan.workers, *rates) if rates else None,
         methods=[subject.speed(plain) for subject in subjects],
     )
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def arithmetic_of(settings: RunSettings, device: torch.device, captured: bool) -> str:
@@ -168,6 +179,27 @@ class _Subject:
             if keep:
                 self._ratios.setdefault("+".join(skipped), []).append(ratio)
 
+    @property
+    def variant(self) -> str:
+        """Its name in the configuration."""
+        return self._ours.assembly.settings.variant
+
+    def latest(self, plain: Mapping[PlainKey, Plain]) -> str:
+        """What the last turn gave: rates end to end and to the yardstick, skipped to absent."""
+        own, as_is, even = (
+            1 / self._seconds[way][-1][0] for way in (self._chosen, self._plain, self._even)
+        )
+        told = (
+            f"{self.variant}: {own:.1f} samples per second, plain {as_is:.1f}, in equal precision "
+            f"{even:.1f}"
+        )
+        if yardstick := plain.get(self._ours.plain_key):
+            other = yardstick.latest()
+            told += f"; yardstick {other:.1f}: {own / other:.2f}, {as_is / other:.2f}, "
+            told += f"{even / other:.2f}"
+        absent = (f"; without {names} {found[-1]:.3f}" for names, found in self._ratios.items())
+        return told + "".join(absent)
+
     def look_closer(self, batches: int) -> None:
         """Take phases and operators; before any operations are counted, which ends compiling."""
         self._phases = self._ours.phases(batches)
@@ -184,7 +216,7 @@ class _Subject:
         samples, steps = rates[self._chosen]
         yardstick = plain.get(ours.plain_key)
         return Speed(
-            method=ours.assembly.settings.variant,
+            method=self.variant,
             samples=samples,
             steps=steps,
             plain=rates[self._plain][0],
