@@ -16,7 +16,7 @@ from amst.results.tables.entries import (
     origins,
     spread,
 )
-from amst.results.tables.significance import FEW_SEEDS
+from amst.results.tables.significance import SURENESS
 
 WORDS = {
     "accuracy": "accuracy",
@@ -91,5 +91,5 @@ def _notes(best: Members[Key] | None, drawn: str, name: str) -> tuple[str, ...]:
         f"of the difference over seeds and the test part, drawn were {drawn}; Holm over all pairs "
         "of variants of the dataset and split). A variant that shares fewer than "
         f"{FEWEST_SEEDS} seeds with the highest is not bold.",
-        FEW_SEEDS,
+        SURENESS,
     )

@@ -29,9 +29,9 @@ PAIR = ("dataset", "split", "variant", "against")
 SMALLEST_SHOWN = 0.001
 SHARED_CLIPS = ("IEMOCAP", "IEMOCAP3")
 """Datasets that are cut from the same recordings."""
-FEW_SEEDS = (
-    "With few seeds, or few groups drawn, a bootstrap is too sure of itself: intervals come out "
-    "somewhat narrow and p somewhat small."
+SURENESS = (
+    "Never surer than Student's t over seeds. With few groups drawn, a bootstrap is too sure of "
+    "itself: intervals come out somewhat narrow and p somewhat small."
 )
 """Stands under everything that rests on the bootstrap."""
 
@@ -65,11 +65,11 @@ def significance_table(collection: Collection, comparison: Comparison) -> Table:
         blocks=_against_best(collection, comparison, entries, len(heads)),
         notes=(
             "Paired bootstrap of the difference over seeds and the test part"
-            f"{_of(collection, comparison)}; percentile interval of each difference by itself. p "
+            f"{_of(collection, comparison)}; the interval is of each difference by itself. p "
             "is after Holm's correction for all pairs of variants of one dataset and split, so an "
             "interval may leave out 0 where p is above 0.05. Bold: the best and all that are not "
             f"significantly worse at 0.05. Under {FEWEST_SEEDS} common seeds there is no p.",
-            FEW_SEEDS,
+            SURENESS,
         ),
         origins=origins(collection.cells),
         beside=("All pairs of variants are in significance.csv.",),
@@ -120,7 +120,7 @@ def intervals_table(collection: Collection, comparison: Comparison) -> Table:
         notes=(
             "With one seed the interval knows nothing of the spread between seeds. Ends are cut "
             "at 0 and 100.",
-            FEW_SEEDS,
+            SURENESS,
         ),
         origins=origins(collection.cells),
     )
