@@ -5,6 +5,7 @@ Imports nothing of the suite: run as a file, in an image say, it prints what is 
 
 import os
 import shutil
+import signal
 import sysconfig
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,22 @@ def missing() -> str:
         return f"the C compiler that CC names, {chosen}" if chosen else "a C compiler"
     header = Path(sysconfig.get_path("include"), "Python.h")
     return "" if header.is_file() else f"Python's own header {header}"
+
+
+def start_workers() -> None:
+    """Start the processes in which kernels are compiled, deaf to signals that ask a run to stop.
+
+    Schedulers send these to all processes of a job. The run takes note of one and saves its state
+    after the step in work; where it waits for a kernel from a process that died of it, it waits for
+    ever. Blocked signals stay blocked in processes that are started meanwhile; here nothing is lost.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR1))
+    try:
+        from torch._inductor.async_compile import AsyncCompile
+
+        AsyncCompile.warm_pool()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def compiled(function: Any) -> Any:

@@ -67,6 +67,31 @@ def test_a_killed_run_gives_its_slot_back(environment):
             process.wait()
 
 
+@pytest.mark.parametrize(
+    ("listed", "code", "found"),
+    [
+        (["GPU 0: A100 (UUID: GPU-a)", "GPU 1: A100 (UUID: GPU-b)"], 0, ["0", "1"]),
+        (
+            [
+                "GPU 0: A100 (UUID: GPU-a)",
+                "  MIG 3g.20gb     Device  0: (UUID: MIG-c)",
+                "  MIG 3g.20gb     Device  1: (UUID: MIG-d)",
+                "GPU 1: A100 (UUID: GPU-b)",
+            ],
+            0,
+            ["MIG-c", "MIG-d", "1"],
+        ),
+        (["NVIDIA-SMI has failed because it could not reach the driver.", "Make sure"], 9, []),
+    ],
+)
+def test_what_the_driver_lists_is_what_a_run_can_name(tmp_path, monkeypatch, listed, code, found):
+    command = tmp_path / "nvidia-smi"
+    command.write_text("\n".join(["#!/bin/sh", "cat <<END", *listed, "END", f"exit {code}", ""]))
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert slots.devices({}) == found
+
+
 def test_how_many_runs_share_a_node_goes_by_cores_and_places_on_gpus():
     one, four = Resources(gpu=1, threads=1), Resources(gpu=1, threads=4)
     assert slots.on_node([one, four], cores=8, gpus=None) == 8

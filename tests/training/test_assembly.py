@@ -1,5 +1,6 @@
 import os
 import pickle
+import subprocess
 import sys
 from contextlib import AbstractContextManager
 from types import SimpleNamespace
@@ -64,6 +65,45 @@ def test_compiling_needs_a_c_compiler(monkeypatch, tmp_path, cc, missing):
     monkeypatch.setenv("CC", cc)
     with pytest.raises(AmstError, match=f"needs .*{missing}, which is not here"):
         prepare_compiler()
+
+
+_COMPILING = """
+import os, signal, time
+from pathlib import Path
+
+from amst.compiler import start_workers
+
+stopped = []
+signal.signal(signal.SIGTERM, lambda number, _frame: stopped.append(number))
+start_workers()
+from torch._inductor.async_compile import AsyncCompile
+
+def below(pid):
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(pid) for pid in children]
+
+pool = AsyncCompile.process_pool()
+kernel = pool.submit(time.sleep, 2)
+while not (workers := [each for pid in below(os.getpid()) for each in below(pid)]):
+    time.sleep(0.1)
+os.killpg(0, signal.SIGTERM)
+kernel.result(timeout=60)
+print(len(stopped), len(workers) > 0)
+"""
+
+
+def test_a_kernel_is_compiled_whatever_asks_the_job_to_stop():
+    environ = {**os.environ, "TORCHINDUCTOR_COMPILE_THREADS": "2"}
+    told = subprocess.run(
+        [sys.executable, "-c", _COMPILING],
+        env=environ,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        start_new_session=True,  # a process group to send the signal to
+        check=True,
+    )
+    assert told.stdout.split() == ["1", "True"]
 
 
 def test_compiling_needs_the_header_of_python(monkeypatch, tmp_path):

@@ -6,6 +6,7 @@ Snakemake counts GPUs but does not say which one a local job may use. A slot is 
 
 import fcntl
 import os
+import re
 import subprocess
 import tempfile
 import time
@@ -31,7 +32,25 @@ def devices(environ: Mapping[str, str] = os.environ) -> list[str]:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return [str(i) for i, _ in enumerate(listed.stdout.splitlines())]
+    return _named(listed.stdout.splitlines()) if listed.returncode == 0 else []
+
+
+def _named(listed: Iterable[str]) -> list[str]:
+    """What CUDA_VISIBLE_DEVICES may name of a driver's list: cards, or the MIG instances on one.
+
+    Instances stand indented below their card, ``MIG 1g.10gb Device 0: (UUID: MIG-...)``.
+    """
+    found: list[str] = []
+    cards = 0
+    for line in listed:
+        if line.startswith("GPU "):
+            found.append(str(cards))
+            cards += 1
+        elif instance := re.search(r"UUID: (MIG-[^)]+)", line):
+            if found and found[-1] == str(cards - 1):
+                found.pop()  # a card that is divided cannot be had as a whole
+            found.append(instance[1])
+    return found
 
 
 def per_gpu(environ: Mapping[str, str] = os.environ) -> int:

@@ -207,6 +207,7 @@ def prepare_compiler() -> None:
         )
     if not os.environ.get("CC"):
         os.environ.pop("CC", None)  # Triton takes an empty one for a name
+    compiler.start_workers()
 
 
 def build_method(settings: RunSettings, classes: int, vocabulary: int | None) -> Method[Any]:

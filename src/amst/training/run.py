@@ -139,8 +139,10 @@ def _attempt(
         )
         record.unlink()
     assembly = assemble_training(settings, manifest, split, execution)
+    stop.check()
     state = attempt.checkpoints.load()
     train_part, val = assembly.part("train"), assembly.part("val")
+    stop.check()
     loop = TrainingLoop(
         assembly.method, assembly.loader, train_part, val, assembly.autocast(), state
     )
