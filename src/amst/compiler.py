@@ -25,7 +25,8 @@ def start_workers() -> None:
 
     Schedulers send these to all processes of a job. The run takes note of one and saves its state
     after the step in work; where it waits for a kernel from a process that died of it, it waits for
-    ever. Blocked signals stay blocked in processes that are started meanwhile; here nothing is lost.
+    ever. Blocked signals stay blocked in processes that are started meanwhile; this one gets later
+    what came for it.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR1))
     try:

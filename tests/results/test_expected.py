@@ -9,6 +9,7 @@ from amst.records import read_record
 from amst.results.cells import collect
 from amst.results.expected import expected_runs
 from amst.results.tables import write_tables
+from amst.training.state import run_digest
 
 METHODS = {"naive": "naive", "mla": "mla"}
 
@@ -36,6 +37,38 @@ def test_a_run_made_with_other_settings_than_the_grid_s_is_outdated(wanted, resu
         collect(runs, [])
     write_tables(runs, tmp_path, [], only=["main"], partial=True)
     assert "(2 of 3, 1 outdated)" in (tmp_path / "main.md").read_text()
+
+
+def test_a_run_made_from_another_split_than_lies_there_is_outdated(wanted, results, tmp_path):
+    folder = results / "features" / "owner"
+    manifest, split = folder / "manifest.json", folder / "splits" / "random.json"
+    split.parent.mkdir(parents=True)
+    manifest.write_text("{}")
+    split.write_text("as it was")
+    paths = [results / "runs" / name / "run.json" for name in wanted]
+
+    def sign(path):
+        value = json.loads(path.read_text())
+        made = value["environment"]
+        parts = value["settings_hash"], made["code_digest"], made["package_digest"]
+        value["digest"] = run_digest(*parts, manifest, split)
+        path.write_text(json.dumps(value))
+
+    sign(paths[0])
+    split.write_text("as it is")
+    for path in paths[1:]:
+        sign(path)
+    owners = {"digits": "owner"}
+    runs = expected_runs(wanted, METHODS, results, features=owners)
+    assert [run.state for run in runs] == ["outdated", "done", "done"]
+    with pytest.raises(AmstError, match="made with other settings or data than the grid's"):
+        collect(runs, [])
+    write_tables(runs, tmp_path, [], partial=True)
+    assert "(2 of 3, 1 outdated)" in (tmp_path / "main.md").read_text()
+    assert "another split" in (tmp_path / "runs.csv").read_text()
+    split.unlink()
+    runs = expected_runs(wanted, METHODS, results, features=owners)
+    assert [run.state for run in runs] == ["done"] * 3, "made again, it is what it was"
 
 
 def test_what_the_grid_expects_and_nobody_made_is_missing(wanted, results):

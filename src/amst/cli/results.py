@@ -37,13 +37,13 @@ def register(app: typer.Typer) -> None:
 
 
 def runs_of(planned: dict[str, Any], results: Path, partial: bool) -> "list[Run]":
-    """The runs of a grid with their present states; damaged ones are told."""
+    """The runs of a grid with their present states; damaged and outdated ones are told."""
     from amst.results.expected import expected_runs
 
     methods = {variant["name"]: variant["method"] for variant in planned["variants"]}
-    runs = expected_runs(planned["runs"], methods, results, partial)
+    runs = expected_runs(planned["runs"], methods, results, partial, planned["features"])
     for run in runs:
-        if run.state == "damaged":
+        if run.why:
             typer.echo(f"left out: {run.why}", err=True)
     return runs
 

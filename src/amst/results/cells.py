@@ -11,7 +11,7 @@ from amst.errors import AmstError
 from amst.records import Metrics, RunRecord, read_record
 
 State = Literal["done", "missing", "running", "failed", "outdated", "damaged"]
-"""'outdated': made with other settings than the grid's; 'damaged': its files cannot be read."""
+"""'outdated': made with other settings or data than the grid's; 'damaged': cannot be read."""
 UNFINISHED: tuple[State, ...] = ("missing", "running", "failed", "outdated", "damaged")
 NAMED_IN_ERRORS = 3
 
@@ -24,7 +24,7 @@ class Run:
         path: its ``run.json``, read only when ``state`` is 'done'.
         state: what is known of it now.
         method: the variant's method as configured, for cells of which no run has finished.
-        why: of a damaged run, what is wrong with it.
+        why: of a damaged or outdated run, what is wrong with it.
     """
 
     dataset: str
@@ -265,6 +265,6 @@ def _refuse_unfinished(runs: Sequence[Run]) -> None:
     raise AmstError(
         f"{len(unfinished)} of {len(runs)} runs are not done: {first}"
         + (f" and {more} more" if more > 0 else "")
-        + ("; outdated: made with other settings than the grid's" if outdated else ""),
+        + ("; outdated: made with other settings or data than the grid's" if outdated else ""),
         "Finish them, or make tables of what is there with `amst tables --partial`",
     )

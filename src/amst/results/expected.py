@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from amst.errors import AmstError
+from amst.files import sha256_of
 from amst.results.cells import Run, State, record_of
 from amst.results.predictions import correctness
-from amst.training.state import state_of
+from amst.training.state import digest_of, state_of
 
 
 def expected_runs(
-    runs: Mapping[str, str], methods: Mapping[str, str], results: Path, partial: bool = False
+    runs: Mapping[str, str],
+    methods: Mapping[str, str],
+    results: Path,
+    partial: bool = False,
+    features: Mapping[str, str] | None = None,
 ) -> list[Run]:
     """The runs of a grid with their present states.
 
@@ -23,28 +28,60 @@ def expected_runs(
         results: folder that has ``runs`` and ``checkpoints``.
         partial: whether one damaged run must not stop the tables of all others: each finished run
             is then read here, and called damaged if it cannot be.
+        features: dataset -> the one whose shards and splits it uses; itself unless given.
     """
+    present = _DataFiles(results, features or {})
     found = []
     for name, wanted in runs.items():
         dataset, split, variant, seed = name.split("/")
         path = results / "runs" / name / "run.json"
         state: State = state_of(results, name).name
-        if state == "done" and _hash_in(path) not in (wanted, None):
-            state = "outdated"
+        why = _outdated(path, wanted, present.digests(dataset, split)) if state == "done" else ""
         run = Run(
-            dataset, split, variant, int(seed.removeprefix("seed")), path, state, methods[variant]
+            dataset,
+            split,
+            variant,
+            int(seed.removeprefix("seed")),
+            path,
+            "outdated" if why else state,
+            methods[variant],
+            why,
         )
-        found.append(_looked_into(run) if partial and state == "done" else run)
+        found.append(_looked_into(run) if partial and run.state == "done" else run)
     return found
 
 
-def _hash_in(record: Path) -> str | None:
-    """Hash of the settings in a record; None where it is no record, which its reader will say."""
+class _DataFiles:
+    """The manifests and splits that lie there now."""
+
+    def __init__(self, results: Path, owners: Mapping[str, str]) -> None:
+        self._results, self._owners = results, owners
+        self._known: dict[tuple[str, str], tuple[str, str] | None] = {}
+
+    def digests(self, dataset: str, split: str) -> tuple[str, str] | None:
+        """SHA-256 of both; None where one is not there: made again, it is what it was."""
+        if (dataset, split) not in self._known:
+            folder = self._results / "features" / self._owners.get(dataset, dataset)
+            files = folder / "manifest.json", folder / "splits" / f"{split}.json"
+            there = all(file.is_file() for file in files)
+            digests = (sha256_of(files[0]), sha256_of(files[1])) if there else None
+            self._known[dataset, split] = digests
+        return self._known[dataset, split]
+
+
+def _outdated(path: Path, settings: str, data: tuple[str, str] | None) -> str:
+    """Why a record is not one of the grid's run; empty if it is, or is none, as its reader says."""
     try:
-        value: Any = json.loads(record.read_text("utf-8"))
-        return str(value["settings_hash"])
+        record: Any = json.loads(path.read_text("utf-8"))
+        if record["settings_hash"] != settings:
+            return f"{path} was made with other settings than the grid's"
+        made = record["environment"]
+        parts = settings, made["code_digest"], made["package_digest"]
+        if data and record["digest"] != digest_of(*parts, *data):
+            return f"{path} was made from other shards or another split than are there now"
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        pass
+    return ""
 
 
 def _looked_into(run: Run) -> Run:

@@ -83,8 +83,12 @@ def run_digest(settings: str, code: str, packages: str, manifest: Path, split: P
         manifest: manifest of the dataset.
         split: the split file.
     """
-    parts = [settings, code, packages]
-    parts += [sha256_of(path) if path.is_file() else "" for path in (manifest, split)]
+    data = [sha256_of(path) if path.is_file() else "" for path in (manifest, split)]
+    return digest_of(settings, code, packages, *data)
+
+
+def digest_of(*parts: str) -> str:
+    """``run_digest`` where the SHA-256 of manifest and split file are known, in its order."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

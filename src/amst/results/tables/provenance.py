@@ -43,7 +43,7 @@ def runs_table(collection: Collection) -> Table:
         origins=origins(collection.cells),
         beside=(
             "runs.csv has settings hash, commit, code and image digests, host and times of each, "
-            "and why a damaged one is damaged.",
+            "and what is wrong with a damaged or outdated one.",
         ),
     )
 
