@@ -279,6 +279,23 @@ def test_hours_on_different_devices_have_no_ratio_but_operations_have(make, plan
     assert rows["hours"]["device"] == device
 
 
+@pytest.mark.parametrize(
+    ("ours", "ratio"), [(("H100", "A100", "H100"), None), (("H100", "H100", "H100"), 2.0)]
+)
+def test_hours_have_a_ratio_over_the_seeds_that_shared_a_device(make, plan, ours, ratio):
+    theirs = ("A100", "H100", "A100")
+    runs = make(
+        *(plan.with_(seed=i, device=name, seconds=100) for i, name in enumerate(theirs)),
+        *(
+            plan.with_(variant="mla", method="mla", seed=i, device=name, seconds=seconds)
+            for i, (name, seconds) in enumerate(zip(ours, (500, 200, 500), strict=True))
+        ),
+    )
+    rows = {r["quantity"]: r for r in cost_table(collect(runs, [])).rows if r["variant"] == "mla"}
+    assert rows["hours"]["ratio_to_naive"] == ratio
+    assert rows["flops"]["ratio_to_naive"] == 1.0
+
+
 def test_the_table_of_runs_traces_every_run(make, plan, tmp_path):
     runs = make(plan, plan.with_(seed=1, state="failed"))
     write_tables(runs, tmp_path, [], only=["runs"], partial=True)

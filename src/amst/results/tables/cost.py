@@ -63,8 +63,8 @@ def cost_table(collection: Collection) -> Table:
         heads=("", *heads, *(f"FLOP {name}" for name in modalities), f"FLOP {TIMES} naive"),
         blocks=tuple(blocks),
         notes=(
-            f"{TIMES} naive: ratio to joint training, paired over seeds; for hours only where "
-            "both ran on the same device model, both captured or neither.",
+            f"{TIMES} naive: ratio to joint training, paired over seeds; for hours only over the "
+            "seeds where both ran on the same device model, both captured or neither.",
         ),
         origins=origins(collection.cells),
     )
@@ -126,12 +126,22 @@ def devices(cell: Cell) -> str:
 
 
 def ratio_to(naive: Cell | None, cell: Cell, quantity: Quantity, same_device: bool) -> float | None:
-    """Mean over common seeds of the ratio to ``naive``; None where it would mislead."""
-    if naive is None or (same_device and devices(cell) != devices(naive)):
+    """Mean over common seeds of the ratio to ``naive``; None where no seed gives one.
+
+    Args:
+        naive: what the ratio is to.
+        cell: what the ratio is of.
+        quantity: read from each record.
+        same_device: whether only seeds count that both trained on the same device model.
+    """
+    if naive is None:
         return None
     ratios = []
     for seed in sorted(cell.records.keys() & naive.records.keys()):
-        ours, theirs = quantity(cell.records[seed]), quantity(naive.records[seed])
+        mine, other = cell.records[seed], naive.records[seed]
+        if same_device and mine.environment.device != other.environment.device:
+            continue
+        ours, theirs = quantity(mine), quantity(other)
         if ours is not None and theirs:
             ratios.append(ours / theirs)
     summary = summarise(ratios)
