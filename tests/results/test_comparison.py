@@ -58,6 +58,31 @@ def test_nothing_leads_on_one_seed(make, plan):
     assert leaders(*compared(runs)) == set()
 
 
+def test_a_variant_of_one_seed_is_not_the_best_where_others_have_three(contest, make, plan):
+    lucky = make(plan.with_(variant="lucky", samples=100, values={"fused": 1.0}))
+    found = compared([*contest, *lucky])
+    assert leaders(*found) == {("digits", "random", "good"), ("digits", "random", "as_good")}
+    table = significance_table(*found)
+    texts = {row[0].text: row[1].text for row in table.blocks[0].rows}
+    assert (texts["good"], texts["lucky"]) == ("best", "10.0")
+
+
+def test_what_is_better_over_the_common_seeds_leads_too(make, plan):
+    """The best owes its mean to seeds that the other does not have yet."""
+    accuracies = {"best": (0.5, 0.5, 0.5, 1.0, 1.0, 1.0), "better": (0.7, 0.7, 0.7)}
+    runs = make(
+        *(
+            plan.with_(variant=name, seed=seed, samples=100, values={"fused": value})
+            for name, values in accuracies.items()
+            for seed, value in enumerate(values)
+        )
+    )
+    collection, comparison = compared(runs)
+    best, better = collection.cells
+    assert comparison.between(best, better).adjusted < 0.05
+    assert {variant for _, _, variant in leaders(collection, comparison)} == {"best", "better"}
+
+
 def test_a_single_variant_leads_nothing(make, plan):
     assert leaders(*compared(make(plan, plan.with_(seed=1)))) == set()
 

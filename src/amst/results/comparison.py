@@ -125,9 +125,14 @@ def _corrected(pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def best_of(cells: Sequence[Cell]) -> Cell | None:
-    """The cell with the highest mean accuracy, the first one if several tie."""
+    """The cell with the highest mean accuracy, the first one if several tie.
+
+    Chosen among those with ``FEWEST_SEEDS`` seeds or more where there are any: nothing can be
+    compared with a cell that has fewer.
+    """
     finished = [cell for cell in cells if cell.records]
-    return max(finished, key=_mean_accuracy, default=None)
+    enough = [cell for cell in finished if len(cell.records) >= FEWEST_SEEDS]
+    return max(enough or finished, key=_mean_accuracy, default=None)
 
 
 def leaders(collection: Collection, comparison: Comparison) -> set[tuple[str, str, str]]:
@@ -143,11 +148,21 @@ def leaders(collection: Collection, comparison: Comparison) -> set[tuple[str, st
         if best is None:
             continue
         pairs = {cell.variant: comparison.between(best, cell) for cell in cells if cell is not best}
-        judged = {v: p.adjusted for v, p in pairs.items() if p and p.adjusted is not None}
+        judged = {v: p for v, p in pairs.items() if p and p.adjusted is not None}
         if judged:
-            equals = [v for v, adjusted in judged.items() if adjusted >= SIGNIFICANT]
+            equals = [v for v, pair in judged.items() if not _significantly_above(best, pair)]
             found |= {(*block, variant) for variant in (best.variant, *equals)}
     return found
+
+
+def _significantly_above(cell: Cell, pair: Pair) -> bool:
+    """Whether a cell of the pair is above the other one by more than chance.
+
+    Over their common seeds the best of a dataset can be the lower one.
+    """
+    sign = 1 if pair.ours is cell else -1
+    significant = pair.adjusted is not None and pair.adjusted < SIGNIFICANT
+    return significant and sign * pair.interval.estimate > 0
 
 
 def drawn_text(collection: Collection, comparison: Comparison) -> str:

@@ -34,6 +34,11 @@ FEW_SEEDS = (
     "somewhat narrow and p somewhat small."
 )
 """Stands under everything that rests on the bootstrap."""
+THE_BEST = (
+    f"The best is the highest of the variants with {FEWEST_SEEDS} seeds or more, where there are "
+    "any."
+)
+"""Stands under everything that compares with the best of a dataset."""
 
 
 def significance_table(collection: Collection, comparison: Comparison) -> Table:
@@ -68,7 +73,8 @@ def significance_table(collection: Collection, comparison: Comparison) -> Table:
             f"{_of(collection, comparison)}; percentile interval of each difference by itself. p "
             "is after Holm's correction for all pairs of variants of one dataset and split, so an "
             "interval may leave out 0 where p is above 0.05. Bold: the best and all that are not "
-            f"significantly worse at 0.05. Under {FEWEST_SEEDS} common seeds there is no p.",
+            f"significantly worse at 0.05. Under {FEWEST_SEEDS} common seeds there is no p. "
+            f"{THE_BEST}",
             FEW_SEEDS,
         ),
         origins=origins(collection.cells),
@@ -164,7 +170,7 @@ def mcnemar_table(collection: Collection, comparison: Comparison) -> Table:
         blocks=_against_best(collection, comparison, entries, len(heads)),
         notes=(
             "Each p is of two trained models on one test part, not corrected and not to be "
-            "pooled: it knows nothing of the spread between seeds.",
+            f"pooled: it knows nothing of the spread between seeds. {THE_BEST}",
         ),
         origins=origins(collection.cells),
         beside=("All pairs of variants are in mcnemar.csv.",),
