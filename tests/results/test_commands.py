@@ -63,6 +63,29 @@ def test_complete_tables_clear_the_partial_ones_and_say_so(results):
     assert "removed" not in amst(results, "tables")
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("tables", "--only", "mian"), r"--only: unknown name 'mian'\. Did you mean 'main'"),
+        (("figures", "--only", "x"), r"--only: unknown name 'x'\. Valid names: curves, hours"),
+        (("tables", "--published", "nope.csv"), r"--published: there is no file nope\.csv"),
+        (("report", "--published", "nope.csv"), r"--published: there is no file nope\.csv"),
+        (("export", "--published", "nope.csv"), r"--published: there is no file nope\.csv"),
+    ],
+)
+def test_a_mistyped_name_or_path_is_refused_before_anything_is_made(results, command, said):
+    before = sorted(results.rglob("*"))
+    with pytest.raises(AmstError, match=said):
+        amst(results, *command)
+    assert sorted(results.rglob("*")) == before
+
+
+def test_a_checkout_without_published_figures_has_an_empty_table(results, monkeypatch, tmp_path):
+    monkeypatch.setattr("amst.cli.results.PUBLISHED", tmp_path / "none.csv")
+    amst(results, "tables", "--only", "reproduction", "--published", str(tmp_path / "none.csv"))
+    assert (results / "tables/reproduction.csv").read_text().count("\n") == 1
+
+
 def test_a_grid_of_another_version_is_refused(results):
     (results / "planned.json").write_text('{"format": 1}')
     with pytest.raises(AmstError, match="another version"):
