@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from amst.randomness import stream_seed
 from amst.results.cells import Cell, Collection
 from amst.results.predictions import FILE, correctness
 from amst.results.statistics import (
+    DECIMALS,
     RESAMPLES,
     Floats,
     Interval,
@@ -261,4 +263,4 @@ def _key(cell: Cell) -> tuple[str, str, str]:
 
 def _mean_accuracy(cell: Cell) -> float:
     values = cell.values(cell.main)
-    return sum(values.values()) / len(values)
+    return round(fmean(values.values()), DECIMALS)

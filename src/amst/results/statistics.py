@@ -16,6 +16,8 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
+DECIMALS = 12
+"""What is compared is rounded to these: equal means of other orders differ in their last digit."""
 LEVEL = 0.95
 """Coverage of every interval."""
 RESAMPLES = 50_000
@@ -162,16 +164,15 @@ def average_ranks(scores: Floats) -> Floats:
     Args:
         scores: (datasets, methods), higher is better.
     """
-    return np.asarray(stats.rankdata(-scores, axis=1).mean(axis=0))
+    return np.asarray(stats.rankdata(-np.round(scores, DECIMALS), axis=1).mean(axis=0))
 
 
 def wilcoxon(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
     """Two-sided p of Wilcoxon's signed-rank test over datasets; None under 8 datasets."""
     if len(ours) < FEWEST_FOR_WILCOXON:
         return None
-    if not np.any(np.subtract(ours, theirs)):
-        return 1.0
-    return float(stats.wilcoxon(ours, theirs).pvalue)
+    differences = np.round(np.subtract(ours, theirs), DECIMALS)
+    return float(stats.wilcoxon(differences).pvalue) if np.any(differences) else 1.0
 
 
 @lru_cache

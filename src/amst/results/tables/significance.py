@@ -17,7 +17,9 @@ from amst.results.comparison import (
 from amst.results.sheet import Block, Entry, Table, Value
 from amst.results.statistics import FEWEST_FOR_WILCOXON, average_ranks, summarise, wilcoxon
 from amst.results.tables.entries import (
+    COUNTS,
     NOTHING,
+    counts,
     mean_entry,
     number,
     origins,
@@ -181,8 +183,14 @@ def ranks_table(collection: Collection) -> Table:
     """Average rank over the datasets on which all ranked variants have results."""
     variants, datasets, scores = _complete_scores(collection)
     ranks = average_ranks(scores) if datasets else np.array([])
+    seeds = {variant: _seeds_of(collection, variant) for variant in variants}
     rows: list[dict[str, Value]] = [
-        {"variant": variant, "average_rank": float(rank), "datasets": len(datasets)}
+        {
+            "variant": variant,
+            "average_rank": float(rank),
+            "datasets": len(datasets),
+            **seeds[variant][0],
+        }
         for variant, rank in zip(variants, ranks, strict=True)
     ]
     for (i, theirs), (j, ours) in combinations(enumerate(variants), 2):
@@ -195,7 +203,10 @@ def ranks_table(collection: Collection) -> Table:
     body = [
         (
             Entry(collection.label(variants[i])),
-            Entry(number(float(ranks[i]), 2), runs=tuple(chain(*runs[variants[i]]))),
+            *(
+                Entry(text, runs=tuple(chain(*runs[variants[i]])))
+                for text in (number(float(ranks[i]), 2), seeds[variants[i]][1])
+            ),
         )
         for i in order
     ]
@@ -203,11 +214,11 @@ def ranks_table(collection: Collection) -> Table:
         name="ranks",
         caption="Average rank by test accuracy, 1 the best, of the variants that have results on "
         f"every dataset ({len(datasets)}: {', '.join(datasets) or 'none'}).",
-        columns=("variant", "against", "average_rank", "datasets", "wilcoxon_p"),
+        columns=("variant", "against", "average_rank", "datasets", "wilcoxon_p", *COUNTS),
         rows=tuple(rows),
-        heads=("", "average rank"),
+        heads=("", "average rank", "seeds"),
         blocks=(Block("", tuple(body)),),
-        notes=_wilcoxon_note(datasets),
+        notes=("Seeds: those of all datasets together.", *_wilcoxon_note(datasets)),
         origins=origins(collection.cells),
         beside=_wilcoxon_beside(len(datasets)),
     )
@@ -309,6 +320,14 @@ def _complete_scores(collection: Collection) -> tuple[list[str], list[str], np.n
     variants = [v for v in collection.variants if all((d, v) in accuracy for d in datasets)]
     scores = [[float(np.mean(accuracy[d, v])) for v in variants] for d in datasets]
     return variants, datasets, np.array(scores).reshape(len(datasets), len(variants))
+
+
+def _seeds_of(collection: Collection, variant: str) -> tuple[dict[str, Value], str]:
+    """How many seeds a variant has on all datasets together: as columns and as text."""
+    cells = [cell for cell in collection.cells if cell.variant == variant]
+    done = sum(len(cell.records) for cell in cells)
+    together = Cell("", "", variant, tuple(chain(*(cell.runs for cell in cells))), {})
+    return {**counts(together, None), "seeds": done}, seeds_text(done, together)
 
 
 def _wilcoxon_note(datasets: Sequence[str]) -> tuple[str, ...]:
