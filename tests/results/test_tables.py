@@ -262,6 +262,22 @@ def test_cost_is_compared_with_naive_over_common_seeds(make, plan):
     assert ratios["naive", "hours"] == 1.0
 
 
+@pytest.mark.parametrize("first", ["naive", "slow_naive"])
+def test_ratios_are_to_the_variant_named_naive_and_say_so(make, plan, first):
+    runs = make(plan.with_(seconds=100), plan.with_(variant="slow_naive", seconds=200))
+    table = cost_table(collect(runs, [first]))
+    ratios = {r["variant"]: r["ratio_to_naive"] for r in table.rows if r["quantity"] == "hours"}
+    assert ratios == {"naive": 1.0, "slow_naive": 2.0}
+    assert {row["reference"] for row in table.rows} == {"naive"}
+    assert "ratio to joint training (naive), paired" in table.notes[0]
+
+
+def test_ratios_to_other_variants_on_other_datasets_say_which(make, plan):
+    runs = make(plan, plan.with_(dataset="AVE", variant="joint"))
+    table = cost_table(collect(runs, []))
+    assert "joint training (joint on AVE; naive on digits)" in table.notes[0]
+
+
 def test_a_cpu_has_no_device_memory_of_its_own(make, plan):
     table = cost_table(collect(make(plan), []))
     shown = dict(zip(table.heads, table.blocks[0].rows[0], strict=True))
