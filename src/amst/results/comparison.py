@@ -193,6 +193,7 @@ class _Block:
         self.column: dict[tuple[str, int], int] = {}
         rows: list[NDArray[np.bool_]] = []
         ids: list[str] = []
+        first = ""
         for cell in self.cells:
             for run in cell.runs:
                 if run.seed not in cell.records:
@@ -200,11 +201,10 @@ class _Block:
                 found, correct = correctness(run.path, cell.records[run.seed].main)
                 if ids and found != ids:
                     raise AmstError(
-                        f"{run.path.with_name(FILE)} is of other test samples than the other runs "
-                        f"of {'/'.join(self.where)}",
-                        "Run again what was made with an older split",
+                        f"{first} and {run.id} have {FILE} of different test samples",
+                        "Run again the one that was made with an older split",
                     )
-                ids = found
+                ids, first = found, first or run.id
                 self.column[cell.variant, run.seed] = len(rows)
                 rows.append(correct)
         self.correct = np.array(rows)
