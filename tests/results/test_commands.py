@@ -53,6 +53,18 @@ def test_outdated_runs_are_refused_and_named_in_partial_tables(results):
     assert "(1 of 2, 1 outdated)" in (results / "tables/partial/main.md").read_text()
 
 
+@pytest.mark.parametrize("command", ["figures", "report"])
+def test_a_run_without_its_history_is_left_out_of_partial_output_and_named(results, command):
+    (results / "runs/digits/random/naive/seed1/history.csv").unlink()
+    with pytest.raises(AmstError, match=r"seed1/history\.csv"):
+        amst(results, command)
+    where = ("--results", str(results), "--grid", str(results / "planned.json"))
+    done = CliRunner().invoke(app, [command, "--partial", *where])
+    assert done.exit_code == 0
+    assert "left out: " in done.stderr
+    assert "seed1/history.csv cannot be read" in done.stderr
+
+
 def test_complete_tables_clear_the_partial_ones_and_say_so(results):
     amst(results, "tables", "--partial")
     amst(results, "tables", "--only", "main")

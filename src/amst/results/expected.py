@@ -8,6 +8,8 @@ from typing import Any
 
 from amst.errors import AmstError
 from amst.results.cells import Run, State, record_of
+from amst.results.histories import FILE as HISTORY
+from amst.results.histories import read_history
 from amst.results.predictions import correctness
 from amst.training.state import state_of
 
@@ -50,6 +52,7 @@ def _hash_in(record: Path) -> str | None:
 def _looked_into(run: Run) -> Run:
     try:
         correctness(run.path, record_of(run).main)
+        read_history(run.path.with_name(HISTORY))
     except AmstError as error:
         return replace(run, state="damaged", why=str(error))
     return run
