@@ -53,6 +53,18 @@ def test_outdated_runs_are_refused_and_named_in_partial_tables(results):
     assert "(1 of 2, 1 outdated)" in (results / "tables/partial/main.md").read_text()
 
 
+@pytest.mark.parametrize("command", ["figures", "report"])
+def test_a_run_without_its_history_is_left_out_of_partial_output_and_named(results, command):
+    (results / "runs/digits/random/naive/seed1/history.csv").unlink()
+    with pytest.raises(AmstError, match=r"seed1/history\.csv"):
+        amst(results, command)
+    where = ("--results", str(results), "--grid", str(results / "planned.json"))
+    done = CliRunner().invoke(app, [command, "--partial", *where])
+    assert done.exit_code == 0
+    assert "left out: " in done.stderr
+    assert "seed1/history.csv cannot be read" in done.stderr
+
+
 def test_complete_tables_clear_the_partial_ones_and_say_so(results):
     amst(results, "tables", "--partial")
     amst(results, "tables", "--only", "main")
@@ -61,6 +73,29 @@ def test_complete_tables_clear_the_partial_ones_and_say_so(results):
     assert not (results / "tables/partial").exists()
     assert (results / "tables/main.csv").is_file()
     assert "removed" not in amst(results, "tables")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("tables", "--only", "mian"), r"--only: unknown name 'mian'\. Did you mean 'main'"),
+        (("figures", "--only", "x"), r"--only: unknown name 'x'\. Valid names: curves, hours"),
+        (("tables", "--published", "nope.csv"), r"--published: there is no file nope\.csv"),
+        (("report", "--published", "nope.csv"), r"--published: there is no file nope\.csv"),
+        (("export", "--published", "nope.csv"), r"--published: there is no file nope\.csv"),
+    ],
+)
+def test_a_mistyped_name_or_path_is_refused_before_anything_is_made(results, command, said):
+    before = sorted(results.rglob("*"))
+    with pytest.raises(AmstError, match=said):
+        amst(results, *command)
+    assert sorted(results.rglob("*")) == before
+
+
+def test_a_checkout_without_published_figures_has_an_empty_table(results, monkeypatch, tmp_path):
+    monkeypatch.setattr("amst.cli.results.PUBLISHED", tmp_path / "none.csv")
+    amst(results, "tables", "--only", "reproduction", "--published", str(tmp_path / "none.csv"))
+    assert (results / "tables/reproduction.csv").read_text().count("\n") == 1
 
 
 def test_a_grid_of_another_version_is_refused(results):

@@ -6,7 +6,7 @@ import pytest
 from amst.errors import AmstError
 from amst.records import read_record
 from amst.results.cells import collect
-from amst.results.comparison import compare, drawn_text, groups_of, leaders
+from amst.results.comparison import best_of, compare, drawn_text, groups_of, leaders
 from amst.results.sheet import DASH, MINUS
 from amst.results.tables.significance import (
     intervals_table,
@@ -56,6 +56,31 @@ def test_nothing_leads_on_one_seed(make, plan):
         plan.with_(variant="bad", values={"fused": 0.2}),
     )
     assert leaders(*compared(runs)) == set()
+
+
+def test_a_variant_of_one_seed_is_not_the_best_where_others_have_three(contest, make, plan):
+    lucky = make(plan.with_(variant="lucky", samples=100, values={"fused": 1.0}))
+    found = compared([*contest, *lucky])
+    assert leaders(*found) == {("digits", "random", "good"), ("digits", "random", "as_good")}
+    table = significance_table(*found)
+    texts = {row[0].text: row[1].text for row in table.blocks[0].rows}
+    assert (texts["good"], texts["lucky"]) == ("best", "10.0")
+
+
+def test_what_is_better_over_the_common_seeds_leads_too(make, plan):
+    """The best owes its mean to seeds that the other does not have yet."""
+    accuracies = {"best": (0.5, 0.5, 0.5, 1.0, 1.0, 1.0), "better": (0.7, 0.7, 0.7)}
+    runs = make(
+        *(
+            plan.with_(variant=name, seed=seed, samples=100, values={"fused": value})
+            for name, values in accuracies.items()
+            for seed, value in enumerate(values)
+        )
+    )
+    collection, comparison = compared(runs)
+    best, better = collection.cells
+    assert comparison.between(best, better).adjusted < 0.05
+    assert {variant for _, _, variant in leaders(collection, comparison)} == {"best", "better"}
 
 
 def test_a_single_variant_leads_nothing(make, plan):
@@ -174,8 +199,10 @@ def test_samples_are_matched_by_id_not_by_place(contest):
 
 
 def test_runs_on_other_test_samples_are_refused(make, plan):
-    runs = make(plan, plan.with_(variant="other", samples=40))
-    with pytest.raises(AmstError, match="other test samples"):
+    """Either may be the odd one, so both are named."""
+    runs = make(plan, plan.with_(seed=1), plan.with_(variant="other", samples=40))
+    both = r"naive/seed0 and digits/random/other/seed0 have predictions\.npz of different test"
+    with pytest.raises(AmstError, match=both):
         compared(runs)
 
 
@@ -234,17 +261,44 @@ def test_ranks_are_described_only_under_eight_datasets(make, plan):
         ("bad", 2.0),
         ("good", 1.0),
     ]
-    assert "made from 8 of them up" in table.notes[0]
-    assert "is 0.0625, before any correction" in table.notes[0]
-    assert len(table.notes) == 1
+    assert "made from 8 of them up" in table.notes[1]
+    assert "is 0.0625, before any correction" in table.notes[1]
+    assert len(table.notes) == 2
 
 
 def test_datasets_of_the_same_clips_are_named_under_the_ranks(make, plan):
     names = ("IEMOCAP", "IEMOCAP3", "AVE", "CREMAD", "URFUNNY", "MVSA")
     runs = make(*(plan.with_(dataset=name) for name in names))
-    first, second = ranks_table(collect(runs, [])).notes
+    _, first, second = ranks_table(collect(runs, [])).notes
     assert "made from 8 of them up" in first, "0.03 over six is below 0.05 and no reason by itself"
     assert second.startswith("IEMOCAP and IEMOCAP3 share clips")
+
+
+def test_ranks_say_which_seeds_are_not_there(make, plan):
+    runs = make(
+        *(plan.with_(dataset=name, seed=seed) for name in ("AVE", "CREMAD") for seed in range(2)),
+        plan.with_(dataset="AVE", variant="late"),
+        plan.with_(dataset="CREMAD", variant="late"),
+        plan.with_(dataset="CREMAD", variant="late", seed=1, state="running"),
+    )
+    table = ranks_table(collect(runs, [], partial=True))
+    texts = {row[0].text: row[2].text for row in table.blocks[0].rows}
+    assert texts == {"naive": "4", "late": "2 of 3, 1 running"}
+    found = {row["variant"]: (row["seeds"], row["expected_seeds"]) for row in table.rows}
+    assert found == {"naive": (4, 4), "late": (2, 3)}
+
+
+def test_the_first_of_equal_means_is_the_best(make, plan):
+    """In another order of seeds the same accuracies have a mean that differs in its last digit."""
+    accuracies = {"first": (0.3, 0.2, 0.1), "second": (0.1, 0.2, 0.3)}
+    runs = make(
+        *(
+            plan.with_(variant=name, seed=seed, samples=100, values={"fused": value})
+            for name, values in accuracies.items()
+            for seed, value in enumerate(values)
+        )
+    )
+    assert best_of(collect(runs, []).cells).variant == "first"
 
 
 def test_ranks_are_tested_from_eight_datasets_up(make, plan):

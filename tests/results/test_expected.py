@@ -8,6 +8,7 @@ from amst.errors import AmstError
 from amst.records import read_record
 from amst.results.cells import collect
 from amst.results.expected import expected_runs
+from amst.results.figures import write_figures
 from amst.results.tables import write_tables
 from amst.training.state import run_digest
 
@@ -92,6 +93,19 @@ def test_a_damaged_run_is_marked_in_partial_tables_and_stops_no_other(
     assert file in (tmp_path / "runs.csv").read_text()
     with pytest.raises(AmstError, match=file.replace(".", r"\.")):
         write_tables(expected_runs(wanted, METHODS, results), tmp_path, [])
+
+
+@pytest.mark.parametrize("keep", [None, 0, 100, 2000])
+def test_a_run_without_its_whole_history_stops_no_other(wanted, results, tmp_path, keep):
+    path = results / "runs" / next(iter(wanted)) / "history.csv"
+    kept = path.read_bytes()[:keep]
+    path.unlink() if keep is None else path.write_bytes(kept)
+    runs = expected_runs(wanted, METHODS, results, partial=True)
+    assert [run.state for run in runs] == ["damaged", "done", "done"]
+    assert "history.csv cannot be read as a history" in runs[0].why
+    assert write_figures(runs, tmp_path, [], partial=True, only=["curves"])
+    with pytest.raises(AmstError, match=r"history\.csv cannot be read"):
+        write_figures(expected_runs(wanted, METHODS, results), tmp_path, [], only=["curves"])
 
 
 def test_a_record_in_the_wrong_folder_is_damaged(wanted, results):

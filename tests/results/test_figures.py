@@ -10,9 +10,9 @@ from amst.errors import AmstError
 from amst.results.cells import collect
 from amst.results.figures import FIGURES, write_figures
 from amst.results.figures.finals import _look, accuracy_against_hours
-from amst.results.figures.histories import histories, read_history
 from amst.results.figures.learning import learning_curves, skip_schedule
 from amst.results.figures.style import looks_of
+from amst.results.histories import histories, read_history
 from amst.results.names import FIGURE_FORMS, FIGURE_NAMES
 
 

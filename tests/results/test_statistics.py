@@ -172,6 +172,13 @@ def test_average_ranks_share_ties():
     assert average_ranks(scores) == pytest.approx([2.0, 1.75, 2.25])
 
 
+def test_scores_that_differ_by_rounding_alone_are_equal():
+    noisy = (0.1 + 0.2 + 0.3) / 3, (0.3 + 0.2 + 0.1) / 3
+    assert noisy[0] != noisy[1]
+    assert average_ranks(np.array([noisy])) == pytest.approx([1.5, 1.5])
+    assert wilcoxon([noisy[0]] * 8, [noisy[1]] * 8) == 1.0
+
+
 def test_wilcoxon_needs_eight_datasets():
     ours = [0.71, 0.72, 0.73, 0.74, 0.75, 0.76, 0.77]
     theirs = [value - 0.01 * (i + 1) for i, value in enumerate(ours)]

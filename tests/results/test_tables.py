@@ -91,11 +91,10 @@ def test_the_main_table_shows_the_metric_of_the_configuration(make, plan, tmp_pa
 
 
 def test_a_note_says_why_nothing_is_bold(make, grid, plan, tmp_path):
-    alone = plan.with_(variant="highest", values={"fused": 1.0})
-    runs = make(alone, *grid("naive", "pmr", seeds=3))
+    runs = make(plan.with_(variant="highest", values={"fused": 1.0}), *grid("naive", seeds=3))
     write_tables(runs, tmp_path, [], only=["main", "macro_f1"])
     text = (tmp_path / "main.md").read_text()
-    assert "on no dataset does the highest share 3 seeds with another variant" in text
+    assert "on no dataset does the best share 3 seeds with another variant" in text
     assert "the test behind bold numbers is one of acc" in (tmp_path / "macro_f1.md").read_text()
 
 
@@ -263,6 +262,22 @@ def test_cost_is_compared_with_naive_over_common_seeds(make, plan):
     assert ratios["naive", "hours"] == 1.0
 
 
+@pytest.mark.parametrize("first", ["naive", "slow_naive"])
+def test_ratios_are_to_the_variant_named_naive_and_say_so(make, plan, first):
+    runs = make(plan.with_(seconds=100), plan.with_(variant="slow_naive", seconds=200))
+    table = cost_table(collect(runs, [first]))
+    ratios = {r["variant"]: r["ratio_to_naive"] for r in table.rows if r["quantity"] == "hours"}
+    assert ratios == {"naive": 1.0, "slow_naive": 2.0}
+    assert {row["reference"] for row in table.rows} == {"naive"}
+    assert "ratio to joint training (naive), paired" in table.notes[0]
+
+
+def test_ratios_to_other_variants_on_other_datasets_say_which(make, plan):
+    runs = make(plan, plan.with_(dataset="AVE", variant="joint"))
+    table = cost_table(collect(runs, []))
+    assert "joint training (joint on AVE; naive on digits)" in table.notes[0]
+
+
 def test_a_cpu_has_no_device_memory_of_its_own(make, plan):
     table = cost_table(collect(make(plan), []))
     shown = dict(zip(table.heads, table.blocks[0].rows[0], strict=True))
@@ -277,6 +292,23 @@ def test_hours_on_different_devices_have_no_ratio_but_operations_have(make, plan
     assert rows["hours"]["ratio_to_naive"] is None
     assert rows["flops"]["ratio_to_naive"] == 1.0
     assert rows["hours"]["device"] == device
+
+
+@pytest.mark.parametrize(
+    ("ours", "ratio"), [(("H100", "A100", "H100"), None), (("H100", "H100", "H100"), 2.0)]
+)
+def test_hours_have_a_ratio_over_the_seeds_that_shared_a_device(make, plan, ours, ratio):
+    theirs = ("A100", "H100", "A100")
+    runs = make(
+        *(plan.with_(seed=i, device=name, seconds=100) for i, name in enumerate(theirs)),
+        *(
+            plan.with_(variant="mla", method="mla", seed=i, device=name, seconds=seconds)
+            for i, (name, seconds) in enumerate(zip(ours, (500, 200, 500), strict=True))
+        ),
+    )
+    rows = {r["quantity"]: r for r in cost_table(collect(runs, [])).rows if r["variant"] == "mla"}
+    assert rows["hours"]["ratio_to_naive"] == ratio
+    assert rows["flops"]["ratio_to_naive"] == 1.0
 
 
 def test_the_table_of_runs_traces_every_run(make, plan, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 from amst import grid
 from amst.cli.configuration import RESULTS, ConfigFiles, Results, configuration
 from amst.errors import AmstError
+from amst.grid.messages import known
 from amst.grid.runs import FORMAT
 from amst.results.names import CHECKOUT, FIGURE_NAMES, PUBLISHED, TABLE_NAMES
 
@@ -62,6 +64,33 @@ def planned_grid(file: Path | None, configfile: list[Path] | None) -> dict[str, 
     return grid.as_dict(configuration(configfile))
 
 
+def figures_to_compare(published: Path) -> Path | None:
+    """The published figures; None where the package runs without its checkout, which has them.
+
+    Raises:
+        AmstError: the file was named by the user and is not there.
+    """
+    if published.is_file():
+        return published
+    if published != PUBLISHED:
+        raise AmstError(
+            f"--published: there is no file {published}",
+            "Name a CSV of published figures, or leave the option out",
+        )
+    return None
+
+
+def chosen(only: list[str] | None, names: Sequence[str]) -> Sequence[str]:
+    """The names given with ``--only``, all where none is.
+
+    Raises:
+        AmstError: one of them is unknown.
+    """
+    for name in only or ():
+        known(name, names, "--only")
+    return only or names
+
+
 def lists_of_samples(planned: dict[str, Any], results: Path) -> dict[str, Path]:
     """Dataset -> its ``samples.jsonl``, where there is one."""
     paths = {
@@ -91,9 +120,9 @@ def tables(
         folder,
         [variant["name"] for variant in what["variants"]],
         partial=partial,
-        only=only or TABLE_NAMES,
+        only=chosen(only, TABLE_NAMES),
         samples=lists_of_samples(what, results),
-        published=published if published.is_file() else None,
+        published=figures_to_compare(published),
         metric=what["metric"],
     )
     done = sum(run.state == "done" for run in runs)
@@ -120,7 +149,7 @@ def figures(
         folder,
         [variant["name"] for variant in what["variants"]],
         partial=partial,
-        only=only or FIGURE_NAMES,
+        only=chosen(only, FIGURE_NAMES),
     )
     typer.echo(f"{len(written)} files in {folder}")
     if not (partial or only or out):
@@ -151,7 +180,7 @@ def report(
         [variant["name"] for variant in what["variants"]],
         partial=partial,
         samples=lists_of_samples(what, results),
-        published=published if published.is_file() else None,
+        published=figures_to_compare(published),
         metric=what["metric"],
         left_out=what["left_out"],
         data_reports={name: path for name, path in data.items() if path.is_file()},
@@ -186,7 +215,7 @@ def export(
         partial=partial,
         weights=weights,
         samples=lists_of_samples(what, results),
-        published=published if published.is_file() else None,
+        published=figures_to_compare(published),
         metric=what["metric"],
         others=files_besides(what, results, configfile, published),
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from amst.randomness import stream_seed
 from amst.results.cells import Cell, Collection
 from amst.results.predictions import FILE, correctness
 from amst.results.statistics import (
+    DECIMALS,
     RESAMPLES,
     Floats,
     Interval,
@@ -125,9 +127,14 @@ def _corrected(pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def best_of(cells: Sequence[Cell]) -> Cell | None:
-    """The cell with the highest mean accuracy, the first one if several tie."""
+    """The cell with the highest mean accuracy, the first one if several tie.
+
+    Chosen among those with ``FEWEST_SEEDS`` seeds or more where there are any: nothing can be
+    compared with a cell that has fewer.
+    """
     finished = [cell for cell in cells if cell.records]
-    return max(finished, key=_mean_accuracy, default=None)
+    enough = [cell for cell in finished if len(cell.records) >= FEWEST_SEEDS]
+    return max(enough or finished, key=_mean_accuracy, default=None)
 
 
 def leaders(collection: Collection, comparison: Comparison) -> set[tuple[str, str, str]]:
@@ -143,11 +150,21 @@ def leaders(collection: Collection, comparison: Comparison) -> set[tuple[str, st
         if best is None:
             continue
         pairs = {cell.variant: comparison.between(best, cell) for cell in cells if cell is not best}
-        judged = {v: p.adjusted for v, p in pairs.items() if p and p.adjusted is not None}
+        judged = {v: p for v, p in pairs.items() if p and p.adjusted is not None}
         if judged:
-            equals = [v for v, adjusted in judged.items() if adjusted >= SIGNIFICANT]
+            equals = [v for v, pair in judged.items() if not _significantly_above(best, pair)]
             found |= {(*block, variant) for variant in (best.variant, *equals)}
     return found
+
+
+def _significantly_above(cell: Cell, pair: Pair) -> bool:
+    """Whether a cell of the pair is above the other one by more than chance.
+
+    Over their common seeds the best of a dataset can be the lower one.
+    """
+    sign = 1 if pair.ours is cell else -1
+    significant = pair.adjusted is not None and pair.adjusted < SIGNIFICANT
+    return significant and sign * pair.interval.estimate > 0
 
 
 def drawn_text(collection: Collection, comparison: Comparison) -> str:
@@ -176,6 +193,7 @@ class _Block:
         self.column: dict[tuple[str, int], int] = {}
         rows: list[NDArray[np.bool_]] = []
         ids: list[str] = []
+        first = ""
         for cell in self.cells:
             for run in cell.runs:
                 if run.seed not in cell.records:
@@ -183,11 +201,10 @@ class _Block:
                 found, correct = correctness(run.path, cell.records[run.seed].main)
                 if ids and found != ids:
                     raise AmstError(
-                        f"{run.path.with_name(FILE)} is of other test samples than the other runs "
-                        f"of {'/'.join(self.where)}",
-                        "Run again what was made with an older split",
+                        f"{first} and {run.id} have {FILE} of different test samples",
+                        "Run again the one that was made with an older split",
                     )
-                ids = found
+                ids, first = found, first or run.id
                 self.column[cell.variant, run.seed] = len(rows)
                 rows.append(correct)
         self.correct = np.array(rows)
@@ -246,4 +263,4 @@ def _key(cell: Cell) -> tuple[str, str, str]:
 
 def _mean_accuracy(cell: Cell) -> float:
     values = cell.values(cell.main)
-    return sum(values.values()) / len(values)
+    return round(fmean(values.values()), DECIMALS)

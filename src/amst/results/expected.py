@@ -9,6 +9,8 @@ from typing import Any
 from amst.errors import AmstError
 from amst.files import sha256_of
 from amst.results.cells import Run, State, record_of
+from amst.results.histories import FILE as HISTORY
+from amst.results.histories import read_history
 from amst.results.predictions import correctness
 from amst.training.state import digest_of, state_of
 
@@ -87,6 +89,7 @@ def _outdated(path: Path, settings: str, data: tuple[str, str] | None) -> str:
 def _looked_into(run: Run) -> Run:
     try:
         correctness(run.path, record_of(run).main)
+        read_history(run.path.with_name(HISTORY))
     except AmstError as error:
         return replace(run, state="damaged", why=str(error))
     return run

@@ -16,6 +16,8 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
+DECIMALS = 12
+"""What is compared is rounded to these: equal means of other orders differ in their last digit."""
 LEVEL = 0.95
 """Coverage of every interval."""
 RESAMPLES = 50_000
@@ -138,11 +140,11 @@ def seed_bootstrap(resampled: Floats, observed: Sequence[float], seed: int) -> I
     resamples, seeds = resampled.shape
     weights = _seed_weights(seed, resamples, seeds)
     # Draws of one seed with opposite rounding must count as 0, hence the rounding.
-    means = np.round((weights * resampled).sum(axis=1), 12)
+    means = np.round((weights * resampled).sum(axis=1), DECIMALS)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     tail = min(int((means <= 0).sum()), int((means >= 0).sum()))
     p = min(1.0, 2 * (tail + 1) / (resamples + 1))
-    over_seeds = _over_seeds([round(value, 12) for value in observed])
+    over_seeds = _over_seeds([round(value, DECIMALS) for value in observed])
     if over_seeds is None:
         return Interval(fmean(observed), float(low), float(high), p)
     return Interval(
@@ -185,16 +187,15 @@ def average_ranks(scores: Floats) -> Floats:
     Args:
         scores: (datasets, methods), higher is better.
     """
-    return np.asarray(stats.rankdata(-scores, axis=1).mean(axis=0))
+    return np.asarray(stats.rankdata(-np.round(scores, DECIMALS), axis=1).mean(axis=0))
 
 
 def wilcoxon(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
     """Two-sided p of Wilcoxon's signed-rank test over datasets; None under 8 datasets."""
     if len(ours) < FEWEST_FOR_WILCOXON:
         return None
-    if not np.any(np.subtract(ours, theirs)):
-        return 1.0
-    return float(stats.wilcoxon(ours, theirs).pvalue)
+    differences = np.round(np.subtract(ours, theirs), DECIMALS)
+    return float(stats.wilcoxon(differences).pvalue) if np.any(differences) else 1.0
 
 
 @lru_cache

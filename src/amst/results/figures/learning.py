@@ -10,7 +10,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from amst.results.cells import Cell, Collection
-from amst.results.figures.histories import History, curves, histories
 from amst.results.figures.style import (
     FUSED,
     GREY,
@@ -19,6 +18,7 @@ from amst.results.figures.style import (
     looks_of,
     say,
 )
+from amst.results.histories import History, curves, histories
 from amst.results.statistics import Floats
 from amst.results.tables.entries import seeds_text, states_text
 from amst.results.tables.unimodal import UNIMODAL

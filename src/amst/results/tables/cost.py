@@ -1,6 +1,6 @@
 """What the results cost: hours, memory and floating-point operations."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from amst.records import RunRecord
 from amst.results.cells import Cell, Collection
@@ -20,9 +20,10 @@ from amst.results.tables.entries import (
     states_text,
 )
 
-COLUMNS = (*IDENTITY, "device", "quantity", "modality", "unit", *SPREAD, *COUNTS, "ratio_to_naive")
+ABOUT = ("device", "quantity", "modality", "unit")
+COLUMNS = (*IDENTITY, *ABOUT, *SPREAD, *COUNTS, "reference", "ratio_to_naive")
 BASELINE = "naive"
-"""Name of the method that ratios are taken to."""
+"""Name of the method that ratios are taken to, and of its variant if there are several."""
 HOUR = 3600
 GIB = 2**30
 Quantity = Callable[[RunRecord], float | None]
@@ -46,9 +47,12 @@ def cost_table(collection: Collection) -> Table:
     """Cost of every variant, with the ratio to the naive one paired over seeds."""
     modalities = modalities_of(collection.cells)
     rows, blocks = [], []
+    references = {}
     for dataset, split in collection.blocks:
         cells = collection.block(dataset, split)
-        naive = next((cell for cell in cells if cell.method == BASELINE), None)
+        naive = baseline(cells)
+        if naive:
+            references[collection.title(dataset, split)] = collection.label(naive.variant)
         rows += [row for cell in cells for row in _tidy(cell, naive, modalities)]
         body = tuple(_readers_row(collection, cell, naive, modalities) for cell in cells)
         blocks.append(Block(collection.title(dataset, split), body))
@@ -63,11 +67,26 @@ def cost_table(collection: Collection) -> Table:
         heads=("", *heads, *(f"FLOP {name}" for name in modalities), f"FLOP {TIMES} naive"),
         blocks=tuple(blocks),
         notes=(
-            f"{TIMES} naive: ratio to joint training, paired over seeds; for hours only where "
-            "both ran on the same device model, both captured or neither.",
+            f"{TIMES} naive: ratio to joint training{_named(references)}, paired over seeds; for "
+            "hours only over the seeds where both ran on the same device model, both captured or "
+            "neither.",
         ),
         origins=origins(collection.cells),
     )
+
+
+def baseline(cells: Sequence[Cell]) -> Cell | None:
+    """The cell that ratios are taken to: the variant ``naive``, else the method's first one."""
+    found = [cell for cell in cells if cell.method == BASELINE]
+    return min(found, key=lambda cell: cell.variant != BASELINE, default=None)
+
+
+def _named(references: Mapping[str, str]) -> str:
+    """Which variants ratios are taken to, each with its datasets where they differ."""
+    names = set(references.values())
+    if len(names) > 1:
+        return f" ({'; '.join(f'{name} on {title}' for title, name in references.items())})"
+    return f" ({names.pop()})" if names else ""
 
 
 def _quantities(modalities: list[str]) -> Iterator[tuple[str, str, str, Quantity]]:
@@ -113,7 +132,10 @@ def _tidy(cell: Cell, naive: Cell | None, modalities: list[str]) -> list[dict[st
             "modality": modality,
             "unit": unit,
         }
-        ratio = {"ratio_to_naive": ratio_to(naive, cell, quantity, same_device)}
+        ratio: dict[str, Value] = {
+            "reference": naive.variant if naive else None,
+            "ratio_to_naive": ratio_to(naive, cell, quantity, same_device),
+        }
         rows.append(
             {**identity(cell), **about, **spread(summary), **counts(cell, summary), **ratio}
         )
@@ -126,12 +148,22 @@ def devices(cell: Cell) -> str:
 
 
 def ratio_to(naive: Cell | None, cell: Cell, quantity: Quantity, same_device: bool) -> float | None:
-    """Mean over common seeds of the ratio to ``naive``; None where it would mislead."""
-    if naive is None or (same_device and devices(cell) != devices(naive)):
+    """Mean over common seeds of the ratio to ``naive``; None where no seed gives one.
+
+    Args:
+        naive: what the ratio is to.
+        cell: what the ratio is of.
+        quantity: read from each record.
+        same_device: whether only seeds count that both trained on the same device model.
+    """
+    if naive is None:
         return None
     ratios = []
     for seed in sorted(cell.records.keys() & naive.records.keys()):
-        ours, theirs = quantity(cell.records[seed]), quantity(naive.records[seed])
+        mine, other = cell.records[seed], naive.records[seed]
+        if same_device and mine.environment.device != other.environment.device:
+            continue
+        ours, theirs = quantity(mine), quantity(other)
         if ours is not None and theirs:
             ratios.append(ours / theirs)
     summary = summarise(ratios)

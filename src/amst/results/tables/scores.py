@@ -16,7 +16,7 @@ from amst.results.tables.entries import (
     origins,
     spread,
 )
-from amst.results.tables.significance import SURENESS
+from amst.results.tables.significance import SURENESS, THE_BEST
 
 WORDS = {
     "accuracy": "accuracy",
@@ -83,13 +83,13 @@ def _notes(best: Members[Key] | None, drawn: str, name: str) -> tuple[str, ...]:
         return ()
     if not best:
         return (
-            f"Nothing is bold: on no dataset does the highest share {FEWEST_SEEDS} seeds with "
-            "another variant.",
+            f"Nothing is bold: on no dataset does the best share {FEWEST_SEEDS} seeds with another "
+            "variant.",
         )
     return (
-        "Bold: the highest of a dataset and all not significantly lower at 0.05 (paired bootstrap "
+        "Bold: the best of a dataset and all not significantly lower at 0.05 (paired bootstrap "
         f"of the difference over seeds and the test part, drawn were {drawn}; Holm over all pairs "
         "of variants of the dataset and split). A variant that shares fewer than "
-        f"{FEWEST_SEEDS} seeds with the highest is not bold.",
+        f"{FEWEST_SEEDS} seeds with the best is not bold. {THE_BEST}",
         SURENESS,
     )

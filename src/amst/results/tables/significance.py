@@ -17,7 +17,9 @@ from amst.results.comparison import (
 from amst.results.sheet import Block, Entry, Table, Value
 from amst.results.statistics import FEWEST_FOR_WILCOXON, average_ranks, summarise, wilcoxon
 from amst.results.tables.entries import (
+    COUNTS,
     NOTHING,
+    counts,
     mean_entry,
     number,
     origins,
@@ -34,6 +36,11 @@ SURENESS = (
     "itself: intervals come out somewhat narrow and p somewhat small."
 )
 """Stands under everything that rests on the bootstrap."""
+THE_BEST = (
+    f"The best is the highest of the variants with {FEWEST_SEEDS} seeds or more, where there are "
+    "any."
+)
+"""Stands under everything that compares with the best of a dataset."""
 
 
 def significance_table(collection: Collection, comparison: Comparison) -> Table:
@@ -68,7 +75,8 @@ def significance_table(collection: Collection, comparison: Comparison) -> Table:
             f"{_of(collection, comparison)}; the interval is of each difference by itself. p "
             "is after Holm's correction for all pairs of variants of one dataset and split, so an "
             "interval may leave out 0 where p is above 0.05. Bold: the best and all that are not "
-            f"significantly worse at 0.05. Under {FEWEST_SEEDS} common seeds there is no p.",
+            f"significantly worse at 0.05. Under {FEWEST_SEEDS} common seeds there is no p. "
+            f"{THE_BEST}",
             SURENESS,
         ),
         origins=origins(collection.cells),
@@ -164,7 +172,7 @@ def mcnemar_table(collection: Collection, comparison: Comparison) -> Table:
         blocks=_against_best(collection, comparison, entries, len(heads)),
         notes=(
             "Each p is of two trained models on one test part, not corrected and not to be "
-            "pooled: it knows nothing of the spread between seeds.",
+            f"pooled: it knows nothing of the spread between seeds. {THE_BEST}",
         ),
         origins=origins(collection.cells),
         beside=("All pairs of variants are in mcnemar.csv.",),
@@ -175,8 +183,14 @@ def ranks_table(collection: Collection) -> Table:
     """Average rank over the datasets on which all ranked variants have results."""
     variants, datasets, scores = _complete_scores(collection)
     ranks = average_ranks(scores) if datasets else np.array([])
+    seeds = {variant: _seeds_of(collection, variant) for variant in variants}
     rows: list[dict[str, Value]] = [
-        {"variant": variant, "average_rank": float(rank), "datasets": len(datasets)}
+        {
+            "variant": variant,
+            "average_rank": float(rank),
+            "datasets": len(datasets),
+            **seeds[variant][0],
+        }
         for variant, rank in zip(variants, ranks, strict=True)
     ]
     for (i, theirs), (j, ours) in combinations(enumerate(variants), 2):
@@ -189,7 +203,10 @@ def ranks_table(collection: Collection) -> Table:
     body = [
         (
             Entry(collection.label(variants[i])),
-            Entry(number(float(ranks[i]), 2), runs=tuple(chain(*runs[variants[i]]))),
+            *(
+                Entry(text, runs=tuple(chain(*runs[variants[i]])))
+                for text in (number(float(ranks[i]), 2), seeds[variants[i]][1])
+            ),
         )
         for i in order
     ]
@@ -197,11 +214,11 @@ def ranks_table(collection: Collection) -> Table:
         name="ranks",
         caption="Average rank by test accuracy, 1 the best, of the variants that have results on "
         f"every dataset ({len(datasets)}: {', '.join(datasets) or 'none'}).",
-        columns=("variant", "against", "average_rank", "datasets", "wilcoxon_p"),
+        columns=("variant", "against", "average_rank", "datasets", "wilcoxon_p", *COUNTS),
         rows=tuple(rows),
-        heads=("", "average rank"),
+        heads=("", "average rank", "seeds"),
         blocks=(Block("", tuple(body)),),
-        notes=_wilcoxon_note(datasets),
+        notes=("Seeds: those of all datasets together.", *_wilcoxon_note(datasets)),
         origins=origins(collection.cells),
         beside=_wilcoxon_beside(len(datasets)),
     )
@@ -303,6 +320,14 @@ def _complete_scores(collection: Collection) -> tuple[list[str], list[str], np.n
     variants = [v for v in collection.variants if all((d, v) in accuracy for d in datasets)]
     scores = [[float(np.mean(accuracy[d, v])) for v in variants] for d in datasets]
     return variants, datasets, np.array(scores).reshape(len(datasets), len(variants))
+
+
+def _seeds_of(collection: Collection, variant: str) -> tuple[dict[str, Value], str]:
+    """How many seeds a variant has on all datasets together: as columns and as text."""
+    cells = [cell for cell in collection.cells if cell.variant == variant]
+    done = sum(len(cell.records) for cell in cells)
+    together = Cell("", "", variant, tuple(chain(*(cell.runs for cell in cells))), {})
+    return {**counts(together, None), "seeds": done}, seeds_text(done, together)
 
 
 def _wilcoxon_note(datasets: Sequence[str]) -> tuple[str, ...]:

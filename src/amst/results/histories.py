@@ -11,6 +11,9 @@ from amst.errors import AmstError
 from amst.results.cells import Cell
 from amst.results.statistics import Floats
 
+FILE = "history.csv"
+"""Lies beside a finished run's record."""
+
 
 @dataclass(frozen=True)
 class History:
@@ -35,10 +38,12 @@ def read_history(path: Path) -> History:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
+        if any(None in row.values() for row in rows):
+            raise ValueError("a line is cut off")
         names = [name.removeprefix(prefix) for name in rows[0] if name.startswith(prefix)]
         accuracy = {n: np.array([float(row[prefix + n]) for row in rows]) for n in names}
         active = tuple(frozenset(filter(None, row["active"].split("+"))) for row in rows)
-    except (OSError, KeyError, IndexError, ValueError) as error:
+    except (OSError, KeyError, IndexError, ValueError, csv.Error) as error:
         raise AmstError(
             f"{path} cannot be read as a history ({error!r})",
             "Delete the run's folder and run it again",
@@ -49,7 +54,7 @@ def read_history(path: Path) -> History:
 def histories(cell: Cell) -> list[History]:
     """Histories of the finished runs, by seed."""
     done = (run for run in cell.runs if run.seed in cell.records)
-    return [read_history(run.path.parent / "history.csv") for run in done]
+    return [read_history(run.path.with_name(FILE)) for run in done]
 
 
 def curves(found: list[History], prediction: str) -> Floats:
