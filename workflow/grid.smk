@@ -5,6 +5,8 @@ import json
 import os
 import re
 import shlex
+import sys
+import tempfile
 from functools import lru_cache
 from importlib.util import find_spec
 
@@ -23,6 +25,7 @@ from amst.features.samples import (
     raw_files,
     read_samples,
     read_summary,
+    remainder,
     samples_of_shards,
 )
 from amst.files import sha256_of, write_text
@@ -178,13 +181,33 @@ def raw_root(dataset):
 
 
 def missing_roots(datasets):
-    """One line for every dataset whose raw folder is not there."""
-    return [
+    """One line for every dataset whose raw folder is not there, or no more as it was."""
+    read = [name for name in sorted(datasets) if name not in GENERATED]
+    absent = [
         f"  {name}: there is no folder {raw_root(name)}; set datasets.{name}.raw "
         f"({registry.load(name).page} says how to get the data)"
-        for name in sorted(datasets)
-        if name not in GENERATED and not os.path.isdir(raw_root(name))
+        for name in read
+        if not os.path.isdir(raw_root(name))
     ]
+    return absent + [f"  {left_of(name)}" for name in read if left_of(name)]
+
+
+def left_of(dataset):
+    """What is wrong where a raw folder is only what is left of the one that was listed."""
+    if dataset in GENERATED or not os.path.isdir(raw_root(dataset)):
+        return ""
+    return _left_of(dataset, raw_files(reader(dataset), Path(raw_root(dataset))))
+
+
+@lru_cache(maxsize=None)
+def _left_of(dataset, now):
+    root, listed = Path(raw_root(dataset)), list_of(dataset)
+    max_lost = CONFIG.datasets[dataset].max_lost
+    why = remainder(reader(dataset), root, now, listed, max_lost)
+    return why and (
+        f"{dataset}: {why}. Bring them back; or accept the loss by datasets.{dataset}.max_lost, "
+        f"or delete {listed} to list and extract anew what is there"
+    )
 
 
 def owner(dataset):
@@ -212,10 +235,15 @@ def feature_settings(dataset):
 
 
 def files_digest(dataset):
-    """What lies in the raw folder now; a folder that is gone counts as it was when it was read."""
+    """What lies in the raw folder now; a folder that is gone counts as it was when it was read.
+
+    So does one of which too much is gone.
+    """
     root, listed = Path(raw_root(dataset)), list_of(dataset)
     if os.path.isdir(root):
-        return raw_files(reader(dataset), root)
+        now = raw_files(reader(dataset), root)
+        if not _left_of(dataset, now):
+            return now
     try:
         return read_summary(listed).raw_files
     except AmstError:

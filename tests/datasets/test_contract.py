@@ -49,7 +49,7 @@ def test_its_page_tells_layout_and_command(name):
     page = (ROOT / (load(name).page or f"docs/datasets/{name}.md")).read_text(encoding="utf-8")
     # IEMOCAP is a view of the shards of IEMOCAP3.
     shards = "IEMOCAP3" if name == "IEMOCAP" else name
-    assert f"results/features/{shards}/manifest.json" in page
+    assert f"snakemake results/features/{shards}/manifest.json" in page, "targets come first"
     assert f"amst samples {name}" in page
     for split in load(name).splits:
         assert f"`{split}`" in page

@@ -67,6 +67,24 @@ def test_nothing_runs_while_the_raw_folder_is_the_same_or_gone(suite: Suite):
     assert suite.jobs(MANIFEST) == Counter(), "shards need no raw files"
 
 
+def test_what_is_left_of_a_raw_folder_destroys_nothing(suite: Suite):
+    before = {path: path.read_bytes() for path in suite.file(FOLDER).rglob("*") if path.is_file()}
+    suite.file("raw/AVE").rename(suite.file("elsewhere"))
+    assert suite.jobs(MANIFEST) == Counter(), "as if all of it were gone"
+    gone = {suite.file(f"{FOLDER}/shards/001.h5"), suite.file(MANIFEST)}
+    for path in gone:
+        path.unlink()
+    stopped = suite.snakemake(MANIFEST, check=False)
+    assert stopped.returncode != 0
+    said = f"AVE: {SAMPLES} samples were listed in raw, and there is no folder raw/AVE. Bring"
+    assert said in stopped.stdout + stopped.stderr
+    kept = {path for path in before if path.exists() and path.read_bytes() == before[path]}
+    assert before.keys() - kept == gone
+    suite.file("elsewhere").rename(suite.file("raw/AVE"))
+    assert suite.jobs(MANIFEST)["extract"] == 1
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
 def test_a_changed_raw_file_extracts_its_shard_again(suite: Suite):
     before = manifest(suite)
     write_video(suite.file("raw/AVE/-Mini_00003.mp4"), 4, seconds=1.5)

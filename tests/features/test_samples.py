@@ -12,6 +12,7 @@ from amst.features.samples import (
     read_rejected,
     read_samples,
     read_summary,
+    remainder,
     samples_of_shards,
     write_lines,
     write_samples,
@@ -49,6 +50,27 @@ def listed(tmp_path, rows):
 
 def unstamped(sample):
     return sample.model_copy(update={"stamp": None})
+
+
+def test_what_is_left_of_a_raw_folder_is_not_taken_for_it(tmp_path):
+    rows = [pair(name) for name in "abcd"]
+    before, _, _ = listed(tmp_path, rows)
+    raw, out = tmp_path / "raw", tmp_path / "out/samples.jsonl"
+
+    def said(rows, now="other", max_lost=0.25):
+        return remainder(Pairs(rows), raw, now, out, max_lost)
+
+    assert said(rows[:3]) == "", "as many as may be lost"
+    assert said(rows[:2]) == f"{raw} gives 2 of the 4 samples that were listed in it"
+    assert said(rows[:2], max_lost=0.5) == ""
+    assert said([], now=before.raw_files) == "", "nothing has changed"
+    assert said([*rows, pair("e")]) == "", "more are welcome"
+    (raw / "a.wav").unlink()
+    assert said(rows) == f"{raw} gives 0 of the 4 samples that were listed in it"
+    raw.rename(tmp_path / "elsewhere")
+    assert said(rows).startswith(f"4 samples were listed in {raw}, and the raw folder")
+    out.with_suffix(".json").unlink()
+    assert said([]) == "", "nothing was made of it"
 
 
 def test_another_raw_file_changes_the_row_and_the_digest_of_the_folder(tmp_path):

@@ -1,9 +1,10 @@
+import resource
 import signal
 
 import pytest
 import torch
 
-from amst.errors import AmstError
+from amst.errors import AmstError, HostError
 from amst.training.checkpoint import CheckpointFolder, load_weights
 from amst.training.signals import SAVED
 
@@ -35,6 +36,27 @@ def test_the_newest_state_comes_back(folder):
     assert found["value"].tolist() == [2, 2, 2]
     assert found["rows"] == [(("a", "b"), 2)]
     assert folder.progress() == (0, 10)
+
+
+@pytest.fixture
+def full_disk():
+    """No file may grow beyond 1 KB, which Python meets as an error of writing."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_takes_no_more_is_told_in_one_line(folder, full_disk):
+    with pytest.raises(
+        HostError, match=r"epoch-0001-.*pt cannot be written \([^\n]+\)\. Make room"
+    ):
+        folder.save(1, 0, {"value": torch.zeros(10_000)} | _state(1))
+    with pytest.raises(
+        HostError, match=r"weights-0001.safetensors cannot be written \(.+\)\. Make"
+    ):
+        folder.save_weights(1, {"a": torch.zeros(10_000)})
+    assert list(folder.path.iterdir()) == [], "nothing half written"
 
 
 def test_the_two_newest_states_are_kept(folder):

@@ -55,6 +55,9 @@ onstart:
     )
     if absent:
         raise WorkflowError("\n".join(["Raw data are missing:", *absent]))
+    for name in sorted({owner(each) for each in CONFIG.grid.datasets}):
+        if left_of(name):
+            print(f"Raw data are missing: {left_of(name)}", file=sys.stderr)
     if missing_image() and CONFIG.container.image:
         raise WorkflowError(
             f"container.image: there is no file {os.path.abspath(IMAGE)}. Give the path of an "

@@ -104,8 +104,12 @@ rule figures:
 
 # Whatever ended the call: what is there can be looked at.
 onerror:
-    if os.path.exists("results/grid.json"):
-        shell(
-            "python -m amst tables --grid results/grid.json --partial 1>&2 || true"
-        )
+    if os.path.isdir("results/runs"):
+        # of this call: that in results may be an earlier one's
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as planned:
+            planned.write(as_json(grid.as_dict(CONFIG)))
+            planned.flush()
+            shell(
+                f"python -m amst tables --grid {planned.name} --partial 1>&2 || true"
+            )
     forget_seen(Path())

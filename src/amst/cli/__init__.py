@@ -1,5 +1,6 @@
 """The command ``amst``: one sub-command per step, the same that the workflow's rules call."""
 
+import errno
 import sys
 from typing import Annotated
 
@@ -21,6 +22,16 @@ for commands in (data, check, fetch, runs, checkpoints, results, grid, plan, clu
     commands.register(app)
 
 _debug = False
+_NO_ROOM = "Make room (`amst clean` says what can go) and call again"
+_NOT_YOURS = "Mend its permissions, or work in a folder of your own"
+_REFUSED = {
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+    errno.EROFS: _NOT_YOURS,
+    errno.EACCES: _NOT_YOURS,
+    errno.EPERM: _NOT_YOURS,
+}
+"""What a file system may refuse, whatever the program does -> what to do."""
 
 
 def _version(wanted: bool) -> None:
@@ -49,6 +60,12 @@ def main() -> None:
             raise
         print(f"amst: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if _debug or error.errno not in _REFUSED:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"amst: {where}{error.strerror or error}. {_REFUSED[error.errno]}", file=sys.stderr)
+        sys.exit(1)
     except ModuleNotFoundError as error:
         if _debug or (error.name or "amst").partition(".")[0] == "amst":
             raise

@@ -74,7 +74,7 @@ class DatasetSettings(Settings):
 
     raw: str = ""
     shares: str = ""
-    shards: PositiveInt = 16
+    shards: int = Field(16, gt=0, le=1000)
     split: str | tuple[str, ...] = "random"
     split_seed: NonNegativeInt = 0
     lists: str = ""

@@ -7,6 +7,7 @@ A file's SHA-256 is worked out once: it is kept with the file's size and time of
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -101,9 +102,10 @@ class Verified:
         return digest
 
     def save(self) -> None:
-        """Remember what was learnt."""
+        """Remember what was learnt, where one may write."""
         if self._changed:
-            write_json(self._path, self._known)
+            with suppress(OSError):
+                write_json(self._path, self._known)
 
 
 def _read(path: Path) -> dict[str, list[int | str]]:

@@ -97,6 +97,33 @@ def raw_files(dataset: Dataset, raw: Path) -> str:
     return "" if dataset.is_made else folders_digest(raw, dataset.folders)
 
 
+def remainder(dataset: Dataset, raw: Path, now: str, listed: Path, max_lost: float) -> str:
+    """Why a raw folder is but what is left of the one that was listed; empty if it is not.
+
+    A folder that was purged by age, or is not mounted, must not replace what was made from it.
+
+    Args:
+        dataset: whose layout the raw folder has.
+        raw: the raw root, which is there.
+        now: its ``raw_files``.
+        listed: the list of samples that was made of it.
+        max_lost: share of the listed samples that may be gone.
+    """
+    try:
+        before = read_summary(listed)
+    except AmstError:
+        return ""  # nothing to be lost
+    if now == before.raw_files:
+        return ""
+    try:
+        found = len(list_samples(dataset, raw)[0])
+    except AmstError as error:
+        return f"{before.samples} samples were listed in {raw}, and {error.message}"
+    if before.samples - found <= max_lost * before.samples:
+        return ""
+    return f"{raw} gives {found} of the {before.samples} samples that were listed in it"
+
+
 def _stamped(sample: Sample, raw: Path) -> Sample:
     """The sample with what its raw files are like now."""
     stamps = [stamp(raw / file) for file in sorted(set(sample.files.values()))]

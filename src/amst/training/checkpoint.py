@@ -9,21 +9,41 @@ numbers depend on, so that a changed run never continues an old one.
 import re
 import sys
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from amst.errors import AmstError
+from amst.errors import AmstError, HostError
 from amst.files import replacing, sha256_of
 
 FORMAT = 1
 _KEPT = 2
 _STATE = re.compile(r"epoch-(\d+)-batch-(\d+)\.pt")
 _WEIGHTS = re.compile(r"weights-(\d+)\.safetensors")
+
+
+@contextmanager
+def _storing(path: Path) -> Iterator[Path]:
+    """``replacing``, in one line where the disk refuses, which its libraries say in their own ways.
+
+    Raises:
+        HostError: the file cannot be written.
+    """
+    try:
+        with replacing(path) as temporary:
+            yield temporary
+    except (OSError, RuntimeError, SafetensorError) as error:
+        told = str(error).splitlines()[0]
+        raise HostError(
+            f"{path} cannot be written ({told})",
+            "Make room (`amst clean` says what can go) or mend its permissions; then `amst retry`",
+        ) from error
 
 
 class CheckpointFolder:
@@ -48,7 +68,7 @@ class CheckpointFolder:
                 it refers to, to what ``save_weights`` returned.
         """
         path = self.path / f"epoch-{epoch:04d}-batch-{batch:06d}.pt"
-        with replacing(path) as temporary:
+        with _storing(path) as temporary:
             torch.save({"format": FORMAT, **state}, temporary)
         self._refers[path] = set(state["weights"])
         for old in self._states()[:-_KEPT]:
@@ -63,7 +83,7 @@ class CheckpointFolder:
             Hexadecimal SHA-256 of the file, for the state that refers to it.
         """
         path = self.weights_path(epoch)
-        with replacing(path) as temporary:
+        with _storing(path) as temporary:
             save_file({name: value.contiguous() for name, value in weights.items()}, temporary)
         return sha256_of(path)
 
