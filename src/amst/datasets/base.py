@@ -81,7 +81,8 @@ class Dataset(ABC):
     folders: tuple[str, ...] = ("**",)
     """Folders whose files are read, as patterns below the raw root; '' is the root itself.
 
-    A file that is added, removed or changed there makes the workflow list the samples anew.
+    ``**`` stands for any folders below, linked ones included. A file that is added, removed or
+    changed there makes the workflow list the samples anew.
     """
 
     @abstractmethod

@@ -78,7 +78,7 @@ class RawFolder:
 def folders_digest(raw: Path, folders: Iterable[str]) -> str:
     """Digest of names, sizes and times of change of all files in folders; nothing is opened.
 
-    What cannot be looked at counts as something else than what can.
+    What cannot be looked at counts as something else than what can. Linked folders are followed.
 
     Args:
         raw: the raw root.
@@ -86,11 +86,54 @@ def folders_digest(raw: Path, folders: Iterable[str]) -> str:
     """
     digest = hashlib.sha256()
     for pattern in folders:
-        for folder in sorted(raw.glob(pattern)) if pattern else [raw]:
+        for folder in sorted(_matching(raw, pattern)):
             digest.update(f"{folder.relative_to(raw)}\n".encode(errors="surrogateescape"))
             for line in _listing(folder):
                 digest.update(f"{line}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
+
+
+def _matching(folder: Path, pattern: str) -> set[Path]:
+    """What matches a pattern; unlike in ``Path.glob``, ``**`` enters linked folders too."""
+    before, recursive, after = f"/{pattern}/".partition("/**/")
+    before, after = before.strip("/"), after.strip("/")
+    found = set(folder.glob(before)) if before else {folder}
+    if not recursive:
+        return found
+    below = {each for top in found if top.is_dir() for each in _with_subfolders(top)}
+    return {match for each in below for match in _matching(each, after)}
+
+
+def _with_subfolders(top: Path) -> Iterator[Path]:
+    """A folder and all below it; none is entered twice, and no link to one that it lies in."""
+    entered: set[Path] = set()
+    waiting = [(top, Path(os.path.realpath(top)))]
+    while waiting:
+        folder, real = waiting.pop()
+        yield folder
+        if real in entered:
+            continue
+        entered.add(real)
+        for name in _subfolders(folder):
+            target = Path(os.path.realpath(folder / name))
+            if target != real and target not in real.parents:
+                waiting.append((folder / name, target))
+
+
+def _subfolders(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if _is_folder(entry))
+    except OSError:
+        return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; a link that leads nowhere is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _listing(folder: Path) -> list[str]:
@@ -99,7 +142,7 @@ def _listing(folder: Path) -> list[str]:
             return sorted(
                 f"{entry.name} {stamp(entry)}"
                 for entry in entries
-                if not entry.name.startswith(".") and not entry.is_dir()
+                if not entry.name.startswith(".") and not _is_folder(entry)
             )
     except OSError as error:
         return [str(error.strerror)]
