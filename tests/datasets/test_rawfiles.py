@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from amst.datasets.rawfiles import folders_digest, stamp
+from amst.datasets.rawfiles import folders_digest, lines_of, stamp
 
 
 @pytest.fixture
@@ -65,3 +65,18 @@ def test_a_link_to_itself_hides_no_change_beside_it(raw):
     before = folders_digest(raw, ("**",))
     os.utime(raw / "list.txt", ns=(0, 0))
     assert folders_digest(raw, ("**",)) != before
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("", []),
+        ("a", ["a"]),
+        ("a\nb\n", ["a", "b"]),
+        ("a\r\n\r\nb\rc", ["a", "", "b", "c"]),
+        ("\n\n", ["", ""]),
+        ("well\x85 a\u2028b\x0b\x0c\x1cc\n", ["well\x85 a\u2028b\x0b\x0c\x1cc"]),
+    ],
+)
+def test_lines_end_at_line_ends_only(text, lines):
+    assert lines_of(text) == lines

@@ -164,6 +164,15 @@ def test_iemocap3_has_the_same_samples_with_their_text(tree_of):
     assert all(three[each].model_copy(update={"text": None}) == two[each] for each in two)
 
 
+def test_a_transcript_is_not_cut_at_an_ellipsis_of_windows(tree_of, tmp_path):
+    raw = tmp_path / "raw"
+    shutil.copytree(tree_of("IEMOCAP").raw, raw)
+    path = raw / "Session1/dialog/transcriptions/Ses01F_impro01.txt"
+    path.write_bytes(path.read_bytes().replace(b"Well -- I", b"Well\x85 I"))
+    samples, _ = rows_of("IEMOCAP3", raw)
+    assert samples["Ses01F_impro01_F002"].text == "Well\x85 I said: all right."
+
+
 def test_iemocap_can_take_the_sound_from_the_sentences(tree_of, tmp_path):
     raw = tmp_path / "raw"
     shutil.copytree(tree_of("IEMOCAP").raw, raw)

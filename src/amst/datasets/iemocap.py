@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from amst.config.run import Kind
 from amst.datasets.base import Dataset, Rejected, Sample
-from amst.datasets.rawfiles import RawFile, RawFolder, first_fault, read_annotation
+from amst.datasets.rawfiles import RawFile, RawFolder, first_fault, lines_of, read_annotation
 from amst.errors import AmstError
 
 AudioFrom = Literal["dialogue", "sentences"]
@@ -187,7 +187,7 @@ class IEMOCAP3(IEMOCAP):
 def _utterances(raw: Path, evaluation: RawFile, page: str) -> Iterator[_Utterance | Rejected]:
     """The lines of an evaluation file that begin with a time; the others are single votes."""
     text = read_annotation(raw / evaluation.path, page)
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines_of(text), 1):
         if not line.startswith("["):
             continue
         where = f"{evaluation.path}:{number}"
@@ -208,7 +208,7 @@ def _transcript(raw: Path, file: RawFile, page: str) -> dict[str, str]:
     if file.fault:
         return {}
     texts: dict[str, str] = {}
-    for line in read_annotation(raw / file.path, page).splitlines():
+    for line in lines_of(read_annotation(raw / file.path, page)):
         if found := _TRANSCRIPT.match(line.strip()):
             texts.setdefault(found["id"], found["text"].strip())
     return texts

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
+from amst.datasets.rawfiles import lines_of
 from amst.errors import AmstError
 from amst.files import replacing
 
@@ -190,7 +191,7 @@ def _read(dataset: str, folder: Path, file: ListFile) -> list[Entry]:
             f"{file.sha256}",
             "Delete it and fetch it again; line ends must not be converted",
         )
-    lines = [line for line in content.decode("utf-8").splitlines() if line.strip()]
+    lines = [line for line in lines_of(content.decode("utf-8")) if line.strip()]
     if len(lines) != file.rows:
         raise AmstError(f"{path} has {len(lines)} rows, not {file.rows}", "Fetch it again")
     return [parse_line(dataset, line, f"{path}:{number}") for number, line in enumerate(lines, 1)]

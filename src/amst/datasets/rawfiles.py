@@ -184,6 +184,16 @@ def read_annotation(path: Path, page: str) -> str:
     return decode(content)
 
 
+def lines_of(text: str) -> list[str]:
+    r"""The lines of an annotation, which end with ``\n``, ``\r\n`` or ``\r``.
+
+    ``str.splitlines`` also ends one at U+0085, which is the Windows ellipsis read as Latin-1, and
+    at other characters that stand inside sentences.
+    """
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return lines if lines[-1] else lines[:-1]
+
+
 def unreadable(path: Path, error: OSError) -> AmstError:
     """The error for a file or folder that is there and cannot be read."""
     return AmstError(
