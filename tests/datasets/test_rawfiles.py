@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from amst.datasets.rawfiles import folders_digest, lines_of, stamp
+from amst.datasets.rawfiles import RawFile, RawFolder, folders_digest, lines_of, stamp
 
 
 @pytest.fixture
@@ -80,3 +80,25 @@ def test_a_link_to_itself_hides_no_change_beside_it(raw):
 )
 def test_lines_end_at_line_ends_only(text, lines):
     assert lines_of(text) == lines
+
+
+def folder_with(tmp_path, *names):
+    """A folder of media with these names."""
+    (tmp_path / "clips").mkdir()
+    for name in names:
+        (tmp_path / "clips" / name).write_bytes(b"medium")
+    return RawFolder(tmp_path, "clips", ".mp4", "docs/page.md")
+
+
+def test_a_suffix_in_other_case_is_a_fault(tmp_path):
+    folder = folder_with(tmp_path, "b.mp4", "a.MP4", ".c.MP4", "d.mp3", "mp4")
+    assert list(folder) == ["a", "b"]
+    assert folder.file("b") == RawFile("clips/b.mp4")
+    fault = "is not named *.mp4; rename it"
+    assert folder.file("a") == RawFile("clips/a.MP4", fault, is_misnamed=True)
+
+
+def test_a_suffix_in_other_case_is_none_beside_the_right_name(tmp_path):
+    folder = folder_with(tmp_path, "a.MP4", "a.mp4")
+    assert list(folder) == ["a"]
+    assert folder.file("a") == RawFile("clips/a.mp4")

@@ -173,6 +173,18 @@ def test_a_transcript_is_not_cut_at_an_ellipsis_of_windows(tree_of, tmp_path):
     assert samples["Ses01F_impro01_F002"].text == "Well\x85 I said: all right."
 
 
+def test_an_iemocap_evaluation_with_another_suffix_is_named(tree_of, tmp_path):
+    raw = tmp_path / "raw"
+    shutil.copytree(tree_of("IEMOCAP").raw, raw)
+    path = raw / "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
+    path.rename(path.with_suffix(".TXT"))
+    samples, rejected = rows_of("IEMOCAP", raw)
+    (row,) = rejected.values()
+    name = "Session1/dialog/EmoEvaluation/Ses01F_impro01.TXT"
+    assert row.reason == f"{name} is not named *.txt; rename it"
+    assert not any(each.startswith("Ses01F_impro01") for each in samples)
+
+
 def test_iemocap_can_take_the_sound_from_the_sentences(tree_of, tmp_path):
     raw = tmp_path / "raw"
     shutil.copytree(tree_of("IEMOCAP").raw, raw)

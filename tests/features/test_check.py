@@ -102,7 +102,7 @@ def test_raw_files_that_cannot_be_used_are_listed(tmp_path):
     found = check_dataset(load("CREMAD"), wanted(tree.raw, tmp_path / "features"))
     wrong = "\n".join(lines(found, "wrong"))
     assert "1093_DFA_FEA_XX: VideoFlash/1093_DFA_FEA_XX.flv is missing" in wrong
-    assert "1 more; `amst samples CREMAD` lists all" in wrong
+    assert "3 more; `amst samples CREMAD` lists all" in wrong
 
 
 def test_what_is_lost_within_the_limit_is_noted_and_nothing_is_wrong(mvsa):

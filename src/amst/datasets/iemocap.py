@@ -114,6 +114,11 @@ class IEMOCAP(Dataset):
             transcripts = RawFolder(raw, f"{session}/dialog/transcriptions", ".txt", self.page)
             videos = RawFolder(raw, f"{session}/dialog/avi/DivX", ".avi", self.page)
             for name in evaluations:
+                evaluation = evaluations.file(name)
+                if evaluation.is_misnamed:
+                    path = evaluation.path
+                    yield Rejected(id=path, reason=f"{path} {evaluation.fault}", file=path)
+                    continue
                 dialogue = _Dialogue(
                     session,
                     name,
@@ -121,7 +126,7 @@ class IEMOCAP(Dataset):
                     self._sentences(raw, session, name),
                     _transcript(raw, transcripts.file(name), self.page),
                 )
-                yield from self._of_dialogue(raw, dialogue, evaluations.file(name))
+                yield from self._of_dialogue(raw, dialogue, evaluation)
             yield from videos.unannotated(evaluations, f"{session}/dialog/EmoEvaluation")
 
     def _sentences(self, raw: Path, session: str, dialogue: str) -> RawFolder | None:

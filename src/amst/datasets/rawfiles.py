@@ -21,16 +21,19 @@ class RawFile:
     Attributes:
         path: relative to the raw root, with forward slashes.
         fault: why it cannot hold the medium it is named for; empty if nothing is wrong so far.
+        is_misnamed: whether its name is the fault.
     """
 
     path: str
     fault: str = ""
+    is_misnamed: bool = False
 
 
 class RawFolder:
     """The media of one kind in one folder of the raw root, listed once.
 
-    Hidden files (``._*`` of macOS among them) are no media and are left out.
+    Hidden files (``._*`` of macOS among them) are no media and are left out. A suffix in other
+    case is a fault, unless the file of the right name is there too.
 
     Args:
         raw: the raw root.
@@ -45,7 +48,6 @@ class RawFolder:
     def __init__(self, raw: Path, folder: str, suffix: str, page: str) -> None:
         self.folder = folder
         self.suffix = suffix
-        self._files: dict[str, RawFile] = {}
         try:
             entries = sorted(os.scandir(raw / folder), key=lambda entry: entry.name)
         except (FileNotFoundError, NotADirectoryError):
@@ -54,10 +56,19 @@ class RawFolder:
             ) from None
         except OSError as error:
             raise unreadable(raw / folder, error) from None
+        found: dict[str, RawFile] = {}
+        misnamed: dict[str, RawFile] = {}
         for entry in entries:
-            if entry.name.endswith(suffix) and not entry.name.startswith("."):
-                stem = entry.name.removesuffix(suffix)
-                self._files[stem] = RawFile(f"{folder}/{entry.name}", _fault(entry))
+            stem, end = entry.name[: -len(suffix)], entry.name[-len(suffix) :]
+            path = f"{folder}/{entry.name}"
+            if entry.name.startswith(".") or end.lower() != suffix.lower():
+                continue
+            if end == suffix:
+                found[stem] = RawFile(path, _fault(entry))
+            else:
+                fault = f"is not named *{suffix}; rename it"
+                misnamed.setdefault(stem, RawFile(path, fault, is_misnamed=True))
+        self._files = dict(sorted({**misnamed, **found}.items()))
 
     def __iter__(self) -> Iterator[str]:
         """Names without suffix, sorted."""
