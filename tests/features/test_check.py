@@ -137,6 +137,16 @@ def test_shards_of_another_list_are_told(mvsa):
     assert any("was made of other samples than" in each for each in lines(found, "wrong"))
 
 
+def test_more_samples_than_there_should_be_are_noted(tmp_path, monkeypatch):
+    tree = build("CREMAD", tmp_path / "raw")
+    place = wanted(tree.raw, tmp_path / "features")
+    text = "raw folder: 1 more than there should be: look for copies"
+    monkeypatch.setattr(type(load("CREMAD")), "expected_samples", len(tree.samples))
+    assert text not in lines(check_dataset(load("CREMAD"), place), "noted")
+    monkeypatch.setattr(type(load("CREMAD")), "expected_samples", len(tree.samples) - 1)
+    assert text in lines(check_dataset(load("CREMAD"), place), "noted")
+
+
 def test_reasons_that_name_their_place_do_not_name_it_twice(tmp_path):
     tree = build("AVE", tmp_path / "raw", per_class=1)
     with (tree.raw / "Annotations.txt").open("a") as file:
