@@ -102,3 +102,11 @@ def test_a_suffix_in_other_case_is_none_beside_the_right_name(tmp_path):
     folder = folder_with(tmp_path, "a.MP4", "a.mp4")
     assert list(folder) == ["a"]
     assert folder.file("a") == RawFile("clips/a.mp4")
+
+
+def test_a_name_that_is_not_utf8_is_a_fault(tmp_path):
+    folder = folder_with(tmp_path, os.fsdecode(b"caf\xe9.mp4"), "ü.mp4")
+    assert list(folder) == ["caf\\xe9", "ü"]
+    fault = "has a name that is not UTF-8; rename it"
+    assert folder.file("caf\\xe9") == RawFile("clips/caf\\xe9.mp4", fault, is_misnamed=True)
+    assert folder.file("ü") == RawFile("clips/ü.mp4")

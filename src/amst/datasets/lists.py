@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
-from amst.datasets.rawfiles import lines_of
+from amst.datasets.rawfiles import lines_of, unreadable
 from amst.errors import AmstError
 from amst.files import replacing
 
@@ -185,6 +185,8 @@ def _read(dataset: str, folder: Path, file: ListFile) -> list[Entry]:
             f"Fetch the lists (`amst fetch-lists {dataset}`), or set datasets.{dataset}.lists to "
             "a folder that holds them",
         ) from None
+    except OSError as error:
+        raise unreadable(path, error) from None
     if _sha256(content) != file.sha256:
         raise AmstError(
             f"{path} is not the published list: its SHA-256 is {_sha256(content)}, not "

@@ -33,7 +33,8 @@ class RawFolder:
     """The media of one kind in one folder of the raw root, listed once.
 
     Hidden files (``._*`` of macOS among them) are no media and are left out. A suffix in other
-    case is a fault, unless the file of the right name is there too.
+    case is a fault, unless the file of the right name is there too. A name that is not UTF-8, which
+    no list can hold, is a fault and is given with its bytes escaped.
 
     Args:
         raw: the raw root.
@@ -59,15 +60,14 @@ class RawFolder:
         found: dict[str, RawFile] = {}
         misnamed: dict[str, RawFile] = {}
         for entry in entries:
-            stem, end = entry.name[: -len(suffix)], entry.name[-len(suffix) :]
-            path = f"{folder}/{entry.name}"
-            if entry.name.startswith(".") or end.lower() != suffix.lower():
+            name = os.fsencode(entry.name).decode("utf-8", "backslashreplace")
+            stem, end = name[: -len(suffix)], name[-len(suffix) :]
+            if name.startswith(".") or end.lower() != suffix.lower():
                 continue
-            if end == suffix:
-                found[stem] = RawFile(path, _fault(entry))
+            if fault := _fault_of_name(entry.name, suffix):
+                misnamed.setdefault(stem, RawFile(f"{folder}/{name}", fault, is_misnamed=True))
             else:
-                fault = f"is not named *{suffix}; rename it"
-                misnamed.setdefault(stem, RawFile(path, fault, is_misnamed=True))
+                found[stem] = RawFile(f"{folder}/{name}", _fault(entry))
         self._files = dict(sorted({**misnamed, **found}.items()))
 
     def __iter__(self) -> Iterator[str]:
@@ -218,6 +218,13 @@ def decode(content: bytes) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         return content.decode("latin-1")
+
+
+def _fault_of_name(name: str, suffix: str) -> str:
+    # Python gives bytes of a name that are not UTF-8 as characters that no UTF-8 has.
+    if any("\ud800" <= letter <= "\udfff" for letter in name):
+        return "has a name that is not UTF-8; rename it"
+    return "" if name.endswith(suffix) else f"is not named *{suffix}; rename it"
 
 
 def _fault(entry: os.DirEntry[str]) -> str:
