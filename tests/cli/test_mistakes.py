@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
         ("samples NOPE", "unknown name 'NOPE'. Valid names: AVE, CREMAD"),
         ("samples CREMAD", "the raw folder data/CREMAD of CREMAD is missing. See docs/datasets"),
         ("generate digits --raw /sys", "amst: /sys/audio: "),
+        ("fetch-lists CREMADD", "dataset: unknown name 'CREMADD'. Did you mean 'CREMAD'?"),
         ("extract digits 99", "digits has no shard 99. Its shards are 0 to 3"),
         ("train digits/random/naive/seed0", "Prepare the dataset: snakemake results/features"),
         ("train digits/random/nope/seed0", "method: unknown name 'nope'. Valid names:"),

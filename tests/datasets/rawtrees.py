@@ -136,6 +136,11 @@ def _cremad_unread(tree, audio, video):
     tree.rejected["1095_DFA_BOR_XX"] = "'BOR'"
     write_wav(audio / "notes.wav")
     tree.rejected["AudioWAV/notes.wav"] = "is not named"
+    write_wav(audio / "1091_DFA_ANG_XX (1).wav")
+    tree.rejected["AudioWAV/1091_DFA_ANG_XX (1).wav"] = "is not named"
+    write_bytes(video / "1096_DFA_ANG_XX.FLV", b"a video")
+    tree.rejected["1096_DFA_ANG_XX"] = "VideoFlash/1096_DFA_ANG_XX.FLV is not named *.flv; rename"
+    write_wav(audio / "1096_DFA_ANG_XX.wav")
     write_bytes(audio / "._1001_DFA_ANG_XX.wav", b"\0\5\26\7")
 
 

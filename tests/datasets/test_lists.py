@@ -116,6 +116,15 @@ def test_a_changed_list_is_refused_and_fetched_again(server, tmp_path):
     assert read_lists("CREMAD", tmp_path)
 
 
+def test_a_list_that_cannot_be_read_is_one_line(server, tmp_path):
+    path = fetch_lists("CREMAD", tmp_path, server.address)[0]
+    path.unlink()
+    # A link to itself: as with permissions, opening fails where nothing is missing.
+    path.symlink_to(path)
+    with pytest.raises(AmstError, match=r"train.txt cannot be read"):
+        read_lists("CREMAD", tmp_path)
+
+
 def test_a_derived_split_has_no_lists_to_fetch(tmp_path):
     assert fetch_lists("URFUNNY", tmp_path, "http://127.0.0.1:9/none") == []
 

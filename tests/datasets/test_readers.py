@@ -1,5 +1,6 @@
 """The readers of the raw layouts: every row is a sample or is rejected with its reason."""
 
+import os
 import shutil
 
 import pytest
@@ -9,7 +10,7 @@ from amst.datasets.iemocap import IEMOCAP
 from amst.datasets.mvsa import combined
 from amst.datasets.registry import load
 from amst.errors import AmstError
-from amst.features.samples import list_samples
+from amst.features.samples import list_samples, read_rejected, write_samples
 from tests.datasets import rawtrees
 from tests.datasets.rawmedia import LFS_POINTER, write_wav
 
@@ -162,6 +163,49 @@ def test_iemocap3_has_the_same_samples_with_their_text(tree_of):
     # A colon in the text does not cut it, and the first of two transcripts counts.
     assert {sample.text for sample in three.values()} == {"Well -- I said: all right."}
     assert all(three[each].model_copy(update={"text": None}) == two[each] for each in two)
+
+
+def test_a_transcript_is_not_cut_at_an_ellipsis_of_windows(tree_of, tmp_path):
+    raw = tmp_path / "raw"
+    shutil.copytree(tree_of("IEMOCAP").raw, raw)
+    path = raw / "Session1/dialog/transcriptions/Ses01F_impro01.txt"
+    path.write_bytes(path.read_bytes().replace(b"Well -- I", b"Well\x85 I"))
+    samples, _ = rows_of("IEMOCAP3", raw)
+    assert samples["Ses01F_impro01_F002"].text == "Well\x85 I said: all right."
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "reason"),
+    [
+        ("CREMAD", b"AudioWAV/1001_\xe9_ANG_XX.wav", "has a name that is not UTF-8; rename it"),
+        ("AVE", b"AVE/caf\xe9.mp4", "has no row in Annotations.txt"),
+        ("IEMOCAP", b"Session1/dialog/EmoEvaluation/\xe9.txt", "has a name that is not UTF-8"),
+    ],
+)
+def test_a_file_whose_name_is_not_utf8_is_rejected_and_listed(
+    name, file, reason, tree_of, tmp_path
+):
+    tree, raw = tree_of(name), tmp_path / "raw"
+    shutil.copytree(tree.raw, raw)
+    (raw / os.fsdecode(file)).write_bytes(b"content")
+    summary = write_samples(load(name), raw, tmp_path / "s.jsonl", tmp_path / "r.jsonl")
+    assert summary.samples == len(tree.samples)
+    (row,) = read_rejected(tmp_path / "r.jsonl")
+    assert row.reason.startswith(row.file)
+    assert row.file == file.decode(errors="backslashreplace")
+    assert reason in row.reason
+
+
+def test_an_iemocap_evaluation_with_another_suffix_is_named(tree_of, tmp_path):
+    raw = tmp_path / "raw"
+    shutil.copytree(tree_of("IEMOCAP").raw, raw)
+    path = raw / "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
+    path.rename(path.with_suffix(".TXT"))
+    samples, rejected = rows_of("IEMOCAP", raw)
+    (row,) = rejected.values()
+    name = "Session1/dialog/EmoEvaluation/Ses01F_impro01.TXT"
+    assert row.reason == f"{name} is not named *.txt; rename it"
+    assert not any(each.startswith("Ses01F_impro01") for each in samples)
 
 
 def test_iemocap_can_take_the_sound_from_the_sentences(tree_of, tmp_path):

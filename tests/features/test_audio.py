@@ -78,6 +78,16 @@ def test_a_clip_below_one_window_is_rejected_or_filled(count):
     assert not filled[512:].any()
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("count", [399, 16000])
+@pytest.mark.parametrize("short_audio", ["reject", "fill"])
+def test_values_that_are_no_numbers_are_refused(value, count, short_audio):
+    waveform = sound(0, count)
+    waveform[200] = value
+    with pytest.raises(UnreadableError, match="values that are no numbers"):
+        log_mel(waveform, 16000, AudioFeatures(short_audio=short_audio))
+
+
 def test_one_window_is_enough():
     assert log_mel(sound(0, 400), 16000, PLAIN)[0].any()
 

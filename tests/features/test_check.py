@@ -102,7 +102,7 @@ def test_raw_files_that_cannot_be_used_are_listed(tmp_path):
     found = check_dataset(load("CREMAD"), wanted(tree.raw, tmp_path / "features"))
     wrong = "\n".join(lines(found, "wrong"))
     assert "1093_DFA_FEA_XX: VideoFlash/1093_DFA_FEA_XX.flv is missing" in wrong
-    assert "1 more; `amst samples CREMAD` lists all" in wrong
+    assert "3 more; `amst samples CREMAD` lists all" in wrong
 
 
 def test_what_is_lost_within_the_limit_is_noted_and_nothing_is_wrong(mvsa):
@@ -135,6 +135,16 @@ def test_shards_of_another_list_are_told(mvsa):
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     found = check_dataset(*mvsa)
     assert any("was made of other samples than" in each for each in lines(found, "wrong"))
+
+
+def test_more_samples_than_there_should_be_are_noted(tmp_path, monkeypatch):
+    tree = build("CREMAD", tmp_path / "raw")
+    place = wanted(tree.raw, tmp_path / "features")
+    text = "raw folder: 1 more than there should be: look for copies"
+    monkeypatch.setattr(type(load("CREMAD")), "expected_samples", len(tree.samples))
+    assert text not in lines(check_dataset(load("CREMAD"), place), "noted")
+    monkeypatch.setattr(type(load("CREMAD")), "expected_samples", len(tree.samples) - 1)
+    assert text in lines(check_dataset(load("CREMAD"), place), "noted")
 
 
 def test_reasons_that_name_their_place_do_not_name_it_twice(tmp_path):

@@ -111,6 +111,16 @@ def test_samples_that_are_not_there_count_as_lost(made, monkeypatch):
     assert write_manifest(*made, lost_limit=0.25).samples == 60
 
 
+def test_where_nothing_is_rejected_no_list_is_announced(made, monkeypatch):
+    monkeypatch.setattr(type(made[0]), "expected_samples", 80)
+    table = made[5].with_name("lost.csv")
+    table.write_text("of an earlier call")
+    with pytest.raises(AmstError) as error:
+        write_manifest(*made)
+    assert error.value.message.endswith("0 rejected, 20 not in the raw folder")
+    assert not table.exists()
+
+
 def test_shards_of_another_list_of_samples_are_refused(made):
     samples = made[2]
     rows = read_samples(samples)

@@ -100,6 +100,7 @@ def test_rows_are_listed_by_id_with_all_they_say(tmp_path):
     ("row", "reason"),
     [
         (pair("b", label="maybe"), "unknown class 'maybe'"),
+        (pair("b", part="valid"), "part 'valid' is none of train, val, test"),
         (pair("b", file="b.wav"), "its sound file is missing"),
         (pair("b", text=None), "it has no words"),
         (Sample(id="b", label="no", group="b", files={}, text="x"), "it has no sound"),

@@ -48,13 +48,9 @@ def full_disk():
 
 
 def test_a_disk_that_takes_no_more_is_told_in_one_line(folder, full_disk):
-    with pytest.raises(
-        HostError, match=r"epoch-0001-.*pt cannot be written \([^\n]+\)\. Make room"
-    ):
+    with pytest.raises(HostError, match=r"epoch-0001-.*pt cannot be written \(.+\)\. Make"):
         folder.save(1, 0, {"value": torch.zeros(10_000)} | _state(1))
-    with pytest.raises(
-        HostError, match=r"weights-0001.safetensors cannot be written \(.+\)\. Make"
-    ):
+    with pytest.raises(HostError, match=r"weights-0001.* cannot be written \(.+\)\. Make"):
         folder.save_weights(1, {"a": torch.zeros(10_000)})
     assert list(folder.path.iterdir()) == [], "nothing half written"
 

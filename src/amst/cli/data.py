@@ -71,6 +71,8 @@ def samples(
         rejected or folder / "rejected.jsonl",
     )
     expected = "" if found.expected is None else f" of {found.expected} expected"
+    if found.expected is not None and found.samples > found.expected:
+        expected += ", more than there should be: look for copies"
     typer.echo(f"{dataset}: {found.samples} samples{expected}, {found.rejected} rejected")
     for reason, count in sorted(found.set_aside.items()):
         typer.echo(f"  {count} are no samples by definition: {reason}")

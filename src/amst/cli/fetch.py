@@ -8,7 +8,7 @@ import typer
 from amst import grid, staging
 from amst.cli.configuration import ConfigFiles, configuration
 from amst.config.settings import Config
-from amst.datasets import lists
+from amst.datasets import lists, registry
 from amst.grid.messages import known
 from amst.pretrained import STAGED
 
@@ -64,6 +64,9 @@ def fetch_lists(
     out: Annotated[Path, typer.Option(help="folder of all datasets' lists")] = STAGED / "lists",
 ) -> None:
     """Fetch the published lists of the split 'amst' and check them. Needs the network."""
+    known(dataset, registry.names(), "dataset")
+    if dataset not in lists.LISTS:
+        typer.echo(f"{dataset} needs no published list")
     for path in lists.fetch_lists(dataset, out):
         typer.echo(f"{path}: as published")
 

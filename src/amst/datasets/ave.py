@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from amst.config.run import Kind
 from amst.datasets.base import Dataset, Rejected, Sample
-from amst.datasets.rawfiles import RawFolder, read_annotation
+from amst.datasets.rawfiles import RawFolder, lines_of, read_annotation
 
 CATEGORIES = (
     "Accordion",
@@ -121,7 +121,7 @@ class AVE(Dataset):
         return parts, misfits
 
     def _lines(self, raw: Path, name: str) -> Iterator[_Line | Rejected]:
-        for number, text in enumerate(read_annotation(raw / name, self.page).splitlines(), 1):
+        for number, text in enumerate(lines_of(read_annotation(raw / name, self.page)), 1):
             fields = [field.strip() for field in text.split("&")]
             header = number == 1 and "VideoID" in fields
             if header or not text.strip():

@@ -3,11 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
 from amst.config.run import Kind
+
+Part = Literal["train", "val", "test"]
+PARTS: tuple[Part, ...] = get_args(Part)
 
 
 class Sample(BaseModel):
@@ -21,7 +24,7 @@ class Sample(BaseModel):
         start: begin of the sample inside its recording, in seconds; None for the whole file.
         end: end of the sample inside its recording, in seconds.
         text: the sentence of a text modality whose text is not a file of its own.
-        part: the part in the dataset's own split, where it has one.
+        part: `train`, `val` or `test`, as the dataset's own split has it; None where it has none.
         stamp: sizes and times of change of its raw files when they were listed, which no reader
             states; other ones mean that the sample is to be extracted again.
     """
@@ -81,7 +84,8 @@ class Dataset(ABC):
     folders: tuple[str, ...] = ("**",)
     """Folders whose files are read, as patterns below the raw root; '' is the root itself.
 
-    A file that is added, removed or changed there makes the workflow list the samples anew.
+    ``**`` stands for any folders below, linked ones included. A file that is added, removed or
+    changed there makes the workflow list the samples anew.
     """
 
     @abstractmethod

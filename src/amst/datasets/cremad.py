@@ -4,6 +4,7 @@ Layout: ``AudioWAV/<id>.wav`` and ``VideoFlash/<id>.flv``, where the id reads
 ``<actor>_<sentence>_<emotion>_<level>`` and is all the annotation there is.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -21,6 +22,9 @@ EMOTIONS = {
     "SAD": "Sad",
 }
 """Third field of an id -> class."""
+
+_NAME = re.compile(r"\d+_[^_]*_[^_]*_[A-Z]+")
+"""A level is letters, so that the copy ``1001_DFA_ANG_XX (1)`` is no clip."""
 
 
 class CREMAD(Dataset):
@@ -44,11 +48,11 @@ class CREMAD(Dataset):
 
 
 def _row(clip: str, audio: RawFile, visual: RawFile) -> Sample | Rejected:
-    fields = clip.split("_")
-    if len(fields) != 4 or not fields[0].isdecimal():
+    if not _NAME.fullmatch(clip):
         present = visual if audio.fault == "is missing" else audio
         reason = f"{present.path} is not named <actor>_<sentence>_<emotion>_<level>"
         return Rejected(id=present.path, reason=reason, file=present.path)
+    fields = clip.split("_")
     if fields[2] not in EMOTIONS:
         reason = f"emotion {fields[2]!r} is none of {', '.join(EMOTIONS)}"
         return Rejected(id=clip, reason=reason, file=audio.path)

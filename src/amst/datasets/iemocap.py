@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from amst.config.run import Kind
 from amst.datasets.base import Dataset, Rejected, Sample
-from amst.datasets.rawfiles import RawFile, RawFolder, first_fault, read_annotation
+from amst.datasets.rawfiles import RawFile, RawFolder, first_fault, lines_of, read_annotation
 from amst.errors import AmstError
 
 AudioFrom = Literal["dialogue", "sentences"]
@@ -114,6 +114,11 @@ class IEMOCAP(Dataset):
             transcripts = RawFolder(raw, f"{session}/dialog/transcriptions", ".txt", self.page)
             videos = RawFolder(raw, f"{session}/dialog/avi/DivX", ".avi", self.page)
             for name in evaluations:
+                evaluation = evaluations.file(name)
+                if evaluation.is_misnamed:
+                    path = evaluation.path
+                    yield Rejected(id=path, reason=f"{path} {evaluation.fault}", file=path)
+                    continue
                 dialogue = _Dialogue(
                     session,
                     name,
@@ -121,7 +126,7 @@ class IEMOCAP(Dataset):
                     self._sentences(raw, session, name),
                     _transcript(raw, transcripts.file(name), self.page),
                 )
-                yield from self._of_dialogue(raw, dialogue, evaluations.file(name))
+                yield from self._of_dialogue(raw, dialogue, evaluation)
             yield from videos.unannotated(evaluations, f"{session}/dialog/EmoEvaluation")
 
     def _sentences(self, raw: Path, session: str, dialogue: str) -> RawFolder | None:
@@ -187,7 +192,7 @@ class IEMOCAP3(IEMOCAP):
 def _utterances(raw: Path, evaluation: RawFile, page: str) -> Iterator[_Utterance | Rejected]:
     """The lines of an evaluation file that begin with a time; the others are single votes."""
     text = read_annotation(raw / evaluation.path, page)
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines_of(text), 1):
         if not line.startswith("["):
             continue
         where = f"{evaluation.path}:{number}"
@@ -208,7 +213,7 @@ def _transcript(raw: Path, file: RawFile, page: str) -> dict[str, str]:
     if file.fault:
         return {}
     texts: dict[str, str] = {}
-    for line in read_annotation(raw / file.path, page).splitlines():
+    for line in lines_of(read_annotation(raw / file.path, page)):
         if found := _TRANSCRIPT.match(line.strip()):
             texts.setdefault(found["id"], found["text"].strip())
     return texts

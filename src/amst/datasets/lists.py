@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
+from amst.datasets.rawfiles import lines_of, unreadable
 from amst.errors import AmstError
 from amst.files import replacing
 
@@ -184,13 +185,15 @@ def _read(dataset: str, folder: Path, file: ListFile) -> list[Entry]:
             f"Fetch the lists (`amst fetch-lists {dataset}`), or set datasets.{dataset}.lists to "
             "a folder that holds them",
         ) from None
+    except OSError as error:
+        raise unreadable(path, error) from None
     if _sha256(content) != file.sha256:
         raise AmstError(
             f"{path} is not the published list: its SHA-256 is {_sha256(content)}, not "
             f"{file.sha256}",
             "Delete it and fetch it again; line ends must not be converted",
         )
-    lines = [line for line in content.decode("utf-8").splitlines() if line.strip()]
+    lines = [line for line in lines_of(content.decode("utf-8")) if line.strip()]
     if len(lines) != file.rows:
         raise AmstError(f"{path} has {len(lines)} rows, not {file.rows}", "Fetch it again")
     return [parse_line(dataset, line, f"{path}:{number}") for number, line in enumerate(lines, 1)]

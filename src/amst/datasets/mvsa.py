@@ -12,7 +12,14 @@ from typing import ClassVar
 
 from amst.config.run import Kind
 from amst.datasets.base import Dataset, Rejected, Sample
-from amst.datasets.rawfiles import RawFile, RawFolder, decode, first_fault, read_annotation
+from amst.datasets.rawfiles import (
+    RawFile,
+    RawFolder,
+    decode,
+    first_fault,
+    lines_of,
+    read_annotation,
+)
 
 LABELS = "labelResultAll.txt"
 SENTIMENTS = ("negative", "neutral", "positive")
@@ -54,7 +61,7 @@ class MVSA(Dataset):
         captions = RawFolder(raw, "data", ".txt", self.page)
         lines: dict[str, int] = {}
         text = read_annotation(raw / LABELS, self.page)
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(lines_of(text), 1):
             fields = [field.strip() for field in line.split("\t")]
             if not line.strip() or (number == 1 and not fields[0].isdecimal()):
                 continue

@@ -21,16 +21,20 @@ class RawFile:
     Attributes:
         path: relative to the raw root, with forward slashes.
         fault: why it cannot hold the medium it is named for; empty if nothing is wrong so far.
+        is_misnamed: whether its name is the fault.
     """
 
     path: str
     fault: str = ""
+    is_misnamed: bool = False
 
 
 class RawFolder:
     """The media of one kind in one folder of the raw root, listed once.
 
-    Hidden files (``._*`` of macOS among them) are no media and are left out.
+    Hidden files (``._*`` of macOS among them) are no media and are left out. A suffix in other
+    case is a fault, unless the file of the right name is there too. A name that is not UTF-8, which
+    no list can hold, is a fault and is given with its bytes escaped.
 
     Args:
         raw: the raw root.
@@ -45,7 +49,6 @@ class RawFolder:
     def __init__(self, raw: Path, folder: str, suffix: str, page: str) -> None:
         self.folder = folder
         self.suffix = suffix
-        self._files: dict[str, RawFile] = {}
         try:
             entries = sorted(os.scandir(raw / folder), key=lambda entry: entry.name)
         except (FileNotFoundError, NotADirectoryError):
@@ -54,10 +57,18 @@ class RawFolder:
             ) from None
         except OSError as error:
             raise unreadable(raw / folder, error) from None
+        found: dict[str, RawFile] = {}
+        misnamed: dict[str, RawFile] = {}
         for entry in entries:
-            if entry.name.endswith(suffix) and not entry.name.startswith("."):
-                stem = entry.name.removesuffix(suffix)
-                self._files[stem] = RawFile(f"{folder}/{entry.name}", _fault(entry))
+            name = os.fsencode(entry.name).decode("utf-8", "backslashreplace")
+            stem, end = name[: -len(suffix)], name[-len(suffix) :]
+            if name.startswith(".") or end.lower() != suffix.lower():
+                continue
+            if fault := _fault_of_name(entry.name, suffix):
+                misnamed.setdefault(stem, RawFile(f"{folder}/{name}", fault, is_misnamed=True))
+            else:
+                found[stem] = RawFile(f"{folder}/{name}", _fault(entry))
+        self._files = dict(sorted({**misnamed, **found}.items()))
 
     def __iter__(self) -> Iterator[str]:
         """Names without suffix, sorted."""
@@ -78,7 +89,7 @@ class RawFolder:
 def folders_digest(raw: Path, folders: Iterable[str]) -> str:
     """Digest of names, sizes and times of change of all files in folders; nothing is opened.
 
-    What cannot be looked at counts as something else than what can.
+    What cannot be looked at counts as something else than what can. Linked folders are followed.
 
     Args:
         raw: the raw root.
@@ -86,11 +97,54 @@ def folders_digest(raw: Path, folders: Iterable[str]) -> str:
     """
     digest = hashlib.sha256()
     for pattern in folders:
-        for folder in sorted(raw.glob(pattern)) if pattern else [raw]:
+        for folder in sorted(_matching(raw, pattern)):
             digest.update(f"{folder.relative_to(raw)}\n".encode(errors="surrogateescape"))
             for line in _listing(folder):
                 digest.update(f"{line}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
+
+
+def _matching(folder: Path, pattern: str) -> set[Path]:
+    """What matches a pattern; unlike in ``Path.glob``, ``**`` enters linked folders too."""
+    before, recursive, after = f"/{pattern}/".partition("/**/")
+    before, after = before.strip("/"), after.strip("/")
+    found = set(folder.glob(before)) if before else {folder}
+    if not recursive:
+        return found
+    below = {each for top in found if top.is_dir() for each in _with_subfolders(top)}
+    return {match for each in below for match in _matching(each, after)}
+
+
+def _with_subfolders(top: Path) -> Iterator[Path]:
+    """A folder and all below it; none is entered twice, and no link to one that it lies in."""
+    entered: set[Path] = set()
+    waiting = [(top, Path(os.path.realpath(top)))]
+    while waiting:
+        folder, real = waiting.pop()
+        yield folder
+        if real in entered:
+            continue
+        entered.add(real)
+        for name in _subfolders(folder):
+            target = Path(os.path.realpath(folder / name))
+            if target != real and target not in real.parents:
+                waiting.append((folder / name, target))
+
+
+def _subfolders(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if _is_folder(entry))
+    except OSError:
+        return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; a link that leads nowhere is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _listing(folder: Path) -> list[str]:
@@ -99,7 +153,7 @@ def _listing(folder: Path) -> list[str]:
             return sorted(
                 f"{entry.name} {stamp(entry)}"
                 for entry in entries
-                if not entry.name.startswith(".") and not entry.is_dir()
+                if not entry.name.startswith(".") and not _is_folder(entry)
             )
     except OSError as error:
         return [str(error.strerror)]
@@ -141,6 +195,16 @@ def read_annotation(path: Path, page: str) -> str:
     return decode(content)
 
 
+def lines_of(text: str) -> list[str]:
+    r"""The lines of an annotation, which end with ``\n``, ``\r\n`` or ``\r``.
+
+    ``str.splitlines`` also ends one at U+0085, which is the Windows ellipsis read as Latin-1, and
+    at other characters that stand inside sentences.
+    """
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return lines if lines[-1] else lines[:-1]
+
+
 def unreadable(path: Path, error: OSError) -> AmstError:
     """The error for a file or folder that is there and cannot be read."""
     return AmstError(
@@ -154,6 +218,13 @@ def decode(content: bytes) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         return content.decode("latin-1")
+
+
+def _fault_of_name(name: str, suffix: str) -> str:
+    # Python gives bytes of a name that are not UTF-8 as characters that no UTF-8 has.
+    if any("\ud800" <= letter <= "\udfff" for letter in name):
+        return "has a name that is not UTF-8; rename it"
+    return "" if name.endswith(suffix) else f"is not named *{suffix}; rename it"
 
 
 def _fault(entry: os.DirEntry[str]) -> str:

@@ -8,11 +8,11 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from amst.datasets.base import Dataset, Rejected, Sample
+from amst.datasets.base import PARTS, Dataset, Part, Rejected, Sample
 from amst.datasets.lists import read_lists
 from amst.datasets.stratified import cut
 from amst.errors import AmstError
@@ -27,9 +27,6 @@ SESSIONS = 5
 URFUNNY_TRAIN_START = ("10397", "3517", "6401")
 """Where the derived `amst` split of the complete UR-FUNNY V2 begins: a check of ids and rule."""
 
-
-Part = Literal["train", "val", "test"]
-PARTS: tuple[Part, ...] = get_args(Part)
 _Parts = dict[str, list[str]]
 _Places = dict[str, dict[Part, list[str]]]
 

@@ -35,8 +35,11 @@ def log_mel(waveform: NDArray[np.float32], rate: int, features: AudioFeatures) -
         (frames, mel bins) in ``features.dtype``.
 
     Raises:
-        UnreadableError: the clip is shorter than one window, unless it is to be filled.
+        UnreadableError: the clip is shorter than one window, unless it is to be filled, or holds
+            values that are not finite.
     """
+    if not np.isfinite(waveform).all():
+        raise UnreadableError("its sound holds values that are no numbers")
     stored = np.zeros((features.frames, features.mel_bins), features.dtype)
     if len(waveform) < max(1, int(rate * WINDOW_SECONDS)):
         if features.short_audio == "reject":

@@ -186,6 +186,9 @@ def _raw(
     more = f", {left_out} rows are no samples by definition" if left_out else ""
     state: State = "ok" if loss.within(wanted.max_lost) else "wrong"
     yield Finding(state, f"raw folder {wanted.raw}: {counts}{lost}{more}")
+    if expected and len(samples) > expected:
+        extra = len(samples) - expected
+        yield Finding("noted", f"raw folder: {extra} more than there should be: look for copies")
     yield from _rows(rejected, "raw folder", f"`amst samples {dataset.name}` lists all", state)
 
 

@@ -151,7 +151,7 @@ def write_manifest(
     Raises:
         AmstError: a shard is damaged, belongs to another dataset or was made with other settings;
             a sample is in two shards, or a listed one in none; more samples are lost than the
-            limit allows, of which ``lost.csv`` beside ``out`` then has the reasons.
+            limit allows; ``lost.csv`` beside ``out`` then has the rejected ones, if any.
     """
     # Here, since HDF5 is not part of the light set-up, which reads manifests.
     from amst.features.shards import Shard
@@ -238,17 +238,19 @@ def _check_listed(listed: set[str], extracted: Iterable[str], lost: set[str], pa
 def _check_lost(manifest: Manifest, expected: int | None, limit: float, report: Path) -> None:
     """Refuse a dataset of which too much is lost, once all that is lost is written down."""
     loss = Loss.of(manifest.samples, manifest.rejected, expected)
+    report.unlink(missing_ok=True)
     if not loss.within(limit):
-        _write_lost(report, loss.rejected)
-        first = f"first: {loss.rejected[0].line}; " if loss.rejected else ""
+        named = ""
+        if loss.rejected:
+            _write_lost(report, loss.rejected)
+            named = f" (first: {loss.rejected[0].line}; all rejected ones are in {report})"
         raise AmstError(
             f"{manifest.dataset}: {loss.gone} of {loss.total} samples are lost, more than "
             f"{limit:.2%}: {len(loss.rejected)} rejected, {loss.gone - len(loss.rejected)} not in "
-            f"the raw folder ({first}all rejected ones are in {report})",
+            f"the raw folder{named}",
             "Mend the raw files and call again, or accept the loss by "
             f"datasets.{manifest.dataset}.max_lost",
         )
-    report.unlink(missing_ok=True)
     if not manifest.samples:
         raise AmstError(f"{manifest.dataset} has no samples", "Check the raw folder")
 

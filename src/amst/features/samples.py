@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from amst.datasets.base import Dataset, Rejected, Sample
+from amst.datasets.base import PARTS, Dataset, Rejected, Sample
 from amst.datasets.rawfiles import folders_digest, stamp, unreadable
 from amst.errors import AmstError
 from amst.files import write_json, write_text
@@ -228,6 +228,8 @@ def _problem(
         return Rejected(id=sample.id, reason="its id is taken by an earlier sample")
     if sample.label not in dataset.classes:
         return Rejected(id=sample.id, reason=f"unknown class {sample.label!r}")
+    if sample.part not in (None, *PARTS):
+        return Rejected(id=sample.id, reason=f"part {sample.part!r} is none of {', '.join(PARTS)}")
     for name, kind in dataset.modalities.items():
         file = sample.files.get(name)
         if file is not None and not (raw / file).is_file():

@@ -1,0 +1,112 @@
+"""What lies in a raw folder, and when it counts as changed."""
+
+import hashlib
+import os
+
+import pytest
+
+from amst.datasets.rawfiles import RawFile, RawFolder, folders_digest, lines_of, stamp
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """A raw folder with a file in a subfolder, one in a hidden folder and one at the top."""
+    folder = tmp_path / "raw"
+    for file in ("clips/wren/a.mp4", "clips/finch.b/a.mp4", ".cache/x", "list.txt"):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes(b"medium")
+    return folder
+
+
+def as_listed_by_glob(raw, pattern):
+    """The digest by what ``Path.glob`` finds in a tree without links."""
+    digest = hashlib.sha256()
+    for folder in sorted(raw.glob(pattern)) if pattern else [raw]:
+        digest.update(f"{folder.relative_to(raw)}\n".encode())
+        for file in sorted(folder.iterdir()):
+            if not file.is_dir() and not file.name.startswith("."):
+                digest.update(f"{file.name} {stamp(file)}\n".encode())
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize("pattern", ["**", "", "clips/*", "clips/**", "**/wren", "none/**"])
+def test_the_digest_of_a_tree_without_links_is_that_of_its_glob(pattern, raw):
+    assert folders_digest(raw, (pattern,)) == as_listed_by_glob(raw, pattern)
+
+
+@pytest.mark.parametrize("pattern", ["**", "clips/**", "**/robin"])
+def test_a_change_below_a_linked_folder_is_noticed(pattern, raw, tmp_path):
+    (tmp_path / "disk/robin").mkdir(parents=True)
+    (raw / "clips/more").symlink_to(tmp_path / "disk")
+    before = folders_digest(raw, (pattern,))
+    (tmp_path / "disk/robin/b.mp4").write_bytes(b"medium")
+    added = folders_digest(raw, (pattern,))
+    (tmp_path / "disk/robin/b.mp4").write_bytes(b"other medium")
+    assert len({before, added, folders_digest(raw, (pattern,))}) == 3
+
+
+@pytest.mark.parametrize("target", ["raw", "raw/clips", "."])
+def test_links_that_lead_round_come_to_an_end(target, raw, tmp_path):
+    before = folders_digest(raw, ("**",))
+    (raw / "clips/wren/round").symlink_to(tmp_path / target)
+    assert folders_digest(raw, ("**",)) == before
+
+
+def test_folders_linked_to_each_other_come_to_an_end_and_are_watched(raw):
+    for one, other in (("wren", "finch.b"), ("finch.b", "wren")):
+        (raw / "clips" / one / "other").symlink_to(raw / "clips" / other)
+    before = folders_digest(raw, ("**",))
+    (raw / "clips/wren/b.mp4").write_bytes(b"medium")
+    assert folders_digest(raw, ("**",)) != before
+
+
+def test_a_link_to_itself_hides_no_change_beside_it(raw):
+    (raw / "self").symlink_to(raw / "self")
+    before = folders_digest(raw, ("**",))
+    os.utime(raw / "list.txt", ns=(0, 0))
+    assert folders_digest(raw, ("**",)) != before
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("", []),
+        ("a", ["a"]),
+        ("a\nb\n", ["a", "b"]),
+        ("a\r\n\r\nb\rc", ["a", "", "b", "c"]),
+        ("\n\n", ["", ""]),
+        ("well\x85 a\u2028b\x0b\x0c\x1cc\n", ["well\x85 a\u2028b\x0b\x0c\x1cc"]),
+    ],
+)
+def test_lines_end_at_line_ends_only(text, lines):
+    assert lines_of(text) == lines
+
+
+def folder_with(tmp_path, *names):
+    """A folder of media with these names."""
+    (tmp_path / "clips").mkdir()
+    for name in names:
+        (tmp_path / "clips" / name).write_bytes(b"medium")
+    return RawFolder(tmp_path, "clips", ".mp4", "docs/page.md")
+
+
+def test_a_suffix_in_other_case_is_a_fault(tmp_path):
+    folder = folder_with(tmp_path, "b.mp4", "a.MP4", ".c.MP4", "d.mp3", "mp4")
+    assert list(folder) == ["a", "b"]
+    assert folder.file("b") == RawFile("clips/b.mp4")
+    fault = "is not named *.mp4; rename it"
+    assert folder.file("a") == RawFile("clips/a.MP4", fault, is_misnamed=True)
+
+
+def test_a_suffix_in_other_case_is_none_beside_the_right_name(tmp_path):
+    folder = folder_with(tmp_path, "a.MP4", "a.mp4")
+    assert list(folder) == ["a"]
+    assert folder.file("a") == RawFile("clips/a.mp4")
+
+
+def test_a_name_that_is_not_utf8_is_a_fault(tmp_path):
+    folder = folder_with(tmp_path, os.fsdecode(b"caf\xe9.mp4"), "ü.mp4")
+    assert list(folder) == ["caf\\xe9", "ü"]
+    fault = "has a name that is not UTF-8; rename it"
+    assert folder.file("caf\\xe9") == RawFile("clips/caf\\xe9.mp4", fault, is_misnamed=True)
+    assert folder.file("ü") == RawFile("clips/ü.mp4")
