@@ -124,23 +124,6 @@ def test_the_seed_bootstrap_estimates_the_observed_mean():
     assert found.estimate == pytest.approx(0.2)
 
 
-def test_it_is_never_surer_than_students_t_over_seeds():
-    values = [0.10, 0.20, 0.30]
-    found = seed_bootstrap(np.tile(values, (2000, 1)), values, seed=0)
-    expected = stats.ttest_1samp(values, 0.0)
-    assert found.p == pytest.approx(expected.pvalue)
-    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval()))
-    same = seed_bootstrap(np.full((2000, 3), 0.1), [0.1] * 3, seed=0)
-    assert same.p == pytest.approx(2 / 2001), "the bootstrap's, where seeds do not differ"
-
-
-def test_it_is_never_surer_than_the_noise_of_the_test_part():
-    noise = np.random.default_rng(0).normal(0.0, 0.1, (20_000, 1))
-    found = seed_bootstrap(0.1 + noise.repeat(3, axis=1), [0.0999, 0.1, 0.1001], seed=0)
-    assert found.p == pytest.approx(2 * stats.norm.sf(1), rel=0.05)
-    assert (found.low, found.high) == pytest.approx((0.1 - 0.196, 0.1 + 0.196), abs=0.005)
-
-
 def test_no_difference_has_p_one():
     assert seed_bootstrap(np.zeros((500, 3)), [0.0, 0.0, 0.0], seed=0).p == 1.0
 
@@ -188,17 +171,12 @@ def test_wilcoxon_needs_eight_datasets():
     assert wilcoxon([0.5] * 8, [0.5] * 8) == 1.0
 
 
-def test_resampled_seeds_spread_as_much_as_the_mean_of_seeds_does():
-    # Many seeds, with which t and bootstrap agree; without the stretch it is 2 % less for 20.
-    values = np.random.default_rng(0).normal(0.7, 0.02, 20)
-    weights = statistics._seed_weights(1, 20_000, 20)
-    assert (weights @ values).std() == pytest.approx(stats.sem(values), rel=0.01)
-    # Both of two values drawn twice are sqrt(2) further from their mean than they are.
-    assert set(statistics._seed_weights(1, 100, 2)[:, 0].round(9)) == {
-        0.5,
-        round(0.5 + sqrt(0.5), 9),
-        round(0.5 - sqrt(0.5), 9),
-    }
+@pytest.mark.parametrize("seeds", [3, 5, 20])
+def test_resampled_seeds_spread_as_students_t_of_their_mean_does(seeds):
+    values = np.random.default_rng(0).normal(0.7, 0.02, seeds)
+    weights = statistics._seed_weights(1, 100_000, seeds)
+    half = stats.t.ppf(0.975, seeds - 1) * stats.sem(values)
+    assert 1.96 * (weights @ values).std() == pytest.approx(half, rel=0.01)
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
@@ -206,7 +184,8 @@ def test_resampled_seeds_spread_as_much_as_the_mean_of_seeds_does():
 def test_equal_methods_are_told_apart_no_more_often_than_the_level_says(seeds, ratio):
     """Two equal methods whose seeds spread so many times the test part's noise.
 
-    The bootstrap alone tells 19 (3 seeds) and 12 (5 seeds) of 100 apart where seeds spread most.
+    Without the quantiles of t, 19 (3 seeds) and 12 (5 seeds) of 100 are told apart where seeds
+    spread most.
     """
     generator, told = np.random.default_rng(seeds), 0
     for _ in range(400):
@@ -214,4 +193,4 @@ def test_equal_methods_are_told_apart_no_more_often_than_the_level_says(seeds, r
         observed = generator.normal(0, 0.02 * ratio, seeds) + common
         resampled = observed + generator.normal(0, 0.02, (500, 1))
         told += seed_bootstrap(resampled, list(observed), 2).p < 0.05
-    assert told / 400 < 0.085
+    assert told / 400 < 0.08

@@ -32,8 +32,8 @@ SMALLEST_SHOWN = 0.001
 SHARED_CLIPS = ("IEMOCAP", "IEMOCAP3")
 """Datasets that are cut from the same recordings."""
 SURENESS = (
-    "Never surer than Student's t over seeds. With few groups drawn, a bootstrap is too sure of "
-    "itself: intervals come out somewhat narrow and p somewhat small."
+    "Seeds deviate by Student's t quantiles. Where few seeds spread much more than the noise of "
+    "the test part, or few groups are drawn, p still comes out too small after Holm's correction."
 )
 """Stands under everything that rests on the bootstrap."""
 THE_BEST = (
