@@ -75,6 +75,13 @@ def test_methods_are_measured_beside_the_yardsticks_of_their_steps(config, clips
     assert [each["method"] for each in named] == ["naive", "amst_joint"]
 
 
+def test_a_single_modality_is_not_compared_with_a_loader_of_two(config, clips):
+    settings = settings_of(config, "CREMAD", "unimodal_audio", batch_size=2)
+    plan = Plan(batches=1, rounds=1, workers=0, epoch=2)
+    found = measure_training([settings], clips.manifest, clips.split, Execution(), plan, clips.raw)
+    assert found.methods[0].yardstick is None
+
+
 def test_methods_of_different_batch_sizes_are_refused(config, digits):
     variants = [settings_of(config, "digits", "naive", batch_size=size) for size in (8, 16)]
     plan = Plan(batches=1, rounds=1, workers=0, epoch=1)

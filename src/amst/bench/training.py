@@ -60,7 +60,8 @@ def measure_training(
         split: its split.
         execution: device, residency, and whether passes are captured.
         plan: how much to measure.
-        raw: raw folder in CREMA-D's layout, for the yardstick; None for none.
+        raw: raw folder in CREMA-D's layout, for the yardstick of methods of several modalities; None
+            for none.
 
     Raises:
         AmstError: the variants have different batch sizes, or not all features find room on the
@@ -78,7 +79,8 @@ def measure_training(
     device = everything[0].device
     peak = measure_peak(device, variants[0])
     files = PlainFiles(everything[0], raw, plan.workers, plan.epoch) if raw else None
-    of_key = {ours.plain_key: ours for ours in everything}
+    # Its loader and probes are those of several modalities, too much for one.
+    of_key = {ours.plain_key: ours for ours in everything if len(ours.method.modalities) > 1}
     plain = {key: Plain(ours, files) for key, ours in of_key.items()} if files else {}
     loader: list[tuple[float, ...]] = []
     for turn in range(plan.rounds + 1):  # the first one warms up
