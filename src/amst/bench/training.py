@@ -60,8 +60,8 @@ def measure_training(
         split: its split.
         execution: device, residency, and whether passes are captured.
         plan: how much to measure.
-        raw: raw folder in CREMA-D's layout, for the yardstick of methods of several modalities; None
-            for none.
+        raw: raw folder in CREMA-D's layout, for the yardstick, which methods of one modality have
+            not; None for none.
 
     Raises:
         AmstError: the variants have different batch sizes, or not all features find room on the

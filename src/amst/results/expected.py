@@ -80,7 +80,10 @@ def _outdated(path: Path, settings: str, data: tuple[str, str] | None) -> str:
         made = record["environment"]
         parts = settings, made["code_digest"], made["package_digest"]
         if data and record["digest"] != digest_of(*parts, *data):
-            return f"{path} was made from other shards or another split than are there now"
+            return (
+                f"{path} was made from other shards or another split than are there now; touch "
+                "the dataset's manifest.json if Snakemake takes the run for done"
+            )
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return ""
