@@ -122,6 +122,10 @@ def test_the_seed_bootstrap_estimates_the_observed_mean():
     resampled = np.tile([0.10, 0.20, 0.30], (2000, 1))
     found = seed_bootstrap(resampled, [0.10, 0.20, 0.30], seed=0)
     assert found.estimate == pytest.approx(0.2)
+    # One draw of 27 has only the lowest seed, and one only the highest: more than 2.5 % each.
+    farthest = 0.1 * sqrt(3 / 2) * stats.t.ppf(0.975, 2) / stats.norm.ppf(0.975)
+    assert (found.low, found.high) == pytest.approx((0.2 - farthest, 0.2 + farthest))
+    assert found.p == pytest.approx(2 / 27, rel=0.25)
 
 
 def test_no_difference_has_p_one():
