@@ -43,6 +43,7 @@ def test_a_manifest_names_its_shards_and_is_read_back(made):
     assert lists[0].is_file()
     assert totals(manifest, 60) == "digits: 60 samples of 60 expected, 0 rejected"
     assert totals(manifest, None) == "digits: 60 samples, 0 rejected"
+    assert totals(manifest, 58) == "digits: 60 samples, 2 more than the 58 expected, 0 rejected"
 
 
 def test_the_folder_may_be_moved(made, tmp_path):

@@ -25,22 +25,8 @@ def bundle(runs, out, **options):
 
 
 @pytest.fixture
-def finish(make):
-    """Make the files of plans, those of their cost among them."""
-
-    def made(*plans):
-        runs = make(*plans)
-        for run in runs:
-            if run.state == "done":
-                run.path.with_name("cost.csv").write_text("epoch,train_seconds\n0,1.5\n")
-        return runs
-
-    return made
-
-
-@pytest.fixture
-def runs(finish, grid):
-    return finish(*grid(*ORDER, seeds=1))
+def runs(make, grid):
+    return make(*grid(*ORDER, seeds=1))
 
 
 def test_records_predictions_tables_and_figures_are_in_it(tmp_path, runs):
@@ -81,9 +67,9 @@ def test_weights_and_further_files_come_on_request(tmp_path, runs):
     assert found["mine/CITATION.cff"] == b"title: x\n"
 
 
-def test_unfinished_runs_are_refused_or_left_out(tmp_path, finish, grid):
+def test_unfinished_runs_are_refused_or_left_out(tmp_path, make, grid):
     plans = grid(*ORDER, seeds=1)
-    runs = finish(plans[0], plans[1].with_(state="failed"))
+    runs = make(plans[0], plans[1].with_(state="failed"))
     with pytest.raises(AmstError, match="1 of 2 runs are not done"):
         write_bundle(runs, tmp_path / "mine.tar.gz", ORDER)
     assert not (tmp_path / "mine.tar.gz").exists()

@@ -6,6 +6,7 @@ import pytest
 
 from amst.errors import AmstError
 from amst.records import read_record
+from amst.results.bundle import write_bundle
 from amst.results.cells import collect
 from amst.results.expected import expected_runs
 from amst.results.figures import write_figures
@@ -106,6 +107,17 @@ def test_a_run_without_its_whole_history_stops_no_other(wanted, results, tmp_pat
     assert write_figures(runs, tmp_path, [], partial=True, only=["curves"])
     with pytest.raises(AmstError, match=r"history\.csv cannot be read"):
         write_figures(expected_runs(wanted, METHODS, results), tmp_path, [], only=["curves"])
+
+
+def test_a_run_without_its_costs_stops_no_partial_bundle(wanted, results, tmp_path):
+    path = results / "runs" / next(iter(wanted)) / "cost.csv"
+    path.unlink()
+    runs = expected_runs(wanted, METHODS, results, partial=True)
+    assert [run.state for run in runs] == ["damaged", "done", "done"]
+    assert runs[0].why == f"{path} is missing"
+    assert write_bundle(runs, tmp_path / "export.tar.gz", [], partial=True)
+    with pytest.raises(AmstError, match=r"cost\.csv is missing"):
+        write_bundle(expected_runs(wanted, METHODS, results), tmp_path / "export.tar.gz", [])
 
 
 def test_a_record_in_the_wrong_folder_is_damaged(wanted, results):

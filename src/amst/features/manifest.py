@@ -195,7 +195,10 @@ def totals(manifest: Manifest, expected: int | None) -> str:
         manifest: the dataset's manifest.
         expected: ``Dataset.expected_samples``.
     """
+    more = manifest.samples - (expected or manifest.samples)
     wanted = "" if expected is None else f" of {expected} expected"
+    if more > 0:
+        wanted = f", {more} more than the {expected} expected"
     lost = len(manifest.rejected)
     return f"{manifest.dataset}: {manifest.samples} samples{wanted}, {lost} rejected"
 

@@ -10,11 +10,10 @@ from pathlib import Path
 
 from amst.errors import AmstError
 from amst.files import replacing
-from amst.results.cells import Run, collect
+from amst.results.cells import OF_A_RUN, Run, collect
 from amst.results.figures import write_figures
 from amst.results.tables import write_tables
 
-OF_A_RUN = ("run.json", "history.csv", "cost.csv", "predictions.npz")
 WEIGHTS = "weights.safetensors"
 SUMS = "SHA256SUMS"
 """The manifest: checksum and path of every other file, as ``sha256sum --check`` reads it."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from amst.errors import AmstError
 from amst.files import sha256_of
-from amst.results.cells import Run, State, record_of
+from amst.results.cells import OF_A_RUN, Run, State, record_of
 from amst.results.histories import FILE as HISTORY
 from amst.results.histories import read_history
 from amst.results.predictions import correctness
@@ -95,4 +95,7 @@ def _looked_into(run: Run) -> Run:
         read_history(run.path.with_name(HISTORY))
     except AmstError as error:
         return replace(run, state="damaged", why=str(error))
+    for path in map(run.path.with_name, OF_A_RUN):
+        if not path.is_file():
+            return replace(run, state="damaged", why=f"{path} is missing")
     return run
