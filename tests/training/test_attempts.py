@@ -98,7 +98,7 @@ def test_a_run_that_continues_on_another_model_of_device_says_so(workplace):
         from amst.training import loop
 
         fail_in_the_second_epoch()
-        loop.device_name = lambda _device: "another model"
+        loop.trained_on = lambda *_: "another model"
 
     place = workplace()
     assert place.start(before).wait() == 1

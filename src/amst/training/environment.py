@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
@@ -15,6 +16,8 @@ from amst.training.execution import Execution
 
 CAPTURED = " (captured)"
 """Behind a device's name: training passes were replayed there, so hours are others."""
+_TOGETHER = " ({} runs at once)"
+_REMARKS = re.compile(r" \(captured\)| \(\d+ runs at once\)")
 
 _GIT_SECONDS = 10
 
@@ -69,6 +72,23 @@ def _git(*arguments: str) -> str:
         command, capture_output=True, text=True, check=True, timeout=_GIT_SECONDS
     )
     return ended.stdout.strip()
+
+
+def trained_on(device: torch.device, captured: bool, together: int) -> str:
+    """What a run's device is called, with all that makes its hours others than on it alone.
+
+    Args:
+        device: of the run.
+        captured: whether training passes are replayed.
+        together: runs that share a GPU, or fewer than 2.
+    """
+    shared = _TOGETHER.format(together) if device.type == "cuda" and together > 1 else ""
+    return device_name(device) + CAPTURED * captured + shared
+
+
+def model_of(name: str) -> str:
+    """The model of a device as ``trained_on`` called it."""
+    return _REMARKS.sub("", name)
 
 
 def device_name(device: torch.device) -> str:

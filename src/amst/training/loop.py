@@ -20,7 +20,7 @@ from amst.loading.loader import EpochBatches, Loader
 from amst.methods.base import Method
 from amst.training.checkpoint import CheckpointFolder
 from amst.training.cost import EncoderUse, Stopwatch
-from amst.training.environment import CAPTURED, device_name
+from amst.training.environment import trained_on
 from amst.training.lock import RunLock
 from amst.training.progress import Progress
 from amst.training.recorder import CostRow, EpochRow, Events, Recorder, peak_host_bytes
@@ -67,7 +67,7 @@ class TrainingLoop:
         recorder: rows of the finished epochs.
         validation_part: the part that selects.
         use: what the encoders have run.
-        devices: models of the devices that have trained it, captured or not, the present one last.
+        devices: what has trained it, by ``trained_on``, the present one last.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class TrainingLoop:
         val: PartData,
         autocast: AbstractContextManager[Any],
         state: Mapping[str, Any] | None,
+        together: int = 0,
     ) -> None:
         self.method, self.loader, self._train, self.validation_part = method, loader, train, val
         self._epochs = method.problem.recipe.epochs
@@ -89,7 +90,7 @@ class TrainingLoop:
         self._tally, self._watch = Tally(), Stopwatch()
         self.use = EncoderUse(method, state["use"] if state else None)
         self.devices: list[str] = [*state["devices"]] if state else []
-        name = device_name(loader.device) + CAPTURED * method.captured
+        name = trained_on(loader.device, method.captured, together)
         if self.devices[-1:] != [name]:
             self.devices.append(name)
         if state:

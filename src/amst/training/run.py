@@ -10,7 +10,7 @@ from amst.errors import AmstError
 from amst.records import RunRecord, read_record
 from amst.training.assembly import assemble_training
 from amst.training.attempts import Attempt, drop_unfinished
-from amst.training.environment import CAPTURED
+from amst.training.environment import model_of
 from amst.training.execution import Execution
 from amst.training.finish import FILES, finish
 from amst.training.kept import KEPT, LOG, forget, keep, take_back
@@ -144,7 +144,13 @@ def _attempt(
     train_part, val = assembly.part("train"), assembly.part("val")
     stop.check()
     loop = TrainingLoop(
-        assembly.method, assembly.loader, train_part, val, assembly.autocast(), state
+        assembly.method,
+        assembly.loader,
+        train_part,
+        val,
+        assembly.autocast(),
+        state,
+        execution.runs_on_gpu,
     )
     main = assembly.method.main_prediction
     with (
@@ -154,7 +160,7 @@ def _attempt(
         if state:
             shown.say(f"continuing in epoch {loop.epoch + 1} after {loop.batch} batches")
             names = state["devices"][-1], loop.devices[-1]
-            before, here = (name.removesuffix(CAPTURED) for name in names)
+            before, here = (model_of(name) for name in names)
             if before != here:
                 shown.say(f"{before} trained it until now; {here} gives other last digits")
         for row in loop.recorder.history:

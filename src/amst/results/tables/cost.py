@@ -68,8 +68,8 @@ def cost_table(collection: Collection) -> Table:
         blocks=tuple(blocks),
         notes=(
             f"{TIMES} naive: ratio to joint training{_named(references)}, paired over seeds; for "
-            "hours only over the seeds where both ran on the same device model, both captured or "
-            "neither.",
+            "hours only over the seeds where both ran on the same device model, captured and "
+            "shared with other runs alike.",
         ),
         origins=origins(collection.cells),
     )
