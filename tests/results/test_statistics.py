@@ -178,9 +178,18 @@ def test_wilcoxon_needs_eight_datasets():
 @pytest.mark.parametrize("seeds", [3, 5, 20])
 def test_resampled_seeds_spread_as_students_t_of_their_mean_does(seeds):
     values = np.random.default_rng(0).normal(0.7, 0.02, seeds)
-    weights = statistics._seed_weights(1, 100_000, seeds)
+    deviations = statistics._seed_deviations(1, 100_000, seeds)
     half = stats.t.ppf(0.975, seeds - 1) * stats.sem(values)
-    assert 1.96 * (weights @ values).std() == pytest.approx(half, rel=0.01)
+    assert 1.96 * (deviations @ values).std() == pytest.approx(half, rel=0.01)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_noise_of_the_samples_that_is_each_seed_s_own_counts_once(seeds):
+    # Seeds that are equal on the test part as it is: all that is left is the mean's own noise.
+    resampled = np.random.default_rng(6).normal(0, 0.03, (50_000, seeds))
+    found = seed_bootstrap(resampled, [0.0] * seeds, seed=0)
+    half = 1.96 * 0.03 / sqrt(seeds)
+    assert (found.low, found.high) == pytest.approx((-half, half), rel=0.03)
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
