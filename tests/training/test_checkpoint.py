@@ -1,6 +1,8 @@
 import resource
 import signal
+from collections import deque
 
+import numpy as np
 import pytest
 import torch
 
@@ -36,6 +38,17 @@ def test_the_newest_state_comes_back(folder):
     assert found["value"].tolist() == [2, 2, 2]
     assert found["rows"] == [(("a", "b"), 2)]
     assert folder.progress() == (0, 10)
+
+
+@pytest.mark.parametrize("value", [deque([1]), np.float64(0.5), np.zeros(2), {"a": [object()]}])
+def test_what_could_not_be_read_again_is_refused_at_once(folder, value):
+    state = _state(1) | {"method": {"seen": [value]}}
+    with pytest.raises(
+        AmstError, match=r"a checkpoint cannot hold a [\w.]+ \(method\.seen"
+    ) as told:
+        folder.save(0, 0, state)
+    assert "state_dict" in str(told.value)
+    assert folder.load() is None
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ numbers depend on, so that a changed run never continues an old one.
 import re
 import sys
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ from amst.files import replacing, sha256_of
 
 FORMAT = 1
 _KEPT = 2
+_CONTAINERS = {dict, OrderedDict, list, tuple, set}
+_PLAIN = {int, float, str, bool, type(None)}
 _STATE = re.compile(r"epoch-(\d+)-batch-(\d+)\.pt")
 _WEIGHTS = re.compile(r"weights-(\d+)\.safetensors")
 
@@ -66,7 +69,11 @@ class CheckpointFolder:
             batch: batches of it that are done.
             state: plain containers and tensors; ``weights`` in it maps the epochs whose weights
                 it refers to, to what ``save_weights`` returned.
+
+        Raises:
+            AmstError: something in it could not be read again.
         """
+        _check_plain(state, "")
         path = self.path / f"epoch-{epoch:04d}-batch-{batch:06d}.pt"
         with _storing(path) as temporary:
             torch.save({"format": FORMAT, **state}, temporary)
@@ -161,6 +168,24 @@ class CheckpointFolder:
         """Remove what a killed writer left under a temporary name."""
         for path in self.path.glob(".*"):
             path.unlink()
+
+
+def _check_plain(value: Any, where: str) -> None:
+    """Refuse what could be written and not be read: states are read as data, not as programs."""
+    if isinstance(value, Mapping) and type(value) in _CONTAINERS:
+        for name, each in value.items():
+            _check_plain(name, where)
+            _check_plain(each, f"{where}.{name}" if where else str(name))
+    elif type(value) in _CONTAINERS:
+        for each in value:
+            _check_plain(each, where)
+    elif not (isinstance(value, Tensor) or type(value) in _PLAIN):
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        raise AmstError(
+            f"a checkpoint cannot hold a {kind} ({where})",
+            "Let state_dict of the method give plain containers, numbers, texts and tensors, as by "
+            "list(...), float(...) or torch.as_tensor(...), and load_state_dict take them back",
+        )
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
