@@ -93,7 +93,7 @@ def batch_of() -> Callable[..., Batch]:
                 noise = torch.randn(shape, generator=draw)
                 inputs[name] = noise + target.view(-1, *[1] * (len(shape) - 1))
         kept = {name: inputs[name] for name in inputs if names is None or name in names}
-        return Batch(target, kept)
+        return Batch(target, kept, torch.arange(len(target)))
 
     return make
 
@@ -106,6 +106,10 @@ class Epoch:
 
     def __len__(self) -> int:
         return len(self.training)
+
+    @property
+    def samples(self) -> int:
+        return sum(batch.size for batch in self.training)
 
     def shuffled(
         self, stream: str, *, augmented: bool = False, count: int | None = None

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -198,7 +199,7 @@ def test_nothing_but_probes_and_statistics_moves_where_all_skip(
 
 
 def _all_skip(method: Method[Any], batch: Batch) -> None:
-    needed = Batch(batch.labels, {m: batch.inputs[m] for m in method.active_modalities(1)})
+    needed = replace(batch, inputs={m: batch.inputs[m] for m in method.active_modalities(1)})
     assert method.train_step(needed, 1).loss.item() == 0
 
 

@@ -116,6 +116,7 @@ def run_epoch(
     def run(method: Method[Any], epoch: int, start: int = 0, stop: int = 3) -> list[Tensor]:
         batches = [batch_of(method.problem, size=6, seed=10 * epoch + i) for i in range(3)]
         if start == 0:
+            method.eval()
             method.begin_epoch(epoch, epoch_of(batches, batches[:1]))
         method.train()
         losses = [method.train_step(batch, epoch).loss for batch in batches[start:stop]]
@@ -338,7 +339,7 @@ def test_predicts_from_every_subset_of_modalities(
     for subset in _subsets(method.modalities):
         with torch.no_grad():
             predictions = method.predict(batch, modalities=subset)
-            without = Batch(batch.labels, {m: batch.inputs[m] for m in subset})
+            without = replace(batch, inputs={m: batch.inputs[m] for m in subset})
             _assert_equal(predictions, method.predict(without))
         assert set(method.fused_predictions) <= set(predictions)
         for m in method.modalities:
@@ -469,7 +470,7 @@ def _on(device: str, batch: Batch) -> Batch:
         else value.to(device)
         for name, value in batch.inputs.items()
     }
-    return Batch(batch.labels.to(device), inputs)
+    return Batch(batch.labels.to(device), inputs, batch.positions.to(device))
 
 
 class NoHostReads(TorchDispatchMode):

@@ -191,7 +191,8 @@ def batches(case: dict[str, Any], seed: int, count: int) -> list[Batch]:
         mask = torch.arange(shapes["tokens"]) < length[:, None]
         text = TextTokens(tokens.where(mask, torch.tensor(1)), mask)
         inputs = {"a": audio.unsqueeze(1), "t": text, "v": image}
-        made.append(Batch(label, {name: inputs[name] for name in case["modalities"]}))
+        given = {name: inputs[name] for name in case["modalities"]}
+        made.append(Batch(label, given, torch.arange(size)))
     return made
 
 

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from math import exp, log
 from typing import Any
 
@@ -199,7 +200,7 @@ def test_nobody_adds_a_loss_where_all_are_equal(
         if name.startswith("encoders.two"):
             value.copy_(one[name.removeprefix("encoders.two")])
     method.prototypes["two"] = method.prototypes["one"]
-    same = Batch(batch.labels, dict.fromkeys(("one", "two"), batch.inputs["one"]))
+    same = replace(batch, inputs=dict.fromkeys(("one", "two"), batch.inputs["one"]))
     added, _ = added_loss(method, same, epoch=0)
     assert added == pytest.approx(0, abs=1e-6)
 

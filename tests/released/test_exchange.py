@@ -62,7 +62,11 @@ def made_up(modalities):
     }
     theirs = {**inputs, "text": (ids, mask)}
     return (
-        Batch(torch.zeros(2, dtype=torch.long), {name: inputs[name] for name in modalities}),
+        Batch(
+            torch.zeros(2, dtype=torch.long),
+            {name: inputs[name] for name in modalities},
+            torch.arange(2),
+        ),
         {name[0]: theirs[name] for name in modalities},
     )
 

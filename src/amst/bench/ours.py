@@ -102,6 +102,7 @@ class Ours:
         tally, done = Tally(), 0
         self._settle()
         begin = time.perf_counter()
+        self.method.eval()
         with self.assembly.autocast():
             self.method.begin_epoch(epoch, _Turn(self.loader, self.part, self.part, epoch, batches))
         self.method.train()

@@ -27,10 +27,13 @@ class Batch:
         labels: (B,) int64 class indices.
         inputs: modality name -> audio (B, 1, frames, mel bins) float, visual (B, 3, T, H, W) float
             or text tokens. Modalities that an epoch does not need may be missing.
+        positions: (B,) int64 where the samples stand in their part, whatever the order of batches:
+            the same sample has the same one in every epoch.
     """
 
     labels: Tensor
     inputs: Mapping[str, Tensor | TextTokens]
+    positions: Tensor
 
     @property
     def size(self) -> int:

@@ -154,7 +154,7 @@ class Loader:
             columns = {key: self._move(column) for key, column in columns.items()}
             boxes = crops[name][there] if name in crops else None
             inputs[name] = self._input(name, columns, boxes)
-        return Batch(self._move(part.labels[positions]), inputs)
+        return Batch(self._move(part.labels[positions]), inputs, there)
 
     def _move(self, column: Tensor) -> Tensor:
         if self.device.type == "cpu" or column.is_cuda:
@@ -190,6 +190,11 @@ class EpochBatches:
 
     def __len__(self) -> int:
         return self.loader.batches_of(self.train)
+
+    @property
+    def samples(self) -> int:
+        """Number of training samples: a batch's positions are below it."""
+        return len(self.train)
 
     def shuffled(
         self, stream: str, *, augmented: bool = False, count: int | None = None

@@ -41,6 +41,10 @@ class BatchSource(Protocol):
     def __len__(self) -> int:
         """Number of training batches of this epoch."""
 
+    @property
+    def samples(self) -> int:
+        """Number of training samples: a batch's positions are below it."""
+
     def shuffled(
         self, stream: str, *, augmented: bool = False, count: int | None = None
     ) -> Iterator[Batch]:
@@ -140,7 +144,11 @@ class Method(ABC, Generic[S]):
         return self.active_modalities(epoch)
 
     def begin_epoch(self, epoch: int, batches: BatchSource) -> None:
-        """Called before the first training batch of an epoch; not when resuming within one."""
+        """Called before the first training batch of an epoch; not when resuming within one.
+
+        In evaluation mode, in which the network of an earlier epoch and one that was just loaded
+        are alike. Who changes the mode need not change it back.
+        """
 
     def end_validation(self, accuracies: Mapping[str, float]) -> None:
         """Called after each validation with its accuracy (0 to 1) by prediction name."""
