@@ -4,11 +4,13 @@ import csv
 import json
 import math
 import shutil
+import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -59,6 +61,48 @@ def test_the_folder_holds_the_files_of_the_design_and_the_checkpoints_are_gone(w
     assert list(place.checkpoints.iterdir()) == []
 
 
+def test_a_method_that_predicts_with_more_than_its_weights_is_refused(workplace):
+    def before():
+        from amst.methods.naive import Naive
+
+        predict = Naive.predict
+
+        def leaning(self, batch, modalities=None):
+            # All right in the first epoch.
+            bias = 1000.0 * (self.finished_epochs == 0)
+            found = predict(self, batch, modalities)
+            found["fused"][torch.arange(batch.size), batch.labels] += bias
+            return found
+
+        Naive.predict = leaning
+
+    process = workplace().start(before)
+    assert process.wait() == 1
+    assert "the weights of epoch 1 give a validation accuracy of" in process.said
+    assert "weights() and load_weights()" in process.said
+    assert "Traceback" not in process.said
+
+
+def test_an_epoch_begins_in_evaluation_mode_wherever_the_run_goes_on(workplace, signal_in_step):
+    def telling():
+        from amst.methods.naive import Naive
+
+        def tell(self, _epoch, batches):
+            modes = {network.training for network in self.networks.values()}
+            print(f"mode {modes} of {batches.samples}", file=sys.stderr, flush=True)
+
+        Naive.begin_epoch = tell
+
+    place = workplace()
+    killed = place.start(lambda: (telling(), signal_in_step("naive", 9, signal.SIGKILL)()))
+    assert killed.wait() == -signal.SIGKILL
+    ended = place.start(telling)
+    assert ended.wait() == 0
+    assert killed.said.count("mode {False} of 120") == 2
+    assert ended.said.count("mode {False} of 120") == 2
+    assert "True" not in killed.said + ended.said
+
+
 def test_the_record_tells_settings_results_cost_and_surroundings(workplace):
     place = workplace()
     place.execution = place.execution.model_copy(
@@ -75,7 +119,9 @@ def test_the_record_tells_settings_results_cost_and_surroundings(workplace):
     }
     names = {row.prediction for row in record.results}
     assert names == {"fused"} | {
-        f"{head}/{name}" for head in ("modality", "probe") for name in ("audio", "text", "visual")
+        f"{head}/{name}"
+        for head in ("modality", "probe", "linear")
+        for name in ("audio", "text", "visual")
     }
     assert record.environment.code_digest == "c0de"
     assert record.environment.packages == {"numpy": np.__version__}

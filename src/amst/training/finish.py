@@ -1,13 +1,15 @@
 """The end of a run: what the selected epochs give, the test part included, and its folder."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from amst.datasets.splits import Part
+from amst.errors import AmstError
 from amst.files import replacing
 from amst.loading.dataset import PartData
 from amst.records import Cost, Result, RunRecord, write_record
@@ -17,12 +19,21 @@ from amst.training.checkpoint import load_weights
 from amst.training.environment import environment_of
 from amst.training.evaluate import Evaluation, evaluate_part
 from amst.training.execution import Execution
+from amst.training.linear import linear_evaluation
 from amst.training.lock import RunLock
 from amst.training.loop import Selected, TrainingLoop
-from amst.training.prediction import PartPredictions, part_arrays, predict_part, write_arrays
+from amst.training.prediction import (
+    Logits,
+    PartPredictions,
+    accuracy,
+    part_arrays,
+    predict_part,
+    write_arrays,
+)
 from amst.training.recorder import has_events
 from amst.training.signals import StopRequest
 
+_OTHER_DIGITS = 0.01
 FILES = ("weights.safetensors", "predictions.npz", "history.csv", "cost.csv", "run.json")
 """What a finished run's folder holds besides ``tensorboard``, in the order of writing."""
 
@@ -40,6 +51,12 @@ class Chosen:
     selected: Selected
     val: PartPredictions
     test: PartPredictions
+
+    def with_more(self, logits: Mapping[Part, Mapping[str, Logits]]) -> "Chosen":
+        """The same with further predictions on both parts."""
+        val = replace(self.val, logits={**self.val.logits, **logits["val"]})
+        test = replace(self.test, logits={**self.test.logits, **logits["test"]})
+        return Chosen(self.selected, val, test)
 
 
 @dataclass(frozen=True)
@@ -150,13 +167,21 @@ def _evaluate_selected(
     test = assembly.part("test")
     predicted: dict[int, tuple[PartPredictions, PartPredictions]] = {}
     evaluation: Evaluation | None = None
+    linear: dict[Part, dict[str, Logits]] = {}
     for epoch in sorted({each.epoch for each in loop.selected.values()}):
         stop.check()
         method.load_weights(load_weights(attempt.checkpoints.weights_path(epoch)))
         on_val = _predict(assembly, loop.validation_part)
+        _check_selected(loop, epoch, on_val)
         if epoch == loop.selected[main].epoch:
             evaluation = evaluate_part(assembly, test)
             predicted[epoch] = on_val, evaluation.predictions
+            parts: dict[Part, PartData] = {
+                "train": loop.train_part,
+                "val": loop.validation_part,
+                "test": test,
+            }
+            linear = linear_evaluation(assembly, parts, stop)
         else:
             predicted[epoch] = on_val, _predict(assembly, test)
     assert evaluation is not None
@@ -164,7 +189,27 @@ def _evaluate_selected(
         name: Chosen(selected, *predicted[selected.epoch])
         for name, selected in loop.selected.items()
     }
+    chosen[main] = chosen[main].with_more(linear)
     return Outcome(chosen, evaluation)
+
+
+def _check_selected(loop: TrainingLoop, epoch: int, found: PartPredictions) -> None:
+    """Refuse weights that do not give what selected their epoch.
+
+    Raises:
+        AmstError: the method predicts with more than its weights hold.
+    """
+    for name, selected in loop.selected.items():
+        if selected.epoch != epoch:
+            continue
+        now_right = accuracy(found.logits[name], found.labels)
+        # Another device, or another one of a kind of kernel, may turn a sample or two.
+        if abs(now_right - selected.accuracy) > _OTHER_DIGITS + 2 / len(found.labels):
+            raise AmstError(
+                f"the weights of epoch {epoch + 1} give a validation accuracy of {now_right:.1%} "
+                f"for {name}, and gave {selected.accuracy:.1%} in that epoch",
+                "Let weights() and load_weights() of the method cover all that predict() uses",
+            )
 
 
 def _predict(assembly: Assembly, part: PartData) -> PartPredictions:

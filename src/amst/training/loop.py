@@ -65,6 +65,7 @@ class TrainingLoop:
         batch: training batches of it that are done.
         selected: fused prediction -> its best epoch so far, the first of several that tie.
         recorder: rows of the finished epochs.
+        train_part: the part that it trains on.
         validation_part: the part that selects.
         use: what the encoders have run.
         devices: what has trained it, by ``trained_on``, the present one last.
@@ -80,7 +81,8 @@ class TrainingLoop:
         state: Mapping[str, Any] | None,
         together: int = 0,
     ) -> None:
-        self.method, self.loader, self._train, self.validation_part = method, loader, train, val
+        self.method, self.loader = method, loader
+        self.train_part, self.validation_part = train, val
         self._epochs = method.problem.recipe.epochs
         self._autocast = autocast
         self.epoch, self.batch = 0, 0
@@ -117,17 +119,18 @@ class TrainingLoop:
         self._watch.switch("train")
         self.use.counting = True
         if self.batch == 0:
-            source = EpochBatches(self.loader, self._train, self.validation_part, epoch)
+            source = EpochBatches(self.loader, self.train_part, self.validation_part, epoch)
+            self.method.eval()
             with self._autocast:
                 self.method.begin_epoch(epoch, source)
         self.method.train()
-        batches = self.loader.training(self._train, epoch, active, start=self.batch)
+        batches = self.loader.training(self.train_part, epoch, active, start=self.batch)
         for batch in self._timed(batches, "train"):
             with self._autocast:
                 result = self.method.train_step(batch, epoch)
             self._tally.add(result.logits, batch.labels, result.loss)
             self.batch += 1
-            around.progress.batch(epoch, self.batch, self.loader.batches_of(self._train))
+            around.progress.batch(epoch, self.batch, self.loader.batches_of(self.train_part))
             self._leave_if_asked(around)
         if self.loader.device.type == "cuda":
             torch.cuda.synchronize(self.loader.device)  # what is left to do is training
