@@ -72,6 +72,11 @@ class Plan:
         return ("alternating", "fused", "joint") if self.method == "amst_full" else ("fused",)
 
     @property
+    def selecting(self):
+        """Fused predictions that select an epoch each; the branches of amst_full select none."""
+        return self.fused if self.method == "mla" else ("fused",)
+
+    @property
     def main(self):
         return "equal" if self.method == "mla" else "fused"
 
@@ -107,7 +112,7 @@ def write_files(plan, folder):
         stored[f"{part}/labels"] = labels
         for prediction in (*plan.fused, *plan.per_modality):
             logits = logits_of(plan, prediction, part, labels)
-            own = prediction in plan.fused and prediction != plan.main
+            own = prediction in plan.selecting and prediction != plan.main
             key = f"selected/{prediction}" if own else "logits"
             stored[f"{part}/{key}/{prediction}"] = logits
             results.append(

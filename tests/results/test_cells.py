@@ -80,6 +80,15 @@ def test_every_fused_prediction_stands_at_its_own_epoch_and_the_main_one_first(m
     ]
 
 
+def test_a_fused_prediction_that_selects_no_epoch_stands_at_the_main_one(make, plan):
+    ours = plan.with_(method="amst_full", modalities=("audio",), values={"joint": 0.5})
+    (cell,) = collect(make(ours), []).cells
+    fused = [("fused", "fused"), ("fused", "alternating"), ("fused", "joint")]
+    assert cell.predictions()[:3] == fused
+    assert cell.values("joint") == cell.values("joint", selected_by="joint") == {0: 0.5}
+    assert cell.values("probe/audio", selected_by="joint") == {}
+
+
 @pytest.mark.parametrize(
     ("prediction", "kind", "modality"),
     [

@@ -88,10 +88,17 @@ class Cell:
     def metrics(
         self, prediction: str, part: str = "test", selected_by: str | None = None
     ) -> dict[int, Metrics]:
-        """Seed -> metrics of one prediction, for the finished runs that have it."""
+        """Seed -> metrics of one prediction, for the finished runs that have it.
+
+        ``selected_by`` is ``main`` when None. A fused prediction given for itself stands at the
+        epoch of ``main`` where it selects none.
+        """
         found = {}
         for seed, record in self.records.items():
-            chosen = (selected_by or record.main, prediction, part)
+            selecting = selected_by or record.main
+            if selecting == prediction:
+                selecting = _selecting(record, prediction)
+            chosen = (selecting, prediction, part)
             for row in record.results:
                 if (row.selected_by, row.prediction, row.part) == chosen:
                     found[seed] = row.metrics
@@ -111,8 +118,8 @@ class Cell:
     def predictions(self) -> list[tuple[str, str]]:
         """(selected_by, prediction) of every test result, the main fused prediction first.
 
-        Predictions beside a fused prediction other than the main one are left out: each fused
-        prediction stands at its own epoch, all others at the epoch of the main one.
+        Each fused prediction that selects an epoch stands at its own, all other predictions at the
+        epoch of the main one; what they are at other epochs is left out.
         """
         pairs = {
             (row.selected_by, row.prediction)
@@ -213,9 +220,14 @@ def modality_of(prediction: str) -> str:
 
 
 def _shown(record: RunRecord, selected_by: str, prediction: str) -> bool:
-    if kind_of(prediction) == "fused":
-        return selected_by == prediction
-    return selected_by == record.main
+    fused = kind_of(prediction) == "fused"
+    return selected_by == (_selecting(record, prediction) if fused else record.main)
+
+
+def _selecting(record: RunRecord, fused: str) -> str:
+    """Which fused prediction selected the epoch that ``fused`` is shown at."""
+    own = any(row.selected_by == fused for row in record.results)
+    return fused if own else record.main
 
 
 def _cell(key: tuple[str, str, str], runs: Sequence[Run]) -> Cell:

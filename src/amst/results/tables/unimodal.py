@@ -56,6 +56,7 @@ def unimodal_table(collection: Collection) -> Table:
             *_branches_note(collection),
         ),
         origins=origins(collection.cells),
+        beside=_branches_beside(collection),
     )
 
 
@@ -110,14 +111,24 @@ def _against(values: Mapping[int, float], reference: Cell | None, cell: Cell) ->
 
 
 def _branches_note(collection: Collection) -> tuple[str, ...]:
-    names = {name for cell in collection.cells for name in _branches(cell) if name}
+    names = _second_models(collection)
     if not names:
         return ()
     return (
         "A method of two models has two encoders of each modality: rows named "
-        f"{', '.join(sorted(names))} are of the second one, the others of the first, which "
-        "alternates between modalities.",
+        f"{', '.join(names)} are of the second one, the others of the first, which "
+        "alternates between modalities; fused is of both together.",
     )
+
+
+def _branches_beside(collection: Collection) -> tuple[str, ...]:
+    if not _second_models(collection):
+        return ()
+    return ("What each of two models fuses by itself is in unimodal.csv.",)
+
+
+def _second_models(collection: Collection) -> list[str]:
+    return sorted({name for cell in collection.cells for name in _branches(cell) if name})
 
 
 def _branches(cell: Cell) -> list[str]:
