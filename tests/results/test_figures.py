@@ -9,7 +9,11 @@ from PIL import Image
 from amst.errors import AmstError
 from amst.results.cells import collect
 from amst.results.figures import FIGURES, write_figures
-from amst.results.figures.finals import _look, accuracy_against_hours
+from amst.results.figures.finals import (
+    _look,
+    accuracy_against_hours,
+    unimodal_against_fused,
+)
 from amst.results.figures.learning import learning_curves, skip_schedule
 from amst.results.figures.style import looks_of
 from amst.results.histories import histories, read_history
@@ -148,3 +152,26 @@ def test_rows_of_panels_have_equal_gaps_and_lines_at_the_top_are_whole(make, pla
     assert not any(axes.get_xlabel() for axes in figure.axes)
     assert figure.get_supxlabel() == "epoch"
     assert figure.axes[0].get_ylim()[1] > 100
+
+
+def dashed_of(collection):
+    """[x, lowest and highest row or None for all of them] of the dashed lines."""
+    (axes,) = unimodal_against_fused(collection, collection.cells).axes
+    across = [line for line in axes.get_lines() if line.get_linestyle() == "--"]
+    some = [line for line in axes.collections if line.get_linestyle()[0][1] is not None]
+    return [[pytest.approx(line.get_xdata()[0]), None] for line in across] + [
+        [pytest.approx(x), (low, high)]
+        for line in some
+        for (x, low), (_, high) in line.get_segments()
+    ]
+
+
+def test_the_line_of_a_modality_alone_is_that_of_the_rows_recipe(make, plan):
+    naive = plan.with_(modalities=("visual",))
+    usual = naive.with_(method="unimodal", variant="unimodal_visual", values={"fused": 0.8})
+    short = usual.with_(variant="short", epochs=3, values={"fused": 0.5})
+    order = ["short", "unimodal_visual", "naive", "quick"]
+    runs = make(short, usual, naive)
+    assert dashed_of(collect(runs, order)) == [[80, None]]
+    runs += make(naive.with_(variant="quick", epochs=3))
+    assert dashed_of(collect(runs, order)) == [[50, (2.5, 3.5)], [80, (1.5, 2.5)]]

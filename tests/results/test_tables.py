@@ -200,6 +200,57 @@ def test_the_unimodal_table_pairs_seeds_with_the_modality_trained_alone(make, pl
     assert [entry.text for entry in table.blocks[0].rows[1]][-1].startswith(f"{MINUS}20.0 ± 24.8")
 
 
+@pytest.fixture
+def several_alone(plan):
+    """Two variants that train visual alone with recipes of their own, and methods of each."""
+    short, usual = (
+        plan.with_(variant=name, method="unimodal", modalities=("visual",), epochs=epochs)
+        for name, epochs in (("unimodal_short", 3), ("unimodal_visual", 30))
+    )
+    naive = plan.with_(modalities=("visual",))
+    return [
+        short.with_(values={"fused": 0.5, "modality/visual": 0.5}),
+        usual.with_(values={"fused": 0.8, "modality/visual": 0.8}),
+        naive,
+        naive.with_(variant="quick", epochs=3),
+        naive.with_(variant="long", epochs=90),
+    ]
+
+
+def references_of(table):
+    rows = [row for row in table.rows if row["modality"] == "visual"]
+    return {row["variant"]: row.get("reference") for row in rows}
+
+
+def test_the_modality_alone_is_that_of_the_same_recipe_else_the_one_named_so(make, several_alone):
+    table = unimodal_table(collect(make(*several_alone), ["unimodal_short"], {"quick": "Quick"}))
+    assert references_of(table) == {
+        "unimodal_short": None,
+        "unimodal_visual": None,
+        "naive": "unimodal_visual",
+        "quick": "unimodal_short",
+        "long": "unimodal_visual",
+    }
+    assert "on digits visual alone is unimodal_short for Quick, else unimod" in table.notes[1]
+
+
+@pytest.mark.parametrize(
+    ("names", "chosen"),
+    [(("another", "unimodal_visual"), "unimodal_visual"), (("form-b", "form-a"), "form-b")],
+)
+def test_among_several_of_one_recipe_it_is_the_one_named_so_else_the_first(
+    make, plan, names, chosen
+):
+    alone = [plan.with_(variant=n, method="unimodal", modalities=("visual",)) for n in names]
+    table = unimodal_table(collect(make(plan, *alone), names))
+    assert references_of(table) == dict.fromkeys(names) | {"naive": chosen}
+    assert f"on digits visual alone is {chosen}." in table.notes[1]
+
+
+def test_the_one_variant_that_trains_a_modality_alone_needs_no_name(small_grid):
+    assert len(unimodal_table(collect(small_grid, [])).notes) == 2
+
+
 def test_the_unimodal_table_lists_every_prediction_of_a_method(make, plan):
     runs = make(plan.with_(method="amst_full", modalities=("audio", "visual")))
     found = [row["prediction"] for row in unimodal_table(collect(runs, [])).rows]

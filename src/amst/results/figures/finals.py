@@ -1,6 +1,7 @@
 """Where training ends: modalities against the fused prediction, and accuracy against hours."""
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -81,10 +82,7 @@ def _look(place: int) -> tuple[str, str]:
 def _dots(
     collection: Collection, axes: Axes, cells: Sequence[Cell], looks: Mapping[str, Look]
 ) -> None:
-    for name, reference in references(list(cells)).items():
-        alone = summarise(list(reference.values(reference.main).values()))
-        if alone:
-            axes.axvline(100 * alone.mean, color=looks[name].colour, ls="--", lw=0.8, zorder=1)
+    _lines_alone(axes, cells, looks)
     for row, cell in enumerate(cells):
         if not cell.records:
             across = axes.get_yaxis_transform()
@@ -97,6 +95,23 @@ def _dots(
             _bar(axes, row, summarise(list(cell.values(cell.main).values())), FUSED, "D")
     axes.set_yticks(range(len(cells)), [collection.label(cell.variant) for cell in cells])
     axes.set_ylim(len(cells) - 0.5, -0.5)
+
+
+def _lines_alone(axes: Axes, cells: Sequence[Cell], looks: Mapping[str, Look]) -> None:
+    """What each modality reaches alone: across, or in their rows where these have several."""
+    alone = references(cells)
+    for name, look in looks.items():
+        rows: dict[str, list[int]] = {}
+        for row, cell in enumerate(cells):
+            if (cell.variant, name) in alone:
+                rows.setdefault(alone[cell.variant, name].variant, []).append(row)
+        for reference in (cell for cell in cells if cell.variant in rows):
+            mean = 100 * fmean(reference.values(reference.main).values())
+            if len(rows) == 1:
+                axes.axvline(mean, color=look.colour, ls="--", lw=0.8, zorder=1)
+            for row in rows[reference.variant] if len(rows) > 1 else ():
+                ends = (row - 0.5, row + 0.5)
+                axes.vlines(mean, *ends, colors=look.colour, linestyles="--", lw=0.8, zorder=1)
 
 
 def _bar(axes: Axes, row: int, summary: Summary | None, colour: str, marker: str) -> None:

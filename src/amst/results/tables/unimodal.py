@@ -1,7 +1,8 @@
 """Who starves whom: what each modality is worth inside a method, against training it alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from amst.records import RunRecord
 from amst.results.cells import Cell, Collection, kind_of, modality_of
 from amst.results.sheet import MINUS, Block, Entry, Table, Value
 from amst.results.statistics import paired_difference, summarise
@@ -29,6 +30,7 @@ UNIMODAL = "unimodal"
 def unimodal_table(collection: Collection) -> Table:
     """Test accuracy of every prediction, with the paired difference to the unimodal variant."""
     rows, blocks = [], []
+    compared: dict[str, list[str]] = {}
     modalities = modalities_of(collection.cells)
     for dataset, split in collection.blocks:
         cells = collection.block(dataset, split)
@@ -38,6 +40,8 @@ def unimodal_table(collection: Collection) -> Table:
             row for cell in cells for row in _readers_rows(collection, cell, alone, modalities)
         )
         blocks.append(Block(collection.title(dataset, split), body))
+        if text := _references_text(collection, cells, alone):
+            compared.setdefault(text, []).append(collection.title(dataset, split))
     heads = [head for name in modalities for head in (name, f"{MINUS} alone")]
     return Table(
         name="unimodal",
@@ -53,6 +57,7 @@ def unimodal_table(collection: Collection) -> Table:
             "paired over seeds, ± half of its 95 % t interval (none for one pair). An interval "
             "wholly below zero: the encoder (probe) or the prediction (own) of this modality is "
             "worse inside the method than alone.",
+            *_references_note(compared),
             *_branches_note(collection),
         ),
         origins=origins(collection.cells),
@@ -60,18 +65,79 @@ def unimodal_table(collection: Collection) -> Table:
     )
 
 
-def references(cells: list[Cell]) -> dict[str, Cell]:
-    """Modality -> the first cell of the unimodal method that was trained on it alone."""
-    found: dict[str, Cell] = {}
+References = Mapping[tuple[str, str], Cell]
+"""(variant, modality) -> the cell of that modality trained alone."""
+
+
+def references(cells: Sequence[Cell]) -> References:
+    """What each modality of each finished variant of one split is compared with.
+
+    That is the modality alone by the variant's own recipe and settings of the modality; among
+    several of these, or where there is none, the variant ``unimodal_<modality>``, else the first.
+    A variant that trains one modality alone is compared with nothing.
+    """
+    alone = _trained_alone(cells)
+    return {
+        (cell.variant, name): _reference(record, name, alone[name])
+        for cell in cells
+        if (record := cell.any_record) and cell.method != UNIMODAL
+        for name in record.settings.modalities
+        if name in alone
+    }
+
+
+def _trained_alone(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """Modality -> the finished cells of it alone."""
+    found: dict[str, list[Cell]] = {}
     for cell in cells:
         if cell.method == UNIMODAL:
             for _, prediction in cell.predictions():
                 if kind_of(prediction) == "modality":
-                    found.setdefault(modality_of(prediction), cell)
+                    found.setdefault(modality_of(prediction), []).append(cell)
     return found
 
 
-def _tidy(cell: Cell, alone: Mapping[str, Cell]) -> list[dict[str, Value]]:
+def _reference(record: RunRecord, modality: str, alone: Sequence[Cell]) -> Cell:
+    alike = [cell for cell in alone if _alike(record, cell.any_record, modality)]
+    return min(alike or alone, key=lambda cell: cell.variant != f"{UNIMODAL}_{modality}")
+
+
+def _alike(ours: RunRecord, theirs: RunRecord | None, modality: str) -> bool:
+    if theirs is None:
+        return False
+    mine, other = ours.settings, theirs.settings
+    same = mine.modalities[modality] == other.modalities.get(modality)
+    return same and mine.recipe == other.recipe
+
+
+def _references_text(collection: Collection, cells: Sequence[Cell], alone: References) -> str:
+    """``visual alone is short for quick, else unimodal_visual``, of modalities with several."""
+    texts = []
+    for name, candidates in sorted(_trained_alone(cells).items()):
+        rows: dict[str, list[str]] = {}
+        for cell in cells if len(candidates) > 1 else ():
+            if (cell.variant, name) in alone:
+                reference = collection.label(alone[cell.variant, name].variant)
+                rows.setdefault(reference, []).append(collection.label(cell.variant))
+        if rows:
+            most, *others = sorted(rows, key=lambda reference: -len(rows[reference]))
+            said = "".join(f"{other} for {', '.join(rows[other])}, else " for other in others)
+            texts.append(f"{name} alone is {said}{most}")
+    return "; ".join(texts)
+
+
+def _references_note(texts: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Which variants modalities are compared with: text -> the datasets that it is true of."""
+    if not texts:
+        return ()
+    said = "; ".join(f"on {', '.join(titles)} {text}" for text, titles in texts.items())
+    return (
+        "Of several variants that train a modality alone the one of the row's recipe counts, "
+        f"where there is one: {said}.",
+    )
+
+
+def _tidy(cell: Cell, alone: References) -> list[dict[str, Value]]:
     pairs = cell.predictions()
     if not pairs:
         return [{**identity(cell), "part": "test", "metric": "accuracy", **counts(cell, None)}]
@@ -87,15 +153,15 @@ def _tidy(cell: Cell, alone: Mapping[str, Cell]) -> list[dict[str, Value]]:
             "part": "test",
             "metric": "accuracy",
         }
-        against = _against(values, alone.get(modality), cell)
+        against = _against(values, alone.get((cell.variant, modality)))
         rows.append(
             {**identity(cell), **about, **spread(summary), **counts(cell, summary), **against}
         )
     return rows
 
 
-def _against(values: Mapping[int, float], reference: Cell | None, cell: Cell) -> dict[str, Value]:
-    if reference is None or reference is cell:
+def _against(values: Mapping[int, float], reference: Cell | None) -> dict[str, Value]:
+    if reference is None:
         return {}
     difference = paired_difference(values, reference.values(reference.main))
     if difference is None:
@@ -138,7 +204,7 @@ def _branches(cell: Cell) -> list[str]:
 
 
 def _readers_rows(
-    collection: Collection, cell: Cell, alone: Mapping[str, Cell], modalities: list[str]
+    collection: Collection, cell: Cell, alone: References, modalities: list[str]
 ) -> list[tuple[Entry, ...]]:
     """A row for the probes and one for the modalities' own predictions, of each branch."""
     fused = mean_entry(summarise(list(cell.values(cell.main).values())), cell)
@@ -146,7 +212,9 @@ def _readers_rows(
     for branch in _branches(cell):
         for kind, word in (("probe", "probe"), ("modality", "own")):
             prefix = f"{branch}/{kind}/" if branch else f"{kind}/"
-            entries = [_pair(cell, prefix + name, alone.get(name)) for name in modalities]
+            entries = [
+                _pair(cell, prefix + name, alone.get((cell.variant, name))) for name in modalities
+            ]
             if all(entry.text == NOTHING for pair in entries for entry in pair):
                 continue
             first = (
@@ -166,7 +234,7 @@ def _pair(cell: Cell, prediction: str, reference: Cell | None) -> tuple[Entry, E
     if not values:
         return Entry(NOTHING), Entry(NOTHING)
     difference = None
-    if reference is not None and reference is not cell:
+    if reference is not None:
         difference = paired_difference(values, reference.values(reference.main))
     both = (*cell.run_ids, *reference.run_ids) if reference and difference else ()
     shown = mean_entry(summarise(list(values.values())), cell)
