@@ -55,6 +55,8 @@ class Plan:
     classes: tuple[str, ...] = tuple("0123456789")
     samples: int = 60
     epochs: int = 30
+    recipe: dict = field(default_factory=dict)
+    precision: str = "fp32"
     shift: float = 0.0
     values: dict = field(default_factory=dict)
     method_settings: dict = field(default_factory=dict)
@@ -145,8 +147,8 @@ def record_of(plan, results):
         method=plan.method,
         method_settings=plan.method_settings,
         modalities={name: MODALITIES[name] for name in plan.modalities},
-        recipe=Recipe(epochs=plan.epochs),
-        arithmetic=Arithmetic(),
+        recipe=Recipe(epochs=plan.epochs, **plan.recipe),
+        arithmetic=Arithmetic(precision=plan.precision),
     )
     return RunRecord(
         run=settings.run_id,

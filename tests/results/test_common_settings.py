@@ -1,7 +1,7 @@
 """Which settings the runs of a dataset share."""
 
 from amst.results.cells import collect
-from amst.results.common_settings import common_settings
+from amst.results.common_settings import common_settings, differing_recipes
 
 
 def cells(make, *plans):
@@ -30,3 +30,31 @@ def test_names_and_seeds_are_no_settings(make, plan):
 def test_there_are_none_before_a_run_has_finished(make, plan):
     found = common_settings(collect(make(plan.with_(state="missing")), (), partial=True).cells)
     assert found.shared == found.own == {}
+
+
+def test_variants_with_another_recipe_than_most_are_named_with_what_differs(make, plan):
+    other = plan.with_(epochs=300, recipe={"batch_size": 32}, variant="ours")
+    plans = [plan, plan.with_(variant="pmr"), other, plan.with_(variant="half", precision="bf16")]
+    assert differing_recipes(collect(make(*plans), [], {"ours": "Ours"})) == (
+        "Trained differently on digits: precision bf16 (half), fp32 (the others); "
+        "batch size 32 (Ours), 64 (the others); epochs 300 (Ours), 30 (the others).",
+    )
+
+
+def test_with_two_recipes_of_one_variant_each_both_are_named(make, plan):
+    runs = make(plan, plan.with_(variant="ours", epochs=300))
+    (note,) = differing_recipes(collect(runs, ["ours"]))
+    assert note == "Trained differently on digits: epochs 30 (naive), 300 (ours)."
+
+
+def test_datasets_with_the_same_difference_share_a_line_and_others_have_none(make, plan):
+    ours = plan.with_(variant="ours", epochs=300)
+    plans = [each.with_(dataset=name) for each in (plan, ours) for name in ("AVE", "CREMAD")]
+    plans += [each.with_(dataset="MVSA", epochs=7) for each in (plan, ours)]
+    (note,) = differing_recipes(collect(make(*plans), []))
+    assert note == "Trained differently on AVE, CREMAD: epochs 300 (ours), 30 (naive)."
+
+
+def test_a_rate_that_a_method_does_not_use_is_no_difference(make, plan):
+    mslr = plan.with_(variant="mslr", method="mslr", recipe={"learning_rate": 9.0})
+    assert differing_recipes(collect(make(plan, mslr), [])) == ()

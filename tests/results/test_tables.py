@@ -90,6 +90,17 @@ def test_the_main_table_shows_the_metric_of_the_configuration(make, plan, tmp_pa
     )
 
 
+@pytest.mark.parametrize("form", ["md", "tex", "html"])
+def test_tables_that_hold_variants_against_each_other_say_where_recipes_differ(
+    make, plan, tmp_path, form
+):
+    runs = make(plan, plan.with_(variant="ours", epochs=300))
+    write_tables(runs, tmp_path, [])
+    said = "Trained differently on digits: epochs 300 (ours), 30 (naive)."
+    with_note = {p.stem for p in tmp_path.glob(f"*.{form}") if said in p.read_text()}
+    assert with_note == {"main", "significance", "unimodal"}
+
+
 def test_a_note_says_why_nothing_is_bold(make, grid, plan, tmp_path):
     runs = make(plan.with_(variant="highest", values={"fused": 1.0}), *grid("naive", seeds=3))
     write_tables(runs, tmp_path, [], only=["main", "macro_f1"])

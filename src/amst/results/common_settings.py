@@ -1,13 +1,18 @@
 """What the runs of a dataset have in common, and what sets each variant apart."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from amst.results.cells import Cell
+from amst.config.run import RunSettings
+from amst.results.cells import Cell, Collection
 
 NAMING = ("dataset", "split", "variant", "seed", "method")
 """Settings that a page shows as headings."""
+RECIPE = ("recipe.", "arithmetic.precision", "arithmetic.tf32")
+"""How the keys of settings begin that say how a variant was trained, whatever its method."""
+REPLACED = {"mslr": "recipe.learning_rate"}
+"""Method -> the setting of the recipe that its own settings replace."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,46 @@ def common_settings(cells: Sequence[Cell]) -> Common:
         for variant, of_variant in settings.items()
     }
     return Common(shared, own)
+
+
+def differing_recipes(collection: Collection) -> tuple[str, ...]:
+    """A line for each dataset whose variants were not all trained alike: who, and in what.
+
+    Datasets of which the same is true share a line.
+    """
+    found: dict[str, list[str]] = {}
+    for block in collection.blocks:
+        if text := "; ".join(_differences(collection, collection.block(*block))):
+            found.setdefault(text, []).append(collection.title(*block))
+    return tuple(f"Trained differently on {', '.join(on)}: {text}." for text, on in found.items())
+
+
+def _differences(collection: Collection, cells: Sequence[Cell]) -> Iterator[str]:
+    """``epochs 300 (ours), 100 (the others)`` for each setting of the recipe that differs."""
+    recipes = {
+        cell.variant: _recipe(record.settings) for cell in cells if (record := cell.any_record)
+    }
+    for key in sorted({key for recipe in recipes.values() for key in recipe}):
+        users: dict[str, list[str]] = {}
+        for variant, recipe in recipes.items():
+            if key in recipe:
+                users.setdefault(recipe[key], []).append(collection.label(variant))
+        if len(users) > 1:
+            yield f"{key.rpartition('.')[2].replace('_', ' ')} {_who(users)}"
+
+
+def _recipe(settings: RunSettings) -> dict[str, str]:
+    own = dotted(settings.model_dump(mode="json"))
+    replaced = REPLACED.get(settings.method)
+    return {k: value for k, value in own.items() if k.startswith(RECIPE) and k != replaced}
+
+
+def _who(users: Mapping[str, Sequence[str]]) -> str:
+    """Each value with the variants that have it, the most common one last."""
+    most = max(users, key=lambda value: len(users[value]))
+    texts = [f"{value} ({', '.join(users[value])})" for value in users if value != most]
+    others = "the others" if len(users[most]) > 1 else users[most][0]
+    return ", ".join([*texts, f"{most} ({others})"])
 
 
 def dotted(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

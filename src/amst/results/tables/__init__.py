@@ -1,11 +1,12 @@
 """The tables: each a pure function of run records, written in four forms."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from amst.results.cells import Collection, Run, collect
+from amst.results.common_settings import differing_recipes
 from amst.results.comparison import Comparison, compare, drawn_text, groups_of, leaders
 from amst.results.names import TABLE_NAMES
 from amst.results.sheet import Table, write_files
@@ -78,6 +79,8 @@ TABLES: Mapping[str, Callable[[Material], Table]] = {
     "runs": lambda m: runs_table(m.collection),
 }
 """Name of every table -> how it is made."""
+SAYING_RECIPES = ("main", "significance", "unimodal")
+"""Tables that hold variants against each other; under them stands where recipes differ."""
 
 
 def make_tables(material: Material, only: Sequence[str] = TABLE_NAMES) -> Iterator[Table]:
@@ -87,7 +90,13 @@ def make_tables(material: Material, only: Sequence[str] = TABLE_NAMES) -> Iterat
         AmstError: predictions or published figures are not what they should be.
         KeyError: there is no table of that name.
     """
-    return (TABLES[name](material) for name in only)
+    return (_with_recipes(TABLES[name](material), material.collection) for name in only)
+
+
+def _with_recipes(table: Table, collection: Collection) -> Table:
+    if table.name not in SAYING_RECIPES:
+        return table
+    return replace(table, notes=(*table.notes, *differing_recipes(collection)))
 
 
 def write_tables(
