@@ -1,15 +1,24 @@
 """Published figures beside ours."""
 
+import csv
+import json
 from pathlib import Path
 
 import pytest
 
 from amst.errors import AmstError
+from amst.grid import Resolver, cells, read_config
 from amst.results.cells import collect
 from amst.results.sheet import to_html, to_latex, to_markdown
-from amst.results.tables.reproduction import FIELDS, read_figures, reproduction_table
+from amst.results.tables.reproduction import (
+    differences,
+    read_figures,
+    reproduction_table,
+)
 
-PUBLISHED = Path(__file__).parents[2] / "workflow" / "reference" / "published.csv"
+ROOT = Path(__file__).parents[2]
+PUBLISHED = ROOT / "workflow" / "reference" / "published.csv"
+REPRODUCTION = ROOT / "workflow" / "configs" / "reproduction.yaml"
 
 
 @pytest.fixture
@@ -31,7 +40,10 @@ def figure(tmp_path):
             "source": "a log",
         } | changes
         path = tmp_path / "published.csv"
-        path.write_text(",".join(FIELDS) + "\n" + ",".join(row[f] for f in FIELDS) + "\n")
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, row)
+            writer.writeheader()
+            writer.writerow(row)
         return read_figures(path)
 
     return write
@@ -128,6 +140,120 @@ def test_figures_of_datasets_that_are_not_in_the_grid_are_one_line(make, plan, f
 def test_the_formula_is_set_as_one_in_latex(make, mla, figure):
     text = to_latex(reproduction_table(collect(make(mla), []), figure()))
     assert r"$\pm$ $t_{n-1}\,s\sqrt{1/m + 1/n}$ from n seeds" in text
+
+
+AMST = {
+    "method": "amst_full",
+    "head_or_prediction": "fused",
+    "settings": '{"skip": {"audio": 5}, "recipe": {"epochs": 30}}',
+}
+
+
+@pytest.mark.parametrize("skip", [{"audio": 5}, {"audio": 5, "visual": 1}])
+def test_our_run_of_the_published_settings_is_compared(make, mla, figure, skip):
+    ours = mla.with_(method="amst_full", method_settings={"skip": skip, "second_branch": "paper"})
+    runs = make(*(ours.with_(seed=i) for i in range(3)))
+    (row,) = reproduction_table(collect(runs, []), figure(**AMST)).rows
+    assert row["within"] in ("yes", "no")
+    assert row["differs"] == ""
+    assert json.loads(row["published_settings"]) == json.loads(AMST["settings"])
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "ours", "differs"),
+    [
+        ("amst_full", AMST, {"skip": {"audio": 1}}, "skip.audio 1 instead of skip.audio 5"),
+        ("amst_full", AMST, {}, "no skip instead of skip.audio 5"),
+        (
+            "amst_full",
+            AMST | {"settings": '{"skip": {"audio": 5}, "recipe": {"epochs": 100}}'},
+            {"skip": {"audio": 5, "visual": 2}},
+            "skip.audio 5, skip.visual 2 instead of skip.audio 5; "
+            "recipe.epochs 30 instead of recipe.epochs 100",
+        ),
+        (
+            "mla",
+            {"settings": '{"entropy_of": "embeddings"}'},
+            {"entropy_of": "logits"},
+            "entropy_of logits instead of entropy_of embeddings",
+        ),
+        (
+            "mla",
+            {
+                "head_or_prediction": "weights audio 0.3 visual 0.7",
+                "settings": '{"weights": {"audio": 0.3, "visual": 0.7}}',
+            },
+            {"weights": {"audio": 0.7, "visual": 0.3}},
+            "weights.audio 0.7, weights.visual 0.3 instead of weights.audio 0.3, "
+            "weights.visual 0.7",
+        ),
+    ],
+)
+def test_a_figure_of_other_settings_has_no_verdict(
+    make, mla, figure, method, changes, ours, differs
+):
+    plan = mla.with_(method=method, method_settings=ours)
+    runs = make(*(plan.with_(seed=i) for i in range(3)))
+    table = reproduction_table(collect(runs, []), figure(**changes))
+    (row,) = table.rows
+    assert (row["within"], row["differs"]) == ("other settings", differs)
+    assert row["mean"] is not None
+    assert table.blocks[0].rows[0][-1].text == "other settings"
+
+
+def test_a_number_is_compared_as_one(make, mla, figure):
+    ours = mla.with_(method="ogm_ge", method_settings={"alpha": 1.0})
+    of_ogm = {"method": "ogm_ge", "head_or_prediction": "fused", "settings": '{"alpha": 1}'}
+    (row,) = reproduction_table(collect(make(ours), []), figure(**of_ogm)).rows
+    assert row["differs"] == ""
+
+
+def test_a_file_without_the_column_settings_is_compared_by_its_values_alone(make, mla, figure):
+    runs = make(*(mla.with_(seed=i, values={"entropy": 0.77}) for i in range(3)))
+    (row,) = reproduction_table(collect(runs, []), figure()).rows
+    assert (row["within"], row["differs"], row["published_settings"]) == ("no", "", "")
+
+
+@pytest.mark.parametrize(("value", "word"), [("77", "not excluded"), ("99", "excluded")])
+def test_readers_are_told_what_the_interval_excludes(make, mla, figure, value, word):
+    runs = make(*(mla.with_(seed=i, values={"entropy": 0.76 + i / 100}) for i in range(3)))
+    table = reproduction_table(collect(runs, []), figure(value=value))
+    assert table.blocks[0].rows[0][-1].text == word
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("audio 5", r"published\.csv line 2: settings: no JSON object"),
+        ("[5]", r"published\.csv line 2: settings: no JSON object"),
+        ('{"entropyof": "logits"}', r"published\.csv line 2: settings\.entropyof: unknown"),
+        ('{"weights": {"audio": -1}}', r"published\.csv line 2: settings\.weights\.audio: "),
+        ('{"recipe": {"epoch": 3}}', r"published\.csv line 2: settings\.recipe\.epoch: unknown"),
+        ('{"recipe": 3}', r"published\.csv line 2: settings\.recipe: "),
+    ],
+)
+def test_settings_that_the_method_does_not_have_are_named(figure, settings, message):
+    with pytest.raises(AmstError, match=message):
+        figure(settings=settings)
+
+
+def test_settings_of_a_method_that_is_not_of_the_suite_are_not_looked_into(figure):
+    (found,) = figure(method="another", settings='{"depth": 3}')
+    assert found.settings == {"depth": 3}
+
+
+def test_every_shipped_figure_says_its_settings_and_is_met_by_the_grid_of_reproduction():
+    config = read_config(ROOT / "config.yaml", REPRODUCTION)
+    runs = [Resolver(config)(cell) for cell in cells(config)]
+    figures = read_figures(PUBLISHED)
+    for figure in figures:
+        assert figure.settings, figure
+        names = (figure.dataset, figure.split, figure.method)
+        ours = [run for run in runs if (run.dataset, run.split, run.method) == names]
+        assert len(ours) >= 3, "seeds for a prediction interval"
+        assert {text for run in ours for text in differences(figure, run)} == set(), figure
+    assert {run.method for run in runs} == {figure.method for figure in figures}
+    assert {run.dataset for run in runs} == {figure.dataset for figure in figures}
 
 
 def test_the_shipped_figures_are_read():

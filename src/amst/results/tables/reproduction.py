@@ -5,7 +5,12 @@ import json
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
+from amst.config.methods import method_names, settings_class
+from amst.config.run import Recipe, RunSettings
 from amst.errors import AmstError
 from amst.records import RunRecord
 from amst.results.cells import Cell, Collection
@@ -27,8 +32,14 @@ FIELDS = (
     *("dataset", "split", "method", "variant", "head_or_prediction", "seeds", "part", "metric"),
     *("value", "best_epoch", "source"),
 )
+SETTINGS = "settings"
+"""Column that a file of figures may have besides: a JSON object of the method's settings by our
+names, with those of the recipe under ``recipe``; empty where nothing is known."""
 SHARES = {"accuracy", "macro_f1", "mean_average_precision"}
 """Metrics that are published in percent and recorded as fractions of 1."""
+OTHER = "other settings"
+VERDICTS = {"yes": "not excluded", "no": "excluded", OTHER: OTHER, "": NOTHING}
+"""Column ``within`` -> what a reader is told: a wide interval of few seeds excludes little."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,7 @@ class Figure:
         prediction: the source's name of what was evaluated.
         seeds: how many runs the figure is the mean of.
         value: as we record the metric: accuracy as a fraction of 1.
+        settings: what is known of the settings, by our names; those of the recipe under 'recipe'.
     """
 
     dataset: str
@@ -52,6 +64,7 @@ class Figure:
     metric: str
     value: float
     source: str
+    settings: Mapping[str, Any]
 
 
 Section = tuple[str, str, str, str]
@@ -62,7 +75,7 @@ def read_figures(path: Path) -> list[Figure]:
     """Read published figures from a CSV with the columns of ``FIELDS``; shares in percent.
 
     Raises:
-        AmstError: a column is missing or a number is none.
+        AmstError: a column is missing, a number is none, or settings are none of the method.
     """
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
@@ -89,18 +102,19 @@ def reproduction_table(collection: Collection, figures: Sequence[Figure]) -> Tab
         name="reproduction",
         caption="Published figures beside ours, in %: the published one, ours as mean ± standard "
         "deviation over seeds (number of seeds), ours less the published one, and whether "
-        "the published one lies in the 95 % prediction interval of as many further seeds as it "
-        "has itself.",
+        "the 95 % prediction interval of as many further seeds as it has itself excludes the "
+        "published one.",
         columns=(
             *IDENTITY,
             *("prediction", "part", "metric", "published_conditions", "published_prediction"),
-            *("published_seeds", "published", "our_settings", "mean", "std", "difference"),
-            *("prediction_low", "prediction_high", "within", *COUNTS, "source"),
+            *("published_seeds", "published_settings", "published", "our_settings", "mean", "std"),
+            *("difference", "prediction_low", "prediction_high", "within", "differs"),
+            *(*COUNTS, "source"),
         ),
         rows=tuple(rows),
         heads=(
             *("variant", "prediction", "part", "theirs", "ours"),
-            *(f"ours {MINUS} theirs", "interval", "within"),
+            *(f"ours {MINUS} theirs", "interval", "published one"),
         ),
         blocks=tuple(
             Block(_title(section), tuple(body), _our_settings(collection, section))
@@ -108,8 +122,10 @@ def reproduction_table(collection: Collection, figures: Sequence[Figure]) -> Tab
         ),
         notes=(
             "Prediction interval: mean ± t(n - 1) s sqrt(1/m + 1/n) from n seeds of ours for the "
-            f"mean of m further ones; none under {FEWEST_FOR_PREDICTION} seeds. A figure without "
-            "a variant has no run of its dataset, split and method in this grid.",
+            f"mean of m further ones; none under {FEWEST_FOR_PREDICTION} seeds. What it does not "
+            "exclude is not thereby reproduced: few seeds have a wide one. "
+            f"'{OTHER}': ours are not what is known of the published ones. A figure without a "
+            "variant has no run of its dataset, split and method in this grid.",
             *_absent(figures, there),
         )
         if sections
@@ -131,6 +147,30 @@ def our_prediction(figure: Figure, record: RunRecord) -> str:
     if not found and word == "fused":
         return record.main
     return found
+
+
+def differences(figure: Figure, ours: RunSettings) -> list[str]:
+    """Settings of ours that are not the published ones, in words; none where these are unknown."""
+    theirs = {key: value for key, value in figure.settings.items() if key != "recipe"}
+    recipe = {f"recipe.{key}": value for key, value in figure.settings.get("recipe", {}).items()}
+    own = {f"recipe.{key}": value for key, value in ours.recipe.model_dump().items()}
+    own |= ours.method_settings
+    return [
+        f"{_said(key, own.get(key))} instead of {_said(key, value)}"
+        for key, value in {**theirs, **recipe}.items()
+        if _meant(key, own.get(key)) != _meant(key, value)
+    ]
+
+
+def _meant(key: str, value: Any) -> Any:
+    """A setting to be compared: a skip factor of 1 is the same as none."""
+    if key == "skip" and isinstance(value, Mapping):
+        return {name: factor for name, factor in value.items() if factor != 1}
+    return value
+
+
+def _said(key: str, value: Any) -> str:
+    return ", ".join(" ".join(pair) for pair in dotted({key: value}).items()) or f"no {key}"
 
 
 def _section(figure: Figure) -> Section:
@@ -181,9 +221,38 @@ def _figure(path: Path, line: int, row: Mapping[str, str]) -> Figure:
         seeds=seeds,
         part=row["part"],
         metric=row["metric"],
+        settings=_settings(f"{path} line {line}", row),
         value=round(value / 100, 12) if row["metric"] in SHARES else value,
         source=row["source"],
     )
+
+
+def _settings(where: str, row: Mapping[str, str]) -> Mapping[str, Any]:
+    """The column of settings; empty where the file has none, or nothing there."""
+    try:
+        settings = json.loads(row.get(SETTINGS) or "{}")
+    except ValueError:
+        settings = None
+    if not isinstance(settings, dict):
+        raise AmstError(f"{where}: {SETTINGS}: no JSON object", 'Write {"key": value} or nothing')
+    if row["method"] in method_names():
+        recipe = _checked(Recipe, settings.pop("recipe", {}), f"{where}: {SETTINGS}.recipe")
+        own = _checked(settings_class(row["method"]), settings, f"{where}: {SETTINGS}")
+        settings = own | ({"recipe": recipe} if recipe else {})
+    return settings
+
+
+def _checked(model: type[BaseModel], values: Any, where: str) -> dict[str, Any]:
+    """The values as a record has them; those that are not given stay unknown."""
+    try:
+        return model.model_validate(values).model_dump(mode="json", include=set(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join([where, *map(str, first["loc"])])
+        wrong = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
+        raise AmstError(
+            f"{place}: {wrong}", "Write the settings as docs/methods names them"
+        ) from error
 
 
 def _matches(collection: Collection, figure: Figure) -> Iterator[Cell]:
@@ -205,6 +274,7 @@ def _row(
         "published_conditions": figure.conditions,
         "published_prediction": figure.prediction,
         "published_seeds": figure.seeds,
+        "published_settings": json.dumps(figure.settings) if figure.settings else "",
         "published": figure.value,
         "source": figure.source,
     }
@@ -225,7 +295,8 @@ def _row(
     summary = summarise(values)
     interval = prediction_interval(values, further=figure.seeds)
     difference = summary.mean - figure.value if summary else None
-    within = _within(figure.value, interval)
+    differ = differences(figure, cell.any_record.settings)
+    within = OTHER if differ else _within(figure.value, interval)
     row |= {
         **identity(cell),
         "prediction": prediction,
@@ -236,12 +307,13 @@ def _row(
         "prediction_low": interval[0] if interval else None,
         "prediction_high": interval[1] if interval else None,
         "within": within,
+        "differs": "; ".join(differ),
         **counts(cell, summary),
     }
     texts = (
         NOTHING if difference is None else percent(difference),
         f"{percent(interval[0])} to {percent(interval[1])}" if interval else NOTHING,
-        within or NOTHING,
+        VERDICTS[within],
     )
     linked = (Entry(text, runs=() if text == NOTHING else cell.run_ids) for text in texts)
     return row, (label, *published, mean_entry(summary, cell), *linked)
