@@ -48,3 +48,4 @@ def test_the_main_caption_names_its_metric_and_the_test_only_where_one_is_made(m
     text = html_of("main", metric=metric)
     assert f"Test {metric.replace('_', ' ')} in %" in text
     assert ("Bold" in text) == (metric == "accuracy")
+    assert f"Validation {metric.replace('_', ' ')} in %" in html_of("validation", metric=metric)

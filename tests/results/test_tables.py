@@ -17,7 +17,7 @@ from amst.results.sheet import DASH, MINUS
 from amst.results.tables import TABLES, write_tables
 from amst.results.tables.balance import balance_table
 from amst.results.tables.cost import cost_table
-from amst.results.tables.scores import score_table
+from amst.results.tables.scores import WORDS, score_table, validation_table
 from amst.results.tables.unimodal import unimodal_table
 from amst.training.environment import CAPTURED
 
@@ -101,6 +101,51 @@ def test_tables_that_hold_variants_against_each_other_say_where_recipes_differ(
     assert with_note == {"main", "significance", "unimodal"}
 
 
+@pytest.mark.parametrize("metric", WORDS)
+def test_the_validation_table_shows_the_main_prediction_on_the_validation_part(
+    make, plan, tmp_path, metric
+):
+    runs = make(*(plan.with_(seed=seed, samples=200) for seed in range(3)))
+    write_tables(runs, tmp_path, [], only=["validation"], metric=metric)
+    (row,) = rows_of(tmp_path / "validation.csv")
+    of_val = [getattr(read_record(run.path).metrics("fused", "val"), metric) for run in runs]
+    of_test = [getattr(read_record(run.path).metrics("fused"), metric) for run in runs]
+    assert (row["part"], row["metric"], row["seeds"]) == ("val", metric, "3")
+    assert float(row["mean"]) == pytest.approx(sum(of_val) / 3)
+    assert sum(of_val) != pytest.approx(sum(of_test))
+    text = (tmp_path / "validation.md").read_text()
+    assert f"Validation {WORDS[metric]} in %" in text
+    assert "Settings are to be chosen by this table" in text
+    assert "higher than that of new samples" in text
+
+
+def bold_in_validation(runs, partial=False):
+    table = validation_table(collect(runs, [], partial=partial), "accuracy")
+    return {row[0].text for row in table.blocks[0].rows if row[1].bold}
+
+
+def test_the_best_variant_of_each_method_on_validation_is_bold(make, plan):
+    ogm = plan.with_(method="ogm_ge")
+    alone = plan.with_(method="unimodal", values={"fused": 0.4})
+    runs = make(
+        ogm.with_(variant="ogm-alpha-0.1", values={"fused": 0.5}),
+        ogm.with_(variant="ogm-alpha-0.8", values={"fused": 0.6}),
+        ogm.with_(variant="ogm-alpha-1.0", values={"fused": 0.6}),
+        plan.with_(variant="only_one", method="mslr", values={"fused": 0.9}),
+        alone.with_(variant="unimodal_audio", modalities=("audio",)),
+        alone.with_(variant="unimodal_text", modalities=("text",)),
+    )
+    assert bold_in_validation(runs) == {"ogm-alpha-0.8", "ogm-alpha-1.0"}
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_nothing_is_chosen_until_all_variants_of_the_method_are_done(make, plan, seeds):
+    first, second = (plan.with_(variant=name, values={"fused": 0.5}) for name in ("a", "b"))
+    states = ["done", "running"] if seeds == 2 else ["missing"]
+    runs = make(first, *(second.with_(seed=i, state=state) for i, state in enumerate(states)))
+    assert bold_in_validation(runs, partial=True) == set()
+
+
 def test_a_note_says_why_nothing_is_bold(make, grid, plan, tmp_path):
     runs = make(plan.with_(variant="highest", values={"fused": 1.0}), *grid("naive", seeds=3))
     write_tables(runs, tmp_path, [], only=["main", "macro_f1"])
@@ -174,7 +219,7 @@ def test_times_and_hosts_change_nothing_but_cost_and_runs(make, plan, tmp_path):
         assert path.read_bytes() == (after / path.name).read_bytes(), path.name
 
 
-@pytest.mark.parametrize("name", ["main", "macro_f1", "balance"])
+@pytest.mark.parametrize("name", ["main", "macro_f1", "validation", "balance"])
 @pytest.mark.parametrize("seed", range(3))
 def test_dropping_a_run_changes_no_other_cell(small_grid, tmp_path, name, seed):
     dropped = random.Random(seed).choice(small_grid)

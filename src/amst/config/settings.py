@@ -119,10 +119,10 @@ class ExecutionSettings(Settings):
 
 
 class TableSettings(Settings):
-    """What the main table shows.
+    """What the tables ``main`` and ``validation`` show.
 
     Attributes:
-        metric: what the main table shows.
+        metric: of every variant's main prediction, on the test and on the validation part.
     """
 
     metric: Literal["accuracy", "macro_f1", "mean_average_precision"] = "accuracy"
@@ -153,7 +153,8 @@ class Config(Settings):
     """The whole of config.yaml.
 
     Attributes:
-        methods: variant name -> ``method``, its settings, and optionally ``recipe`` and ``sweep``.
+        methods: variant name -> ``method``, its settings, and optionally ``recipe`` and ``sweep``
+            (a variant of each value of a list; choose by the table ``validation``).
         grid: what runs.
         recipe: how every method is trained.
         arithmetic: how numbers are computed.

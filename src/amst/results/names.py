@@ -5,6 +5,7 @@ from pathlib import Path
 TABLE_NAMES = (
     "main",
     "macro_f1",
+    "validation",
     "unimodal",
     "balance",
     "cost",

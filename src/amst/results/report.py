@@ -27,6 +27,7 @@ from amst.results.tables import Material, make_tables
 TITLES = {
     "main": "Main results",
     "macro_f1": "Macro-averaged F1",
+    "validation": "Validation, to choose settings by",
     "unimodal": "Who starves whom",
     "balance": "Contribution of each modality",
     "cost": "Cost",
@@ -82,7 +83,7 @@ def write_report(
         partial: whether runs may be unfinished; their cells then say so.
         samples: dataset -> its ``samples.jsonl``, for the groups of the bootstrap.
         published: CSV of published figures.
-        metric: of the main table.
+        metric: of the tables `main` and `validation`.
         left_out: lines on what the grid cannot run.
         data_reports: dataset -> its data report, an HTML page.
 

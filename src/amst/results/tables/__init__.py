@@ -14,7 +14,7 @@ from amst.results.tables.balance import balance_table
 from amst.results.tables.cost import cost_table
 from amst.results.tables.provenance import runs_table
 from amst.results.tables.reproduction import read_figures, reproduction_table
-from amst.results.tables.scores import score_table
+from amst.results.tables.scores import score_table, validation_table
 from amst.results.tables.significance import (
     intervals_table,
     mcnemar_table,
@@ -33,7 +33,7 @@ class Material:
         samples: dataset -> its ``samples.jsonl``, for the groups of the bootstrap.
         published: CSV of published figures; None for no such figures.
         compared: whether the main table marks the best by significance, which reads predictions.
-        metric: of the main table, one of ``scores.WORDS``.
+        metric: of the tables `main` and `validation`, one of ``scores.WORDS``.
     """
 
     collection: Collection
@@ -68,6 +68,7 @@ def _reproduction(material: Material) -> Table:
 TABLES: Mapping[str, Callable[[Material], Table]] = {
     "main": _main,
     "macro_f1": lambda m: score_table("macro_f1", m.collection, "macro_f1"),
+    "validation": lambda m: validation_table(m.collection, m.metric),
     "unimodal": lambda m: unimodal_table(m.collection),
     "balance": lambda m: balance_table(m.collection),
     "cost": lambda m: cost_table(m.collection),
@@ -125,7 +126,8 @@ def write_tables(
             own in the bootstrap.
         published: CSV of published figures for ``reproduction``.
         compared: whether ``main`` marks the best by significance, for which it reads predictions.
-        metric: of ``main``: 'accuracy', 'macro_f1' or 'mean_average_precision'.
+        metric: of ``main`` and ``validation``: 'accuracy', 'macro_f1' or
+            'mean_average_precision'.
 
     Returns:
         The files written.

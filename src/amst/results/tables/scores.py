@@ -1,11 +1,15 @@
-"""The main table: one metric of every variant's main prediction, a column per dataset."""
+"""The main table: one metric of every variant's main prediction, a column per dataset.
+
+And the same on the validation part, by which settings are chosen.
+"""
 
 from collections.abc import Collection as Members
+from collections.abc import Mapping, Sequence
 
-from amst.results.cells import Collection
+from amst.results.cells import Cell, Collection
 from amst.results.comparison import FEWEST_SEEDS
 from amst.results.sheet import Block, Entry, Table
-from amst.results.statistics import summarise
+from amst.results.statistics import Summary, summarise
 from amst.results.tables.entries import (
     COUNTS,
     IDENTITY,
@@ -44,34 +48,111 @@ def score_table(
         best: (dataset, split, variant) of the entries in bold; None when nothing was compared.
         drawn: what of the test parts the comparison drew, in words.
     """
-    found = {
-        (cell.dataset, cell.split, cell.variant): summarise(
-            list(cell.values(cell.main, metric).values())
-        )
+    return _table(
+        name,
+        collection,
+        metric,
+        "test",
+        _found(collection, metric, "test"),
+        best or (),
+        caption=f"Test {WORDS[metric]} in %: mean ± standard deviation over seeds "
+        "(number of seeds), at the epoch with the highest validation accuracy.",
+        notes=_notes(best, drawn, name),
+    )
+
+
+def validation_table(collection: Collection, metric: str) -> Table:
+    """One metric of the main prediction on the validation part, to choose settings by."""
+    found = _found(collection, metric, "val")
+    return _table(
+        "validation",
+        collection,
+        metric,
+        "val",
+        found,
+        _best_of_methods(collection, found),
+        caption=f"Validation {WORDS[metric]} in %: mean ± standard deviation over seeds "
+        "(number of seeds), at the epoch with the highest validation accuracy. Settings are to be "
+        "chosen by this table, and of the variants of a method the chosen one alone is to be "
+        "reported on the test part.",
+        notes=(
+            "The epoch was chosen on the same part, so a figure here is higher than that of new "
+            "samples would be. Bold: the highest of the variants of one method, where it has "
+            "several and all their runs are done.",
+        ),
+    )
+
+
+def _found(collection: Collection, metric: str, part: str) -> dict[Key, Summary | None]:
+    return {
+        _key(cell): summarise(list(cell.values(cell.main, metric, part).values()))
         for cell in collection.cells
     }
+
+
+def _key(cell: Cell) -> Key:
+    return cell.dataset, cell.split, cell.variant
+
+
+def _best_of_methods(collection: Collection, found: Mapping[Key, Summary | None]) -> set[Key]:
+    """The variants that validation chooses among the others of their method."""
+    best = set()
+    for block in collection.blocks:
+        cells = collection.block(*block)
+        for cell in cells:
+            rivals = [other for other in cells if _rivals(cell, other)]
+            summaries = [found[_key(rival)] for rival in rivals]
+            means = [
+                summary.mean
+                for summary, rival in zip(summaries, rivals, strict=True)
+                if summary and summary.count == len(rival.runs)
+            ]
+            mine = found[_key(cell)]
+            if len(means) == len(rivals) > 1 and mine and mine.mean == max(means):
+                best.add(_key(cell))
+    return best
+
+
+def _rivals(cell: Cell, other: Cell) -> bool:
+    """Whether two cells of a block differ in settings of one method, not in their modalities."""
+    if cell.method != other.method:
+        return False
+    records = cell.any_record, other.any_record
+    names = [sorted(record.settings.modalities) for record in records if record]
+    return len(names) < 2 or names[0] == names[1]
+
+
+def _table(
+    name: str,
+    collection: Collection,
+    metric: str,
+    part: str,
+    found: Mapping[Key, Summary | None],
+    best: Members[Key],
+    *,
+    caption: str,
+    notes: Sequence[str],
+) -> Table:
     rows = []
     for cell in collection.cells:
-        summary = found[cell.dataset, cell.split, cell.variant]
-        about = {"prediction": cell.main, "part": "test", "metric": metric}
+        summary = found[_key(cell)]
+        about = {"prediction": cell.main, "part": part, "metric": metric}
         rows.append({**identity(cell), **about, **spread(summary), **counts(cell, summary)})
     body = []
     for variant in collection.variants:
         entries = [Entry(collection.label(variant))]
         for dataset, split in collection.blocks:
             key = (dataset, split, variant)
-            cell_or_none = collection.find(*key)
-            entries.append(mean_entry(found.get(key), cell_or_none, key in (best or ())))
+            entries.append(mean_entry(found.get(key), collection.find(*key), key in best))
         body.append(tuple(entries))
     return Table(
         name=name,
-        caption=f"Test {WORDS[metric]} in %: mean ± standard deviation over seeds "
-        "(number of seeds), at the epoch with the highest validation accuracy.",
+        caption=caption,
         columns=COLUMNS,
         rows=tuple(rows),
         heads=("", *(collection.title(*block) for block in collection.blocks)),
         blocks=(Block("", tuple(body)),),
-        notes=_notes(best, drawn, name),
+        notes=tuple(notes),
         origins=origins(collection.cells),
     )
 
