@@ -84,7 +84,7 @@ class Plan:
 
     @property
     def per_modality(self):
-        names = [f"modality/{m}" for m in self.modalities]
+        names = [f"{kind}/{m}" for kind in ("modality", "linear") for m in self.modalities]
         if self.method != "unimodal":
             names += [f"probe/{m}" for m in self.modalities]
         if self.method == "amst_full":

@@ -241,19 +241,25 @@ def test_adding_a_seed_changes_no_cell_of_another_method(make, grid, tmp_path, n
 def test_the_unimodal_table_pairs_seeds_with_the_modality_trained_alone(make, plan):
     alone = plan.with_(variant="alone", method="unimodal", modalities=("visual",))
     joint = plan.with_(modalities=("audio", "visual"))
-    visual_alone, probe = (0.7, 0.8, 0.9), (0.5, 0.5, 0.8)
+    visual_alone, inside = (0.7, 0.8, 0.9), (0.5, 0.5, 0.8)
     plans = []
     for seed in range(3):
         same = dict.fromkeys(("fused", "modality/visual"), visual_alone[seed])
-        plans.append(alone.with_(seed=seed, values=same))
-        plans.append(joint.with_(seed=seed, values={"probe/visual": probe[seed]}))
+        encoder = {"linear/visual": visual_alone[seed] + 0.05}
+        plans.append(alone.with_(seed=seed, values=same | encoder))
+        values = dict.fromkeys(("probe/visual", "linear/visual"), inside[seed])
+        plans.append(joint.with_(seed=seed, values=values))
     runs = make(*plans)
     table = unimodal_table(collect(runs, ["alone"]))
-    row = next(r for r in table.rows if r["prediction"] == "probe/visual")
-    assert (row["reference"], row["pairs"]) == ("alone", 3)
-    assert row["difference"] == pytest.approx(-0.2)
-    assert row["difference_low"] == pytest.approx(-0.2 - 4.30265 * 0.1 / 3**0.5, rel=1e-4)
-    assert [entry.text for entry in table.blocks[0].rows[1]][-1].startswith(f"{MINUS}20.0 ± 24.8")
+    rows = {r["prediction"]: r for r in table.rows if r["variant"] != "alone"}
+    probe, linear = rows["probe/visual"], rows["linear/visual"]
+    assert (probe["reference"], probe["pairs"]) == ("alone", 3)
+    assert probe["difference"] == pytest.approx(-0.2)
+    assert probe["difference_low"] == pytest.approx(-0.2 - 4.30265 * 0.1 / 3**0.5, rel=1e-4)
+    assert linear["difference"] == pytest.approx(-0.25), "against the same of the encoder alone"
+    (row,) = (row for row in table.blocks[0].rows if row[0].text == "naive")
+    assert row[1].text == "encoder"
+    assert row[-1].text.startswith(f"{MINUS}25.0 ± 24.8")
 
 
 @pytest.fixture
@@ -310,18 +316,19 @@ def test_the_one_variant_that_trains_a_modality_alone_needs_no_name(small_grid):
 def test_the_unimodal_table_lists_every_prediction_of_a_method(make, plan):
     runs = make(plan.with_(method="amst_full", modalities=("audio", "visual")))
     found = [row["prediction"] for row in unimodal_table(collect(runs, [])).rows]
-    kinds = ("joint/modality", "modality", "joint/probe", "probe")
+    own, fitted = ("joint/modality", "modality"), ("joint/linear", "linear")
+    kinds = (*fitted, *own, "joint/probe", "probe")
     branches = [f"{kind}/{modality}" for kind in kinds for modality in ("audio", "visual")]
     assert found == ["fused", "alternating", "joint", *branches]
 
 
-def test_readers_see_probes_and_own_predictions_of_every_branch(make, plan):
+def test_readers_see_encoders_and_own_predictions_of_every_branch(make, plan):
     runs = make(plan.with_(method="amst_full", modalities=("audio", "visual"), variant="amst_full"))
     table = unimodal_table(collect(runs, []))
     assert [(row[0].text, row[1].text) for row in table.blocks[0].rows] == [
-        ("amst_full", "probe"),
+        ("amst_full", "encoder"),
         ("", "own"),
-        ("", "joint probe"),
+        ("", "joint encoder"),
         ("", "joint own"),
     ]
     assert table.blocks[0].rows[2][3].text.endswith("(1)")

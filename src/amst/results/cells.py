@@ -209,13 +209,13 @@ def collect(
 
 
 def kind_of(prediction: str) -> str:
-    """'fused', 'modality' or 'probe', whichever branch the prediction is of."""
+    """'fused', 'modality', 'probe' or 'linear', whichever branch the prediction is of."""
     folders = prediction.split("/")[:-1]
     return folders[-1] if folders else "fused"
 
 
 def modality_of(prediction: str) -> str:
-    """Name of the modality of a per-modality prediction or probe; empty for fused ones."""
+    """Name of the modality of a per-modality prediction or classifier; empty for fused ones."""
     return prediction.rpartition("/")[2] if "/" in prediction else ""
 
 

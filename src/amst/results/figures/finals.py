@@ -23,7 +23,13 @@ from amst.results.figures.style import (
 from amst.results.statistics import Summary, summarise
 from amst.results.tables.cost import hours
 from amst.results.tables.entries import states_text
-from amst.results.tables.unimodal import UNIMODAL, references
+from amst.results.tables.unimodal import (
+    LINEAR,
+    UNIMODAL,
+    alone_values,
+    encoder_prediction,
+    references,
+)
 
 WIDE_RANGE = 20
 """From this ratio of the longest to the shortest run on, hours are shown on a log scale."""
@@ -89,7 +95,7 @@ def _dots(
             text = states_text(cell)
             axes.text(0.02, row, text, transform=across, va="center", color=GREY, fontsize=6)
         for name, look in looks.items():
-            values = cell.values(f"probe/{name}") or cell.values(f"modality/{name}")
+            values = cell.values(encoder_prediction(cell, name))
             _bar(axes, row, summarise(list(values.values())), look.colour, look.marker)
         if cell.method != UNIMODAL:
             _bar(axes, row, summarise(list(cell.values(cell.main).values())), FUSED, "D")
@@ -106,7 +112,7 @@ def _lines_alone(axes: Axes, cells: Sequence[Cell], looks: Mapping[str, Look]) -
             if (cell.variant, name) in alone:
                 rows.setdefault(alone[cell.variant, name].variant, []).append(row)
         for reference in (cell for cell in cells if cell.variant in rows):
-            mean = 100 * fmean(reference.values(reference.main).values())
+            mean = 100 * fmean(alone_values(reference, f"{LINEAR}/{name}").values())
             if len(rows) == 1:
                 axes.axvline(mean, color=look.colour, ls="--", lw=0.8, zorder=1)
             for row in rows[reference.variant] if len(rows) > 1 else ():

@@ -25,6 +25,8 @@ ABOUT = ("prediction", "kind", "modality", "part", "metric")
 COLUMNS = (*IDENTITY, *ABOUT, *SPREAD, *COUNTS, *DIFFERENCE)
 UNIMODAL = "unimodal"
 """Name of the method that trains one modality alone."""
+LINEAR = "linear"
+"""Kind of the predictions of classifiers that were fitted to encoders at the end."""
 
 
 def unimodal_table(collection: Collection) -> Table:
@@ -46,7 +48,7 @@ def unimodal_table(collection: Collection) -> Table:
     return Table(
         name="unimodal",
         caption="Test accuracy in % of the fused prediction and of each modality inside a method, "
-        "by a linear probe on its encoder (probe) and by its own prediction (own); "
+        "by a linear classifier fitted to its encoder (encoder) and by its own prediction (own); "
         "mean ± standard deviation over seeds (number of seeds).",
         columns=COLUMNS,
         rows=tuple(rows),
@@ -54,9 +56,10 @@ def unimodal_table(collection: Collection) -> Table:
         blocks=tuple(blocks),
         notes=(
             f"{MINUS} alone: difference in percentage points to the same modality trained alone, "
-            "paired over seeds, ± half of its 95 % t interval (none for one pair). An interval "
-            "wholly below zero: the encoder (probe) or the prediction (own) of this modality is "
-            "worse inside the method than alone.",
+            "paired over seeds, ± half of its 95 % t interval (none for one pair): of encoders to "
+            "the encoder trained alone, of predictions to its prediction. An interval wholly below "
+            "zero: what the encoder gives, or the prediction, is worse inside the method than "
+            "alone. All are of the epoch that the fused prediction selected.",
             *_references_note(compared),
             *_branches_note(collection),
         ),
@@ -153,17 +156,37 @@ def _tidy(cell: Cell, alone: References) -> list[dict[str, Value]]:
             "part": "test",
             "metric": "accuracy",
         }
-        against = _against(values, alone.get((cell.variant, modality)))
+        against = _against(values, alone.get((cell.variant, modality)), prediction)
         rows.append(
             {**identity(cell), **about, **spread(summary), **counts(cell, summary), **against}
         )
     return rows
 
 
-def _against(values: Mapping[int, float], reference: Cell | None) -> dict[str, Value]:
+def alone_values(reference: Cell, prediction: str) -> dict[int, float]:
+    """Seed -> accuracy of a modality alone to hold a prediction against: like against like."""
+    linear = kind_of(prediction) == LINEAR
+    fitted = reference.values(f"{LINEAR}/{modality_of(prediction)}") if linear else {}
+    return fitted or reference.values(reference.main)
+
+
+def encoder_prediction(cell: Cell, modality: str, branch: str = "") -> str:
+    """Name of the prediction that tells most of a modality's encoder, as far as there is one.
+
+    A classifier fitted to it at the end; else the probe that trained along; else, where the
+    modality has no head besides, its own prediction.
+    """
+    kinds = (LINEAR, "probe", "modality")
+    names = [f"{branch}/{kind}/{modality}".lstrip("/") for kind in kinds]
+    return next((name for name in names if cell.values(name)), names[-1])
+
+
+def _against(
+    values: Mapping[int, float], reference: Cell | None, prediction: str
+) -> dict[str, Value]:
     if reference is None:
         return {}
-    difference = paired_difference(values, reference.values(reference.main))
+    difference = paired_difference(values, alone_values(reference, prediction))
     if difference is None:
         return {"reference": reference.variant, "pairs": 0}
     numbers = (
@@ -206,14 +229,17 @@ def _branches(cell: Cell) -> list[str]:
 def _readers_rows(
     collection: Collection, cell: Cell, alone: References, modalities: list[str]
 ) -> list[tuple[Entry, ...]]:
-    """A row for the probes and one for the modalities' own predictions, of each branch."""
+    """A row for the encoders and one for the modalities' own predictions, of each branch."""
     fused = mean_entry(summarise(list(cell.values(cell.main).values())), cell)
     rows: list[tuple[Entry, ...]] = []
     for branch in _branches(cell):
-        for kind, word in (("probe", "probe"), ("modality", "own")):
-            prefix = f"{branch}/{kind}/" if branch else f"{kind}/"
+        own = [f"{branch}/modality/{name}".lstrip("/") for name in modalities]
+        encoders = [encoder_prediction(cell, name, branch) for name in modalities]
+        kinds = {"encoder": encoders, "own": own} if encoders != own else {"own": own}
+        for word, predictions in kinds.items():
             entries = [
-                _pair(cell, prefix + name, alone.get((cell.variant, name))) for name in modalities
+                _pair(cell, prediction, alone.get((cell.variant, modality_of(prediction))))
+                for prediction in predictions
             ]
             if all(entry.text == NOTHING for pair in entries for entry in pair):
                 continue
@@ -235,7 +261,7 @@ def _pair(cell: Cell, prediction: str, reference: Cell | None) -> tuple[Entry, E
         return Entry(NOTHING), Entry(NOTHING)
     difference = None
     if reference is not None:
-        difference = paired_difference(values, reference.values(reference.main))
+        difference = paired_difference(values, alone_values(reference, prediction))
     both = (*cell.run_ids, *reference.run_ids) if reference and difference else ()
     shown = mean_entry(summarise(list(values.values())), cell)
     return shown, Entry(difference_text(difference), runs=both)
