@@ -1,5 +1,6 @@
 """A user's mistake gives one line on stderr, with what is wrong and what to do."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -44,6 +45,21 @@ def test_a_mistake_is_told_in_one_line(command: str, said: str, tmp_path: Path):
     )
     assert done.returncode == 1
     assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_job_on_the_host_of_its_call_does_not_train_with_other_code(tmp_path: Path):
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "amst", "train", "digits/random/naive/seed0"],
+        cwd=tmp_path,
+        env=os.environ | {"AMST_CODE": '{"training naive": "0123456789abcdef"}'},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "the code of training naive has changed since this call of Snakemake" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

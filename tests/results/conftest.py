@@ -214,7 +214,9 @@ def logits_of(plan, prediction, part, labels):
 
 
 def write_history(plan, path):
-    names = sorted((*plan.fused, *plan.per_modality))
+    # Classifiers are fitted when the run ends.
+    trained = (name for name in plan.per_modality if "linear/" not in name)
+    names = sorted((*plan.fused, *trained))
     header = ["epoch", "active", "train_loss"]
     for name in names:
         header += [f"train_accuracy:{name}", f"val_loss:{name}", f"val_accuracy:{name}"]

@@ -168,9 +168,7 @@ def dashed_of(collection):
 
 def test_the_line_of_a_modality_alone_is_that_of_the_rows_recipe(make, plan):
     naive = plan.with_(modalities=("visual",))
-    usual = naive.with_(
-        method="unimodal", variant="unimodal_visual", values={"linear/visual": 0.8}
-    )
+    usual = naive.with_(method="unimodal", variant="unimodal_visual", values={"linear/visual": 0.8})
     short = usual.with_(variant="short", epochs=3, values={"linear/visual": 0.5})
     order = ["short", "unimodal_visual", "naive", "quick"]
     runs = make(short, usual, naive)

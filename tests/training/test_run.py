@@ -132,6 +132,22 @@ def test_the_record_tells_settings_results_cost_and_surroundings(workplace):
     assert record.started <= record.finished
 
 
+def test_a_split_of_another_name_replaces_nothing(workplace):
+    place = workplace()
+    place.finish()
+    before = place.results()
+    split = read_split(place.digits.split)
+    path = place.folder / "mine.json"
+    write_split(path, split.model_copy(update={"name": "mine"}))
+    place.digits = type(place.digits)(place.digits.manifest, path)
+    process = place.start()
+    assert process.wait() == 1
+    assert "mine.json is the split mine, and digits/random/naive/seed0 is a run on random" in (
+        process.said
+    )
+    assert place.results() == before
+
+
 def test_history_has_a_row_per_epoch_and_no_times(workplace):
     place = workplace()
     place.finish()

@@ -11,6 +11,7 @@ from amst.cli.configuration import RESULTS, ConfigFiles, Results, configuration,
 from amst.cluster.allocation import deadline
 from amst.cluster.image import DIGEST
 from amst.cluster.slots import place
+from amst.cluster.snapshot import CodeOfCall
 from amst.config.run import RunSettings
 from amst.errors import AmstError
 from amst.grid.messages import validated
@@ -59,6 +60,9 @@ def train(
         how = configuration(configfile).execution.model_dump()
     else:
         how = validated(Execution, from_json(execution, "--execution"), "--execution").model_dump()
+    # a job of a call on this host is no Snakemake of its own, which would look
+    method = resolved.method
+    CodeOfCall(is_job=True).same(f"training {method}", lambda: training_digest(method))
     place(resolved.dataset, how.get("device", "auto"))
     # after the wait for a slot, which takes from the time that is left
     how["deadline"] = deadline(how.get("deadline", 0))

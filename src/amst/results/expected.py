@@ -81,8 +81,8 @@ def _outdated(path: Path, settings: str, data: tuple[str, str] | None) -> str:
         parts = settings, made["code_digest"], made["package_digest"]
         if data and record["digest"] != digest_of(*parts, *data):
             return (
-                f"{path} was made from other shards or another split than are there now; touch "
-                "the dataset's manifest.json if Snakemake takes the run for done"
+                f"{path} was made from other shards or another split than are there now; delete "
+                "it if Snakemake takes the run for done, and call it again"
             )
     except (OSError, ValueError, KeyError, TypeError):
         pass

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from amst.config.run import RunSettings
+from amst.datasets.splits import read_split
 from amst.errors import AmstError
 from amst.records import RunRecord, read_record
 from amst.training.assembly import assemble_training
@@ -58,6 +59,7 @@ def train(
         if done and has_events(out / "tensorboard") and not attempt.has_traces():
             print(f"{settings.run_id}: nothing to do, it is done", file=sys.stderr, flush=True)
             return done
+        _check_split(settings, split)
         attempt.refuse_if_failed()
         stop.check()
         with RunLock(
@@ -91,6 +93,17 @@ def train(
                 raise
             _end(out, checkpoints, execution, attempt)
             return record
+
+
+def _check_split(settings: RunSettings, path: Path) -> None:
+    """Refuse a split of another name, before it replaces what was made with the right one."""
+    # Where there is none, there is no manifest either, which says more.
+    name = read_split(path).name if path.is_file() else settings.split
+    if name != settings.split:
+        raise AmstError(
+            f"{path} is the split {name}, and {settings.run_id} is a run on {settings.split}",
+            "A split of one's own has a name of its own: docs/add-a-dataset.md",
+        )
 
 
 def _end(out: Path, checkpoints: Path, execution: Execution, attempt: Attempt) -> None:
