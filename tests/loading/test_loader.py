@@ -57,6 +57,19 @@ def test_an_epoch_holds_every_sample_once_and_its_last_batch_is_smaller(loader, 
     assert torch.cat([batch.labels for batch in batches]).tolist() == [n % 2 for n in numbers]
 
 
+def test_batches_tell_where_their_samples_stand_in_the_part(loader, train):
+    (whole,) = _numbers(loader.in_order(train))
+    source = EpochBatches(loader, train, train, 1)
+    for batches in (
+        list(loader.training(train, 1, train.inputs, start=1)),
+        list(source.shuffled("prototypes")),
+        list(source.validation()),
+    ):
+        for batch, numbers in zip(batches, _numbers(batches), strict=True):
+            assert [whole[position] for position in batch.positions] == numbers
+    assert source.samples == len(whole) == 11
+
+
 def test_inputs_have_the_shapes_and_types_that_encoders_expect(loader, train):
     inputs = next(loader.training(train, 0, train.inputs)).inputs
     assert inputs["audio"].shape == (4, 1, 6, 4)
