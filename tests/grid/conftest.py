@@ -10,7 +10,7 @@ SMALL: dict[str, Any] = {
     "datasets": {
         "digits": {
             "generate": {"samples": 100},
-            "method_defaults": {"skip": {"audio": 4}},
+            "method_defaults": {"amst_*": {"skip": {"audio": 4}}},
             "recipe": {"epochs": 12},
         },
         "CREMAD": {"raw": "data/CREMAD", "split": ["amst", "group"]},

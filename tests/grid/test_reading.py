@@ -58,11 +58,43 @@ def test_the_shipped_configurations_are_valid():
             {"audio": {"encoder": {"name": "small_cnn", "width": [3]}}},
             "datasets.digits.modalities.audio.encoder.width: unknown key. Did you mean 'widths'?",
         ),
-        ("datasets.digits.method_defaults", {"skipp": {}}, "Did you mean 'skip'?"),
         (
             "datasets.digits.method_defaults",
-            {"skip": {"audoi": 5}},
-            "datasets.digits.method_defaults.skip: unknown name 'audoi'. Did you mean 'audio'?",
+            {"amst_fll": {}},
+            "method_defaults.amst_fll: unknown method 'amst_fll'. Did you mean 'amst_full'?",
+        ),
+        ("datasets.digits.method_defaults", {"amts_*": {}}, "amts_*: unknown method 'amts_*'. Did"),
+        (
+            "datasets.digits.method_defaults",
+            {"alpha": 0.8},
+            "datasets.digits.method_defaults.alpha: a setting of ogm_ge, pmr, not a method. "
+            "Write it below the method that is meant: ogm_ge: {alpha: ...}",
+        ),
+        (
+            "datasets.digits.method_defaults",
+            {"ogm_ge": 0.8},
+            "datasets.digits.method_defaults.ogm_ge: expected a map of settings, got 0.8",
+        ),
+        (
+            "datasets.digits.method_defaults",
+            {"amst_*": {"skipp": {}}},
+            "datasets.digits.method_defaults.amst_*.skipp: unknown key. Did you mean 'skip'?",
+        ),
+        (
+            "datasets.digits.method_defaults",
+            {"amst_*": {"skip": {"audoi": 5}}},
+            "method_defaults.amst_*.skip: unknown name 'audoi'. Did you mean 'audio'?",
+        ),
+        (
+            "datasets.digits.method_defaults",
+            {"amst_*": {"skip": {"audio": 0}}},
+            "datasets.digits.method_defaults.amst_*.skip.audio: must be greater than 0, got 0",
+        ),
+        (
+            "methods.short.sweep",
+            {"learning_rate": [0.1]},
+            "methods.short.sweep.learning_rate: a sweep goes over the method's settings, not "
+            "the recipe. Write an entry for each value, with recipe: {learning_rate: ...}",
         ),
         (
             "datasets.digits.generate",

@@ -58,6 +58,23 @@ def test_a_variants_own_value_wins_over_the_datasets_and_that_over_the_methods(v
     assert settings(values, "amst", "CREMAD", "amst").method_settings["skip"] == {}
 
 
+def test_defaults_of_a_dataset_reach_the_method_they_stand_below_only(values):
+    values["methods"] |= {"ogm": {"method": "ogm_ge", "noise": False}, "pmr": {"method": "pmr"}}
+    values["datasets"]["digits"]["method_defaults"] = {"ogm_ge": {"alpha": 0.8}}
+    assert settings(values, "ogm").method_settings["alpha"] == 0.8, "all variants of the method"
+    assert settings(values, "pmr").method_settings["alpha"] == 1.0
+
+
+def test_a_method_s_own_name_wins_over_a_pattern_wherever_it_stands(values):
+    values["methods"]["joint"] = {"method": "amst_joint"}
+    values["datasets"]["digits"]["method_defaults"] = {
+        "amst_joint": {"skip": {"audio": 3}},
+        "amst_*": {"skip": {"audio": 4, "text": 2}},
+    }
+    assert settings(values, "amst").method_settings["skip"] == {"audio": 4, "text": 2}
+    assert settings(values, "joint").method_settings["skip"] == {"audio": 3, "text": 2}
+
+
 def test_recipes_layer_in_the_same_order(values):
     assert settings(values, "naive", "CREMAD", "amst").recipe.epochs == 100
     assert settings(values).recipe.epochs == 12

@@ -21,6 +21,34 @@ with one line that names the file, the key's path and the nearest valid name.
 This page is written from the models in `src/amst/config` by `python -m amst.config.page`; a test
 compares it. The settings of the methods stand on their own pages, [docs/methods](methods).
 """
+EXAMPLE = """datasets:
+  CREMAD:
+    method_defaults:
+      ogm_ge: {alpha: 0.8} # OGM-GE and its variants, on CREMA-D only
+      amst_*: {skip: {audio: 3}} # the three forms of AMST
+methods:
+  pmr_strong: {method: pmr, alpha: 2.0} # an entry of its own, on every dataset
+  naive_slow: {method: naive, recipe: {learning_rate: 5.0e-4}}
+  pmr_alpha: {method: pmr, sweep: {alpha: [0.5, 1.0, 2.0]}} # pmr_alpha-alpha-0.5, ...
+"""
+"""The examples of the page, merged over config.yaml."""
+HOW = f"""
+## How to change one value
+
+```yaml
+{EXAMPLE}```
+
+- **A setting of one method on one dataset**: `method_defaults` of the dataset, below the method's
+  name (the file in `src/amst/methods`, not the entry). It reaches every entry of that method. A
+  pattern sets what the methods it matches have; the method's own name wins over a pattern, the
+  entry's own value over both. Maps merge.
+- **A setting of one entry on every dataset**: in the entry itself. `sweep` makes an entry of each
+  value, of settings of the method only.
+- **The recipe**: `recipe` of the dataset for all methods; `recipe` of an entry for that entry on
+  every dataset, which wins. A sweep does not go over the recipe: write an entry for each value.
+- **The recipe of one entry on one dataset**: an entry of its own, in a file for `--configfile`
+  whose `grid` names this dataset only.
+"""
 SECTIONS: dict[str, type[BaseModel]] = {
     "Top level": settings.Config,
     "grid: what runs": settings.Grid,
@@ -45,7 +73,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
 
 def page() -> str:
     """The page as Markdown."""
-    return HEAD + "".join(_section(title, model) for title, model in SECTIONS.items())
+    return HEAD + HOW + "".join(_section(title, model) for title, model in SECTIONS.items())
 
 
 def _section(title: str, model: type[BaseModel]) -> str:

@@ -66,7 +66,8 @@ class DatasetSettings(Settings):
             it everything stops before training. 1 accepts any part of a dataset.
         generate: settings of the generator, for a dataset that the suite makes itself.
         options: what the reader of this dataset offers (see its page).
-        method_defaults: values that depend on the dataset, for every method with such a setting.
+        method_defaults: method -> its settings that differ for this dataset, in all its variants; a
+            variant's own win. `*` in a name stands for any letters: `amst_*`.
         modalities: modality name -> what differs from the defaults of its kind.
         recipe: keys of `recipe:` that differ for this dataset; a method's own win.
         resources: what one training job asks for.

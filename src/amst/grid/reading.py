@@ -1,5 +1,6 @@
 """Reading config.yaml: files merged, every key checked, used or not."""
 
+import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from amst.config.methods import method_names, settings_class
 from amst.config.run import ENCODERS, Kind, VisualFeatures
 from amst.config.settings import Config, DatasetSettings, ModalityOverrides
 from amst.datasets import registry
+from amst.datasets.base import Dataset
 from amst.datasets.digits import Digits, DigitsSettings
 from amst.errors import AmstError
-from amst.grid.messages import known, no_duplicates, validated
+from amst.grid.messages import known, nearest, no_duplicates, validated
 from amst.grid.runs import modalities_of, recipe_of
 from amst.grid.variants import all_variants, applies, grid_variants, method_settings
 
@@ -178,18 +180,40 @@ def _check_dataset(config: Config, name: str, settings: DatasetSettings) -> None
     if settings.generate is not None:
         known(name, [Digits.name], f"{where}.generate: only the embedded dataset is made")
         validated(DigitsSettings, settings.generate, f"{where}.generate")
-    fields = {key for method in method_names() for key in settings_class(method).model_fields}
-    for key in settings.method_defaults:
-        known(key, fields, f"{where}.method_defaults")
-    for key, value in settings.method_defaults.items():
-        for modality in value if isinstance(value, Mapping) else ():
-            known(modality, dataset.modalities, f"{where}.method_defaults.{key}")
+    for method, defaults in settings.method_defaults.items():
+        _check_defaults(dataset, method, defaults, f"{where}.method_defaults.{method}")
     for modality, kind in dataset.modalities.items():
         if modality in settings.modalities:
             inner = f"{where}.modalities.{modality}"
             _check_modality(settings.modalities[modality], kind, inner)
     _check_crops(config, name)
     recipe_of(config, name)
+
+
+def _check_defaults(dataset: Dataset, name: str, defaults: Any, where: str) -> None:
+    """Refuse defaults of no method, or of settings or modalities that there are not."""
+    methods = fnmatch.filter(method_names(), name)
+    if not methods:
+        raise AmstError(*_no_method(name, where))
+    if not isinstance(defaults, Mapping):
+        raise AmstError(f"{where}: expected a map of settings, got {defaults!r}")
+    fields = {key for method in methods for key in settings_class(method).model_fields}
+    for key, value in defaults.items():
+        if key not in fields:
+            raise AmstError(f"{where}.{key}: unknown key", nearest(key, fields))
+        for modality in value if isinstance(value, Mapping) else ():
+            known(modality, dataset.modalities, f"{where}.{key}")
+
+
+def _no_method(name: str, where: str) -> tuple[str, str]:
+    """What to say of defaults that stand below no method: a setting's name is often meant so."""
+    able = [method for method in method_names() if name in settings_class(method).model_fields]
+    if not able:
+        return f"{where}: unknown method {name!r}", nearest(name, method_names())
+    return (
+        f"{where}: a setting of {', '.join(able)}, not a method",
+        f"Write it below the method that is meant: {able[0]}: {{{name}: ...}}",
+    )
 
 
 def _valid(names: Iterable[str]) -> str:

@@ -1,6 +1,7 @@
 """Variants: named entries under ``methods:``, sweeps expanded, settings checked."""
 
 import difflib
+import fnmatch
 import itertools
 import re
 from collections.abc import Mapping
@@ -103,6 +104,11 @@ def _check_keys(method: str, where: str, settings: Mapping, sweep: Any, recipe: 
         if key not in fields:
             raise AmstError(f"{where}.{key}: unknown key", nearest(key, [*fields, *RESERVED]))
     for key in sweep:
+        if key in Recipe.model_fields and key not in fields:
+            raise AmstError(
+                f"{where}.sweep.{key}: a sweep goes over the method's settings, not the recipe",
+                f"Write an entry for each value, with recipe: {{{key}: ...}}",
+            )
         if key not in fields:
             raise AmstError(f"{where}.sweep.{key}: unknown key", nearest(key, fields))
     for key, values in sweep.items():
@@ -147,13 +153,34 @@ def method_settings(config: Config, dataset: str, variant: Variant) -> dict[str,
         AmstError: a value is out of range or of a wrong type.
     """
     model = settings_class(variant.method)
-    defaults = config.datasets[dataset].method_defaults
-    values = {key: value for key, value in defaults.items() if key in model.model_fields}
     _check_own(model, variant)
-    for key, value in variant.settings.items():
-        old = values.get(key)  # maps merge, as everywhere in the configuration
+    values: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    for name, defaults in _defaults_of(config, dataset, variant.method):
+        own = {key: value for key, value in defaults.items() if key in model.model_fields}
+        _put_over(values, own)
+        places |= dict.fromkeys(own, name)
+    _put_over(values, variant.settings)
+    where = f"datasets.{dataset}.method_defaults"
+    try:
+        return validated(model, values, where).model_dump(mode="json")
+    except AmstError as error:
+        rest = error.message.removeprefix(where)
+        place = places.get(re.split("[.:]", rest.lstrip("."))[0], variant.method)
+        raise AmstError(f"{where}.{place}{rest}", error.remedy) from error
+
+
+def _defaults_of(config: Config, dataset: str, method: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """What a dataset sets for a method, by the name it stands below; the method's own is last."""
+    defaults = config.datasets[dataset].method_defaults.items()
+    found = [(name, values) for name, values in defaults if fnmatch.fnmatchcase(method, name)]
+    return sorted(found, key=lambda item: item[0] == method)
+
+
+def _put_over(values: dict[str, Any], over: Mapping[str, Any]) -> None:
+    """Put settings over others; maps merge, as everywhere in the configuration."""
+    for key, value in over.items():
+        old = values.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
             value = {**old, **value}
         values[key] = value
-    both = validated(model, values, f"datasets.{dataset}.method_defaults")
-    return both.model_dump(mode="json")
