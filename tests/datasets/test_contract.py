@@ -100,26 +100,27 @@ def test_rows_are_complete_and_always_the_same(name, raw_of):
     ],
 )
 def test_every_split_that_needs_no_published_list_cuts_the_samples(name, split, tree_of, raw_of):
-    samples = samples_of(name, raw_of(name)) + _more(name)
-    cut = make_split(split, load(name), samples, seed=0)
+    _check_cut(load(name), split, samples_of(name, raw_of(name)))
+
+
+def _check_cut(dataset, split, samples):
+    samples = [*samples, *_more(dataset)]
+    cut = make_split(split, dataset, samples, seed=0)
     ids = [each for part in PARTS for each in cut.parts[part]]
     assert sorted([*ids, *cut.unassigned]) == sorted(sample.id for sample in samples)
     report = leakage(cut, samples)
     assert not report.ids
-    if split.startswith("group") or load(name).random_keeps_groups:
+    if split.startswith("group") or dataset.random_keeps_groups:
         assert not report.groups
 
 
-def _more(name):
-    """Rows that make the smallest trees large enough to be cut."""
-    dataset = load(name)
-    if name not in ("MVSA", "URFUNNY"):
-        return []
+def _more(dataset):
+    """Rows that make a tree of any size large enough to be cut, each a group of its own."""
     return [
         Sample(
             id=str(80000 + index),
             label=dataset.classes[index % len(dataset.classes)],
-            group="train",
+            group=str(80000 + index),
             files={},
             part=PARTS[index % 3],
         )
@@ -138,15 +139,29 @@ def test_an_unknown_dataset_is_an_error_that_names_the_known_ones():
         load("CREMA-D")
 
 
-def test_the_example_of_a_new_dataset_works(tmp_path):
+def _example():
     page = (ROOT / "docs/add-a-dataset.md").read_text(encoding="utf-8")
     space = {}
     exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], space)
+    return space["Birdsong"]()
+
+
+@pytest.mark.parametrize("split", _example().splits)
+def test_a_new_dataset_of_few_classes_passes_the_check_of_splits(split, tmp_path):
+    dataset = _example()
+    for number, label in enumerate(2 * dataset.classes):
+        path = tmp_path / f"clips/{label}/b{number % 2}-{number}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"a clip")
+    _check_cut(dataset, split, list(dataset.read(tmp_path)))
+
+
+def test_the_example_of_a_new_dataset_works(tmp_path):
     for clip in ("finch/b1-1", "finch/b2-1", "robin/b1-2", "wren/b1-3"):
         path = tmp_path / f"clips/{clip}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"" if clip == "finch/b2-1" else b"a clip")
-    rows = list(space["Birdsong"]().read(tmp_path))
+    rows = list(_example().read(tmp_path))
     assert [(row.id, getattr(row, "group", "rejected")) for row in rows] == [
         ("b1-1", "b1"),
         ("b2-1", "rejected"),
