@@ -1,11 +1,13 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from amst import methods
+from amst.config import methods as from_files
 from amst.errors import AmstError
 
 PUBLISHED = {
@@ -33,6 +35,52 @@ def test_what_methods_share_is_no_method() -> None:
 def test_an_unknown_name_tells_the_known_ones() -> None:
     with pytest.raises(AmstError, match=r"'magic' is not known\. Known methods: amst_alt"):
         methods.load("magic")
+
+
+@pytest.fixture
+def load_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], type]:
+    """Function (name, code) -> the method of a file with that code."""
+
+    def load(name: str, code: str) -> type:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / f"{name}.py").write_text(code)
+        monkeypatch.setattr(from_files, "FOLDER", folder)
+        monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(folder)])
+        return methods.load(name)
+
+    return load
+
+
+OWN_SETTINGS = """
+from amst.config.run import MethodSettings
+from amst.methods.naive import Naive
+
+class Settings(MethodSettings):
+    head: str = "concat"
+    boost: float = 1.0
+"""
+
+
+def test_a_method_that_derives_from_another_must_say_that_its_settings_are_its_own(
+    load_file: Callable[[str, str], type],
+) -> None:
+    with pytest.raises(AmstError, match=r"silent\.py: class Silent does not use the Settings of"):
+        load_file("silent", f"{OWN_SETTINGS}\nclass Silent(Naive):\n    pass\n")
+    made = load_file("says", f"{OWN_SETTINGS}\nclass Says(Naive):\n    Settings = Settings\n")
+    assert set(made.Settings.model_fields) == {"head", "boost"}
+
+
+def test_other_brackets_than_those_of_a_method_hold_no_settings(
+    load_file: Callable[[str, str], type],
+) -> None:
+    code = (
+        "from typing import Generic, TypeVar\nfrom amst.methods.base import Method\n"
+        f"T = TypeVar('T')\n{OWN_SETTINGS}\n"
+        "class Mixin(Generic[T]):\n    pass\n"
+        "class Mixed(Method[Settings], Mixin[int]):\n    pass\n"
+    )
+    assert set(load_file("mixed", code).Settings.model_fields) == {"head", "boost"}
 
 
 def test_names_need_no_torch_and_one_method_loads_no_other() -> None:

@@ -5,6 +5,7 @@ another unless it is built on it.
 """
 
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from amst.config.methods import method_names
@@ -23,7 +24,8 @@ def load(name: str) -> "type[Method]":
     """The method's class, from the file of that name.
 
     Raises:
-        AmstError: no method has this name, or its file does not hold exactly one.
+        AmstError: no method has this name, its file does not hold exactly one, or the class
+            does not use the settings of its file.
     """
     if name not in names():
         raise AmstError(f"method {name!r} is not known", f"Known methods: {', '.join(names())}")
@@ -42,4 +44,15 @@ def load(name: str) -> "type[Method]":
             f"{module.__file__} defines {len(found)} methods",
             "A file of amst.methods holds exactly one class derived from Method",
         )
+    _refuse_foreign_settings(found[0], module)
     return found[0]
+
+
+def _refuse_foreign_settings(cls: "type[Method]", file: ModuleType) -> None:
+    """Refuse a class without the settings of its file: the configuration goes by the file."""
+    if getattr(cls, "Settings", None) is not vars(file)["Settings"]:
+        raise AmstError(
+            f"{file.__file__}: class {cls.__name__} does not use the Settings of its file",
+            "Derive it from Method[Settings]; if it derives from another method, write `Settings = "
+            "Settings` in its body, and state in Settings what that method reads as well",
+        )

@@ -11,7 +11,7 @@ modality, ``probe/<m>`` for its probe.
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args, get_origin
 
 import torch
 from torch import Tensor
@@ -97,10 +97,11 @@ class Method(ABC, Generic[S]):
     main_prediction: str = "fused"
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Take the settings class from the brackets after ``Method``."""
+        """Take the settings class from the class's own brackets after ``Method``."""
         super().__init_subclass__(**options)
-        for base in getattr(cls, "__orig_bases__", ()):
-            cls.Settings = get_args(base)[0]
+        for base in vars(cls).get("__orig_bases__", ()):
+            if issubclass(get_origin(base) or object, Method):
+                cls.Settings = get_args(base)[0]
 
     def __init__(self, settings: S, problem: Problem) -> None:
         self.settings = settings
