@@ -10,7 +10,7 @@ import pytest
 
 import amst.datasets
 from amst.config.run import Kind
-from amst.datasets import digits
+from amst.datasets import digits, registry
 from amst.datasets.base import Rejected, Sample
 from amst.datasets.registry import load, names
 from amst.datasets.splits import PARTS, leakage, make_split
@@ -137,6 +137,22 @@ def test_an_empty_raw_folder_is_a_clear_error(name, tmp_path):
 def test_an_unknown_dataset_is_an_error_that_names_the_known_ones():
     with pytest.raises(AmstError, match="CREMAD"):
         load("CREMA-D")
+
+
+@pytest.mark.parametrize(
+    "line", ["class Talk(Dataset): name = 'Talks'", "class Talk: name = 'Talk'"]
+)
+def test_a_file_without_the_dataset_that_is_registered_for_it_is_told(line, tmp_path, monkeypatch):
+    monkeypatch.setitem(registry._MODULES, "Talk", f"talk{len(line)}")
+    monkeypatch.setattr(amst.datasets, "__path__", [*amst.datasets.__path__, str(tmp_path)])
+    file = tmp_path / f"talk{len(line)}.py"
+    file.write_text(f"from amst.datasets.base import Dataset\n\n\n{line}\n")
+    with pytest.raises(AmstError) as caught:
+        load("Talk")
+    assert str(caught.value) == (
+        f"{file} defines no dataset 'Talk'. "
+        'Derive its class from Dataset and state `name = "Talk"` in it'
+    )
 
 
 def _example():

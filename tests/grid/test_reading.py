@@ -1,10 +1,12 @@
 """A wrong configuration gives one line: the key's path, what is wrong, the nearest valid name."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from amst.config import methods as from_files
 from amst.errors import AmstError
 from amst.grid import check_config, merge, read_config
 
@@ -213,6 +215,28 @@ def test_shards_are_shared_by_who_has_some(values):
     values["datasets"]["IEMOCAP3"]["shares"] = "CREMAD"
     with pytest.raises(AmstError, match="CREMAD lacks modalities of IEMOCAP3"):
         check_config(values)
+
+
+@pytest.mark.parametrize("own", [{}, {"level": 2}], ids=["of the dataset", "of the entry"])
+def test_a_validator_that_needs_what_is_not_read_is_told_with_its_file(
+    values, own, tmp_path, monkeypatch
+):
+    values["datasets"]["digits"]["method_defaults"] = {"careless": {"level": 2}}
+    shutil.copytree(from_files.FOLDER, tmp_path / "methods")
+    monkeypatch.setattr(from_files, "FOLDER", tmp_path / "methods")
+    (tmp_path / "methods/careless.py").write_text(
+        "class Settings(MethodSettings):\n"
+        "    level: int = 1\n"
+        "    @field_validator('level')\n"
+        "    def _is_small(cls, level):\n"
+        "        return min(level, HIGHEST) if level > 1 else level\n"
+    )
+    values["methods"]["careless"] = {"method": "careless", **own}
+    with pytest.raises(AmstError) as caught:
+        check_config(values)
+    assert str(caught.value).startswith(
+        f"{tmp_path}/methods/careless.py: class Settings needs the name 'HIGHEST'. It may use only"
+    )
 
 
 def test_a_key_that_stands_twice_is_told_with_its_line(tmp_path):

@@ -62,8 +62,14 @@ def settings_class(method: str) -> type[MethodSettings]:
     try:
         exec(compile(ast.Module([*found], []), str(path), "exec"), names)
     except NameError as error:
-        raise AmstError(
-            f"{path}: class Settings needs the name {error.name!r}",
-            "It may use only pydantic, typing, collections.abc and amst.config.run",
-        ) from error
+        raise foreign_name(method, error) from error
     return names["Settings"]
+
+
+def foreign_name(method: str, error: NameError) -> AmstError:
+    """What to say where ``Settings``, or a validator of it, uses a name that is not there."""
+    return AmstError(
+        f"{FOLDER / f'{method}.py'}: class Settings needs the name {error.name!r}",
+        "It may use only pydantic, typing, collections.abc and amst.config.run; a validator may "
+        "import more in its own body",
+    )

@@ -74,9 +74,16 @@ def _plain(name: str) -> Dataset:
 
 
 def _class_in(file: ModuleType, name: str) -> type[Dataset]:
-    """The subclass of Dataset in ``file`` whose name attribute is ``name``."""
+    """The subclass of Dataset in ``file`` whose name attribute is ``name``.
+
+    Raises:
+        AmstError: there is none.
+    """
     for value in vars(file).values():
         is_dataset = isinstance(value, type) and issubclass(value, Dataset)
         if is_dataset and getattr(value, "name", None) == name:
             return value
-    raise LookupError(f"{file.__name__} defines no dataset {name}")
+    raise AmstError(
+        f"{file.__file__} defines no dataset {name!r}",
+        f'Derive its class from Dataset and state `name = "{name}"` in it',
+    )

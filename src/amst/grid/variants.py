@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from amst.config.methods import method_names, settings_class
+from amst.config.methods import foreign_name, method_names, settings_class
 from amst.config.run import MethodSettings, Recipe
 from amst.config.settings import Config
 from amst.datasets import registry
@@ -129,7 +129,19 @@ def applies(dataset: str, variant: Variant) -> bool:
     return modality is None or modality in registry.load(dataset).modalities
 
 
-def _check_own(model: type[MethodSettings], variant: Variant) -> None:
+def _settings(method: str, values: Mapping[str, Any], where: str) -> MethodSettings:
+    """A method's settings, checked.
+
+    Raises:
+        AmstError: a value is wrong, or a validator uses a name that reading the file does not give.
+    """
+    try:
+        return validated(settings_class(method), values, where)
+    except NameError as error:
+        raise foreign_name(method, error) from error
+
+
+def _check_own(variant: Variant) -> None:
     """Check a variant's own values, without the dataset's.
 
     Raises:
@@ -137,7 +149,7 @@ def _check_own(model: type[MethodSettings], variant: Variant) -> None:
     """
     where = f"methods.{variant.entry}"
     try:
-        validated(model, variant.settings, where)
+        _settings(variant.method, variant.settings, where)
     except AmstError as error:
         key = error.message.removeprefix(f"{where}.").partition(":")[0].partition(".")[0]
         if key not in variant.swept:
@@ -152,19 +164,21 @@ def method_settings(config: Config, dataset: str, variant: Variant) -> dict[str,
     Raises:
         AmstError: a value is out of range or of a wrong type.
     """
-    model = settings_class(variant.method)
-    _check_own(model, variant)
+    fields = settings_class(variant.method).model_fields
+    _check_own(variant)
     values: dict[str, Any] = {}
     places: dict[str, str] = {}
     for name, defaults in _defaults_of(config, dataset, variant.method):
-        own = {key: value for key, value in defaults.items() if key in model.model_fields}
+        own = {key: value for key, value in defaults.items() if key in fields}
         _put_over(values, own)
         places |= dict.fromkeys(own, name)
     _put_over(values, variant.settings)
     where = f"datasets.{dataset}.method_defaults"
     try:
-        return validated(model, values, where).model_dump(mode="json")
+        return _settings(variant.method, values, where).model_dump(mode="json")
     except AmstError as error:
+        if not error.message.startswith(where):
+            raise
         rest = error.message.removeprefix(where)
         place = places.get(re.split("[.:]", rest.lstrip("."))[0], variant.method)
         raise AmstError(f"{where}.{place}{rest}", error.remedy) from error
