@@ -4,6 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from amst.cli import app
+from amst.datasets.base import Sample
 from amst.datasets.cremad import CREMAD
 from tests.datasets.rawtrees import build
 
@@ -18,3 +19,19 @@ def test_more_samples_than_expected_are_remarked_on(more, told, tmp_path, monkey
     options = ["--raw", str(tree.raw), "--options", "{}", *lists]
     done = CliRunner().invoke(app, ["samples", "CREMAD", *options], catch_exceptions=False)
     assert done.output == f"CREMAD: 6 samples of {6 - more} expected{told}, 0 rejected\n"
+
+
+def test_a_class_that_a_part_lacks_is_told_with_the_split(tmp_path):
+    labels = ["Anger"] * 30 + ["Fear"] * 6
+    rows = [
+        Sample(id=f"{n:02}", label=label, group=f"{n:02}", files={})
+        for n, label in enumerate(labels)
+    ]
+    lines = "".join(f"{row.model_dump_json()}\n" for row in rows)
+    (tmp_path / "samples.jsonl").write_text(lines)
+    (tmp_path / "rejected.jsonl").write_text("")
+    options = ["--folder", str(tmp_path), "--seed", "0", "--lists", str(tmp_path)]
+    done = CliRunner().invoke(app, ["split", "CREMAD", "random", *options], catch_exceptions=False)
+    sizes, missing = done.output.splitlines()
+    assert sizes.startswith("CREMAD, split random: train ")
+    assert missing == "  without a sample: Fear in test (6 in all)"

@@ -270,6 +270,15 @@ def test_leakage_finds_groups_and_counts_classes(leaky):
     ]
     assert report.media is None
     assert not report.clean
+    assert report.missing == {"b": ["val", "test"]}
+    assert report.missing_line == "b in val and test (1 in all)"
+
+
+def test_of_many_classes_that_a_part_lacks_only_some_are_named():
+    rows = [sample(f"{c}{n}", f"class{c:02}") for c in range(12) for n in range(2)]
+    line = leakage(make_split("random", load("MVSA"), rows, 0), rows).missing_line
+    assert line.count(" in all)") == 8
+    assert line.endswith(", and 4 more classes")
 
 
 def test_leakage_finds_equal_bytes_per_modality(leaky):

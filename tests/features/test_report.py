@@ -92,6 +92,23 @@ def test_what_parts_share_is_in_the_report(digits):
     assert "in more than one part" in manifest.with_name("report.html").read_text()
 
 
+def test_a_class_that_a_part_lacks_is_marked(digits):
+    dataset, manifest, samples, (path,) = digits
+    write_report(dataset, manifest, samples, [path])
+    page = manifest.with_name("report.html").read_text()
+    assert '<td class="number">0</td>' not in page
+    assert "Without a sample" not in page
+    by_label = {row.label: row.id for row in read_samples(samples)}
+    all_but_nine = [sample for label, sample in by_label.items() if label != "9"]
+    parts = {"train": [*by_label.values()], "val": all_but_nine, "test": all_but_nine}
+    write_split(path, Split(dataset="digits", name="random", seed=0, parts=parts))
+    (split,) = write_report(dataset, manifest, samples, [path]).splits
+    assert split.missing == "9 in val and test (1 in all)"
+    page = manifest.with_name("report.html").read_text()
+    assert '<td class="number bad">0</td>' in page
+    assert f"Without a sample: {split.missing}. Macro-F1" in page
+
+
 def test_oddities_are_in_the_report(tmp_path):
     raw = tmp_path / "raw"
     features = {

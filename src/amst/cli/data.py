@@ -174,7 +174,7 @@ def split(
     configfile: ConfigFiles = None,
 ) -> None:
     """Cut the samples of a dataset into train, val and test."""
-    from amst.datasets.splits import make_split, write_split
+    from amst.datasets.splits import leakage, make_split, write_split
     from amst.features.samples import read_rejected, read_samples
 
     folder = folder or RESULTS / "features" / dataset
@@ -182,10 +182,11 @@ def split(
         settings = dataset_settings(dataset, configfile)
         seed = settings.split_seed if seed is None else seed
         lists = lists or Path(settings.lists or STAGED / "lists")
+    rows = read_samples(folder / "samples.jsonl")
     made = make_split(
         name,
         registry.load(dataset),
-        read_samples(folder / "samples.jsonl"),
+        rows,
         seed,
         lists,
         read_rejected(folder / "rejected.jsonl"),
@@ -193,6 +194,8 @@ def split(
     write_split(folder / "splits" / f"{name}.json", made)
     sizes = ", ".join(f"{part} {len(ids)}" for part, ids in made.parts.items())
     typer.echo(f"{dataset}, split {name}: {sizes}")
+    if missing := leakage(made, rows).missing_line:
+        typer.echo(f"  without a sample: {missing}")
 
 
 def data_report(

@@ -27,6 +27,9 @@ SESSIONS = 5
 URFUNNY_TRAIN_START = ("10397", "3517", "6401")
 """Where the derived `amst` split of the complete UR-FUNNY V2 begins: a check of ids and rule."""
 
+MOST_SHOWN = 8
+"""Classes that are named in one line."""
+
 _Parts = dict[str, list[str]]
 _Places = dict[str, dict[Part, list[str]]]
 
@@ -269,6 +272,23 @@ class LeakageReport(BaseModel):
     def clean(self) -> bool:
         """Whether nothing that was looked for is shared between parts."""
         return not (self.ids or self.groups or self.media)
+
+    @property
+    def missing(self) -> dict[str, list[Part]]:
+        """Class -> parts that hold no sample of it, of classes that are not in every part."""
+        labels = next(iter(self.counts.values()))
+        empty = {c: [part for part in PARTS if not self.counts[part][c]] for c in labels}
+        return {label: parts for label, parts in empty.items() if parts}
+
+    @property
+    def missing_line(self) -> str:
+        """The same in one line, with how many samples such a class has; empty if there is none."""
+        named = []
+        for label, parts in [*self.missing.items()][:MOST_SHOWN]:
+            number = sum(counts[label] for counts in self.counts.values())
+            named.append(f"{label} in {' and '.join(parts)} ({number} in all)")
+        more = len(self.missing) - len(named)
+        return ", ".join([*named, f"and {more} more classes"] if more else named)
 
 
 def leakage(

@@ -92,6 +92,7 @@ class SplitReport(_Row):
         extracted: samples with features, per part.
         absent: ids that the split's source names and the raw folder lacks.
         unassigned: ids in no part.
+        missing: classes that a part holds no sample of, in one line.
     """
 
     name: str
@@ -99,6 +100,7 @@ class SplitReport(_Row):
     extracted: dict[Part, int]
     absent: int
     unassigned: int
+    missing: str
     leakage: LeakageReport
 
 
@@ -165,6 +167,7 @@ def _split_report(split: Split, leaks: LeakageReport, extracted: set[str]) -> Sp
         extracted={part: sum(each in extracted for each in split.parts[part]) for part in PARTS},
         absent=len(split.absent),
         unassigned=len(split.unassigned),
+        missing=leaks.missing_line,
         leakage=leaks,
     )
 
