@@ -37,7 +37,7 @@ def test_the_papers_grid_is_planned_without_data(fresh: Suite):
 
 def test_a_method_is_added_as_its_page_says(fresh: Suite):
     page = (ROOT / "docs/add-a-method.md").read_text()
-    (code,), (entries,), commands = (
+    (code, _), (entries,), commands = (
         re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
         for language in ("python", "yaml", "bash")
     )

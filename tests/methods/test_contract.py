@@ -1,6 +1,6 @@
 """What every method promises, checked for each one by being a file of ``amst.methods``.
 
-The method of docs/add-a-method.md is checked along with them.
+The methods of docs/add-a-method.md are checked along with them.
 """
 
 import copy
@@ -9,6 +9,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import chain, combinations
@@ -29,7 +30,7 @@ from amst.methods.base import Method, Problem
 from amst.models.capture import CapturedPass
 
 PAGE = Path(__file__).parents[2] / "docs" / "add-a-method.md"
-FROM_PAGE = "the page's example"
+FROM_PAGE = ["the page's first example", "the page's second example"]
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 SKIP: dict[str, Any] = {"skip": {"sound": 2, "a.b": 2}}
@@ -52,7 +53,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 }
 CASES = [
     pytest.param(name, settings, id=f"{name}-{index}")
-    for name in [*methods.names(), FROM_PAGE]
+    for name in [*methods.names(), *FROM_PAGE]
     for index, settings in enumerate(VARIANTS.get(name, [{}]))
 ]
 # Names of modalities are free, whatever attributes a module may have.
@@ -68,7 +69,7 @@ def case(
     name: str, settings: dict[str, Any], tmp_path: Path, problem_of: Callable[..., Problem]
 ) -> Callable[..., Method[Any]]:
     """Function (size, seed) -> the case's method for the first ``size`` modalities."""
-    made = _from_page(tmp_path) if name == FROM_PAGE else methods.load(name)
+    made = _from_page(name, tmp_path) if name in FROM_PAGE else methods.load(name)
 
     def make(size: int = 3, text: Modality | None = None, **changes: Any) -> Method[Any]:
         kinds = dict(list(KINDS.items())[:size])
@@ -89,10 +90,10 @@ def case(
     return make
 
 
-def _from_page(folder: Path) -> type[Method[Any]]:
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+def _from_page(name: str, folder: Path) -> type[Method[Any]]:
+    codes = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     path = folder / "from_page.py"
-    path.write_text(code)
+    path.write_text(dict(zip(FROM_PAGE, codes, strict=True))[name])
     spec = spec_from_file_location("from_page", path)
     assert spec is not None
     assert spec.loader is not None
@@ -201,9 +202,11 @@ def _assert_changes_what_it_says(
     """An epoch changes encoders and classifiers that train, probes and statistics of what runs."""
     active, trained = method.active_modalities(epoch), method.trained_modalities(epoch)
     assert trained <= active
-    before = {name: value.clone() for name, value in method.weights().items()}
+    # The networks' weights: a method may have others of its own.
+    before = {name: value.clone() for name, value in Method.weights(method).items()}
     run_epoch(method, epoch)
-    changed = {name for name, value in method.weights().items() if not value.equal(before[name])}
+    after = Method.weights(method)
+    changed = {name for name, value in after.items() if not value.equal(before[name])}
     expected = set()
     for branch, network in method.networks.items():
         trainable = {n for n, p in network.named_parameters() if p.requires_grad}
@@ -283,7 +286,7 @@ def test_is_deterministic_and_leaves_the_global_generator_alone(
 
 @each_case
 def test_another_seed_gives_another_model(case: Callable[..., Method[Any]]) -> None:
-    one, other = case(seed=1).weights(), case(seed=2).weights()
+    one, other = Method.weights(case(seed=1)), Method.weights(case(seed=2))
     drawn = [name for name, value in one.items() if value.dim() > 1]
     assert drawn
     assert not any(one[name].equal(other[name]) for name in drawn)
@@ -518,6 +521,18 @@ class NoHostCopies(TorchFunctionMode):
 def test_the_check_for_waiting_sees_what_waits(read: Callable[[Tensor], Any]) -> None:
     with pytest.raises(AssertionError), NoHostReads(), NoHostCopies():
         read(torch.ones(3))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("fused", [False, True])
+def test_of_torch_s_adam_only_the_fused_one_does_not_wait(device: str, fused: bool) -> None:
+    weight = torch.nn.Parameter(torch.ones(3, device=device))
+    adam = torch.optim.Adam([weight], fused=fused)
+    weight.square().sum().backward()
+    adam.step()
+    waits = nullcontext() if fused else pytest.raises(AssertionError, match="host and device")
+    with waits, NoHostReads(), NoHostCopies():
+        adam.step()
 
 
 @each_case
