@@ -61,14 +61,14 @@ format: environment
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/snakefmt $(SNAKEFILES)
 
-# Plans, dry runs and status only, for a laptop or a login node: no torch, some 290 MB.
+# Plans, dry runs, status, tables and figures, for a laptop or a login node: no torch, some 600 MB.
 light: $(UV)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-light
 	$(UV) pip sync --python .venv-light --quiet --compile-bytecode --require-hashes containers/requirements-light.txt
 	echo "$(CURDIR)/src" > "$$(.venv-light/bin/python -c 'import site; print(site.getsitepackages()[0])')/amst.pth"
 	printf '#!%s\nfrom amst.cli import main\n\nmain()\n' "$(CURDIR)/.venv-light/bin/python" > .venv-light/bin/amst
 	chmod +x .venv-light/bin/amst
-	@echo "ready: .venv-light/bin/snakemake -n, .venv-light/bin/amst plan, .venv-light/bin/amst status"
+	@echo "ready: .venv-light/bin/snakemake -n, .venv-light/bin/amst plan, .venv-light/bin/amst status, .venv-light/bin/amst tables"
 
 environment: .venv/.installed
 

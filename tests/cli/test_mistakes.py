@@ -86,7 +86,7 @@ def test_lists_are_looked_for_where_the_workflow_has_them(configured, folder, tm
 
 def test_a_step_that_the_light_set_up_cannot_do_is_told_in_one_line(tmp_path: Path):
     shutil.copy(ROOT / "config.yaml", tmp_path)
-    (tmp_path / "sklearn.py").write_text("raise ModuleNotFoundError(name='scipy')\n")
+    (tmp_path / "sklearn.py").write_text("raise ModuleNotFoundError(name='sklearn')\n")
     done = subprocess.run(
         [sys.executable, "-m", "amst", "generate", "digits"],
         cwd=tmp_path,
@@ -96,6 +96,6 @@ def test_a_step_that_the_light_set_up_cannot_do_is_told_in_one_line(tmp_path: Pa
     )
     assert done.returncode == 1
     assert done.stderr == (
-        "amst: the package scipy is not installed here. "
+        "amst: the package sklearn is not installed here. "
         "This needs more than the light set-up: `make environment`\n"
     )

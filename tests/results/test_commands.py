@@ -1,13 +1,19 @@
 """`amst tables`, `figures`, `report` and `export` as a user calls them."""
 
 import json
+import re
+import subprocess
+import sys
 import tarfile
+from importlib.metadata import packages_distributions
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from amst.cli import app
 from amst.errors import AmstError
+from amst.provenance import REQUIREMENTS
 from amst.records import read_record
 
 
@@ -38,6 +44,43 @@ def amst(results, *arguments):
     if done.exception is not None:
         raise done.exception
     return done.stdout
+
+
+WITHOUT = """
+import sys
+from amst.cli import main
+
+class Absent:
+    def find_spec(name, path=None, target=None):
+        if name in {absent}:
+            raise ModuleNotFoundError(name=name)
+
+sys.meta_path.insert(0, Absent)
+main()
+"""
+"""The command line where some modules are not installed."""
+
+
+def pinned(file: Path) -> set[str]:
+    return set(re.findall(r"^([a-z0-9.-]+)==", file.read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("command", ["tables", "figures", "report", "export"])
+def test_the_light_set_up_is_enough(results, tmp_path, command):
+    """A login node without torch makes tables while jobs compute in the image."""
+    beyond = pinned(REQUIREMENTS) - pinned(REQUIREMENTS.with_name("requirements-light.txt"))
+    assert "torch" in beyond
+    absent = [
+        module
+        for module, packages in packages_distributions().items()
+        if all(re.sub("[-_.]+", "-", name).lower() in beyond for name in packages)
+    ]
+    program = WITHOUT.format(absent=absent)
+    file = [str(tmp_path / "all.tar.gz")] if command == "export" else []
+    call = [sys.executable, "-c", program, command, *file, "--partial", "--results", str(results)]
+    call += ["--grid", str(results / "planned.json")]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_outdated_runs_are_refused_and_named_in_partial_tables(results):
