@@ -16,7 +16,11 @@ min_version("9.10")
 sys.path.insert(0, str(Path(workflow.basedir, "src")))
 
 
-configfile: Path(workflow.basedir, "config.yaml")
+# That of the working folder where it has one, which is what `amst` reads, too.
+OWN = Path("config.yaml")
+
+
+configfile: OWN if OWN.is_file() else Path(workflow.basedir, OWN)
 
 
 report: "workflow/report/workflow.rst"

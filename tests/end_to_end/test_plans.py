@@ -8,7 +8,7 @@ import sys
 import pytest
 import yaml
 
-from tests.end_to_end.suite import ROOT, Suite, planned
+from tests.end_to_end.suite import ROOT, SMALL, Suite, planned
 
 METHODS = 11
 PAPER_RUNS = 310  # six datasets x eleven methods x five seeds, less four single modalities
@@ -33,6 +33,24 @@ def test_the_papers_grid_is_planned_without_data(fresh: Suite):
     assert counts["train"] == PAPER_RUNS
     assert counts["samples"] == counts["manifest"] == 5, "IEMOCAP uses what IEMOCAP3 has"
     assert counts["extract"] == 5 * 16
+
+
+def test_a_config_yaml_of_the_working_folder_counts_for_snakemake_as_for_amst(fresh: Suite):
+    text = (fresh.checkout / "config.yaml").read_text()
+    assert "seeds: [0, 1, 2]" in text
+    (fresh.work / "config.yaml").write_text(text.replace("seeds: [0, 1, 2]", "seeds: [0]"))
+    assert planned(fresh.snakemake("-n").stdout)["train"] == METHODS
+    assert f"of {METHODS} runs" in fresh.amst("status").stdout
+
+
+def test_another_working_folder_takes_the_features_and_has_runs_of_its_own(suite: Suite):
+    first, suite.work = suite.work, suite.work.with_name("second")
+    (suite.work / "results").mkdir(parents=True)
+    for name in ("features", "raw"):
+        (suite.work / "results" / name).symlink_to(first / "results" / name)
+    counts = planned(suite.snakemake("-n").stdout)
+    assert counts["train"] == len(SMALL["grid"]["methods"])
+    assert not {"generate", "samples", "extract", "split", "manifest"} & set(counts)
 
 
 def test_a_method_is_added_as_its_page_says(fresh: Suite):
