@@ -41,9 +41,12 @@ def fetch(
     names = tuple(dict.fromkeys(datasets or config.grid.datasets))
     for name in names:
         known(name, config.datasets, "dataset")
-    for model in _models(config, names):
+    models, listed = _models(config, names), _with_lists(config, names)
+    if not (models or listed):
+        typer.echo(f"nothing to fetch for {', '.join(names)}")
+    for model in models:
         typer.echo(f"{staging.fetch_model(model, out, hub)}: as expected")
-    for name in _with_lists(config, names):
+    for name in listed:
         for path in lists.fetch_lists(name, out / "lists", source):
             typer.echo(f"{path}: as published")
 
@@ -56,7 +59,8 @@ def _models(config: Config, names: tuple[str, ...]) -> list[str]:
 def _with_lists(config: Config, names: tuple[str, ...]) -> list[str]:
     """Datasets of which a split is read from published lists that no local folder holds."""
     owners = {grid.features_owner(config, n) for n in names if "amst" in config.datasets[n].splits}
-    return sorted(owner for owner in owners if not config.datasets[owner].lists)
+    needing = owners & set(lists.LISTS)
+    return sorted(owner for owner in needing if not config.datasets[owner].lists)
 
 
 def fetch_lists(
