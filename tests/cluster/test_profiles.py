@@ -1,6 +1,7 @@
 """The profiles: what they set, from which site's file, and on machines that have nothing."""
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -50,9 +51,18 @@ def test_a_dry_run_needs_neither_slurm_nor_apptainer(tmp_path: Path, example: Pa
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
-def test_a_site_goes_over_the_rules(example: Path, monkeypatch):
-    site = yaml.safe_load(example.read_text())
+def test_an_example_leaves_each_dataset_what_its_training_jobs_ask_for(example: Path, monkeypatch):
     found = profile("slurm", monkeypatch, "-n", AMST_SITE=str(example))
+    assert "train" not in found.get("set-resources", {})
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_a_site_goes_over_the_rules(example: Path, tmp_path: Path, monkeypatch):
+    mine = tmp_path / "site.yaml"
+    shown = re.sub("^# (resources:|  train:)", r"\1", example.read_text(), flags=re.MULTILINE)
+    mine.write_text(shown)
+    site = yaml.safe_load(shown)
+    found = profile("slurm", monkeypatch, "-n", AMST_SITE=str(mine))
     train = found["set-resources"]["train"]
     assert train["runtime"] == site["resources"]["train"]["runtime"]
     assert "mem_mb" not in train, "it would not grow there"
