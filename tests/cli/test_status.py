@@ -1,5 +1,6 @@
 """The overview of the grid fits a terminal, however many seeds there are."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -42,6 +43,28 @@ def test_a_row_counts_its_seeds_by_state(tmp_path: Path):
 def test_every_run_can_have_a_line(tmp_path: Path):
     shutil.copy(ROOT / "config.yaml", tmp_path)
     assert "missing digits/random/naive/seed4" in status(tmp_path, "--runs")
+
+
+def test_a_missing_run_whose_job_has_begun_is_named_with_its_newest_output(tmp_path: Path):
+    """What dies before Python, in the start of the container, leaves nothing else."""
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    for number, (seed, job) in enumerate([(1, 20), (3, 18), (3, 9)]):
+        log = tmp_path / f"logs/slurm/rule_train/digits_random_naive_{seed}/{job}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.touch()
+        os.utime(log, (number, number))
+    newest = "logs/slurm/rule_train/digits_random_naive_3/9.log"
+    (note,) = [line for line in status(tmp_path) if line.startswith("note")]
+    assert note.startswith("note 2 missing runs have a SLURM job that began; digits/random/naive/")
+    assert note.endswith(f"seed3: {newest}")
+    lines = status(tmp_path, "--runs")
+    assert f"missing digits/random/naive/seed3 {newest}" in lines
+    assert "missing digits/random/naive/seed2" in lines
+    saved = tmp_path / "results/checkpoints/digits/random/naive/seed3/abc/epoch-1.pt"
+    saved.parent.mkdir(parents=True)
+    saved.touch()
+    (note,) = [line for line in status(tmp_path) if line.startswith("note")]
+    assert note.startswith("note 1 missing run has a SLURM job that began; digits/random/naive/s")
 
 
 def test_all_that_failed_may_try_again(tmp_path: Path):

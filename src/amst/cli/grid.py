@@ -48,15 +48,18 @@ def status(
     for row, counts in _by_row(states).items():
         table.add_row(*row, *(f"[{MARKS[n]}]{counts[n]}[/]" if counts[n] else "-" for n in MARKS))
     console.print(table)
+    begun = _begun(states, results)
     for cell, state in states.items() if runs else ():
-        console.print(f"[{MARKS[state.name]}]{state.name:8}[/]{cell.run}", soft_wrap=True)
+        log = f" {begun[cell]}" if cell in begun else ""
+        console.print(f"[{MARKS[state.name]}]{state.name:8}[/]{cell.run}{log}", soft_wrap=True)
     total = Counter(state.name for state in states.values())
     console.print(", ".join(f"{total[name]} {name}" for name in MARKS) + f" of {len(cells)} runs")
     for cell, state in states.items():
         if state.name == "failed":
             console.print(f"[red]failed[/] {cell.run}: {state.error}", soft_wrap=True)
             console.print(f"       log: {state.log or 'none'}; again: amst retry {cell.run}")
-    for line in (*_outdated(config, states, results), *grid.left_out(config)):
+    notes = (*_job_that_began(begun), *_outdated(config, states, results), *grid.left_out(config))
+    for line in notes:
         console.print(f"[yellow]note[/] {line}", soft_wrap=True)
 
 
@@ -66,6 +69,31 @@ def _by_row(states: dict[grid.Cell, State]) -> dict[tuple[str, str, str], Counte
     for cell, state in states.items():
         rows.setdefault((cell.dataset, cell.split, cell.variant), Counter())[state.name] += 1
     return rows
+
+
+def _begun(states: dict[grid.Cell, State], results: Path) -> dict[grid.Cell, Path]:
+    """Missing runs that saved nothing -> what their newest SLURM job wrote, if one began.
+
+    A job that dies before Python begins, as in the start of the container, leaves nothing else.
+    """
+    folder, found = results.parent / "logs" / "slurm" / "rule_train", {}
+    for cell, state in states.items() if folder.is_dir() else ():
+        if state.name == "missing" and not state.saved:
+            # as Snakemake's plugin names it
+            name = f"{cell.dataset}_{cell.split}_{cell.variant}_{cell.seed}".replace("/", "_")
+            logs = list((folder / name).glob("*.log"))
+            if logs:
+                found[cell] = max(logs, key=lambda log: log.stat().st_mtime)
+    return found
+
+
+def _job_that_began(begun: dict[grid.Cell, Path]) -> list[str]:
+    """One line about the newest of the jobs that left a run missing, if there is one."""
+    if not begun:
+        return []
+    cell = max(begun, key=lambda one: begun[one].stat().st_mtime)
+    many = "1 missing run has" if len(begun) == 1 else f"{len(begun)} missing runs have"
+    return [f"{many} a SLURM job that began; {cell.run}: {begun[cell]}"]
 
 
 def _outdated(config: grid.Config, states: dict[grid.Cell, State], results: Path) -> list[str]:
