@@ -1,5 +1,6 @@
 """What every registered dataset promises, whichever it is: the check of docs/add-a-dataset.md."""
 
+import json
 import re
 import subprocess
 import sys
@@ -155,11 +156,25 @@ def test_a_file_without_the_dataset_that_is_registered_for_it_is_told(line, tmp_
     )
 
 
-def _example():
+def _example(name="Birdsong", **known):
     page = (ROOT / "docs/add-a-dataset.md").read_text(encoding="utf-8")
-    space = {}
-    exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], space)
-    return space["Birdsong"]()
+    (code,) = (c for c in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if name in c)
+    exec(code, known)
+    return known[name]()
+
+
+def test_the_example_of_a_split_of_one_s_own_cuts_by_its_list(tmp_path):
+    parts = {"1001_DFA_ANG_XX": "train", "1002_DFA_HAP_XX": "val", "1003_DFA_SAD_XX": "test"}
+    (tmp_path / "parts.json").write_text(json.dumps(parts))
+    dataset = _example("MyCREMAD", __file__=str(tmp_path / "mine.py"))
+    for clip in (*parts, "1004_DFA_SAD_XX"):
+        for folder, suffix in (("AudioWAV", "wav"), ("VideoFlash", "flv")):
+            path = tmp_path / folder / f"{clip}.{suffix}"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(b"a clip")
+    split = make_split("official", dataset, list(dataset.read(tmp_path)), seed=0)
+    assert split.parts == {part: [clip] for clip, part in parts.items()}
+    assert split.unassigned == ["1004_DFA_SAD_XX"]
 
 
 @pytest.mark.parametrize("split", _example().splits)
