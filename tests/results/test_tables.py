@@ -322,6 +322,21 @@ def test_the_unimodal_table_lists_every_prediction_of_a_method(make, plan):
     assert found == ["fused", "alternating", "joint", *branches]
 
 
+def test_the_unimodal_table_has_a_row_per_prediction_at_the_epoch_that_is_its_own(
+    make, plan, tmp_path
+):
+    values = {"equal": 0.5, "entropy": 0.9, "modality/audio": 0.4}
+    (run,) = make(plan.with_(method="mla", modalities=("audio", "visual"), values=values))
+    record = read_record(run.path)
+    assert record.metrics("entropy").accuracy == pytest.approx(0.8), "at the epoch of equal"
+    assert record.metrics("modality/audio", selected_by="entropy").accuracy == pytest.approx(0.3)
+    write_tables([run], tmp_path, [], only=["unimodal"])
+    rows = rows_of(tmp_path / "unimodal.csv")
+    means = {row["prediction"]: float(row["mean"]) for row in rows}
+    assert len(rows) == len(means) == 9, "three fused ones and three of each modality"
+    assert {name: means[name] for name in values} == pytest.approx(values)
+
+
 def test_readers_see_encoders_and_own_predictions_of_every_branch(make, plan):
     runs = make(plan.with_(method="amst_full", modalities=("audio", "visual"), variant="amst_full"))
     table = unimodal_table(collect(runs, []))
