@@ -13,7 +13,7 @@ from amst.errors import AmstError
 from amst.records import read_record, write_record
 from amst.results.cells import collect
 from amst.results.names import TABLE_FORMS, TABLE_NAMES, TABLES_FROM_PREDICTIONS
-from amst.results.sheet import DASH, MINUS
+from amst.results.sheet import DASH, MINUS, TIMES
 from amst.results.tables import TABLES, write_tables
 from amst.results.tables.balance import balance_table
 from amst.results.tables.cost import cost_table
@@ -27,6 +27,21 @@ RECORD_TABLES = tuple(name for name in TABLE_NAMES if name not in TABLES_FROM_PR
 def rows_of(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def set_cost(run, **changes):
+    """Replace parts of the cost in a finished run's record."""
+    record = read_record(run.path)
+    cost = record.cost.model_copy(update=changes)
+    write_record(run.path, record.model_copy(update={"cost": cost}))
+
+
+def shown(table):
+    """What readers see of the first block: variant -> head -> text."""
+    return {
+        row[0].text: {head: e.text for head, e in zip(table.heads, row, strict=True)}
+        for row in table.blocks[0].rows
+    }
 
 
 def cell_rows(runs, out, name, partial=True):
@@ -377,6 +392,47 @@ def test_the_balance_table_has_contributions_and_subsets(make, plan):
     )
 
 
+def test_hours_bytes_and_operations_are_those_of_the_record(make, plan):
+    (run,) = make(plan.with_(modalities=("audio", "visual")))
+    set_cost(
+        run,
+        train_seconds=3600.0,
+        validate_seconds=1800.0,
+        load_seconds=1800.0,
+        peak_host_bytes=2**30,
+        peak_device_bytes=10 * 2**30,
+        forward_flops={"audio": 3e9, "visual": 1e9},
+        backward_flops={"audio": 5e9, "visual": 2e9},
+    )
+    table = cost_table(collect([run], []))
+    means = {(row["quantity"], row["modality"]): row["mean"] for row in table.rows}
+    expected = {
+        ("hours", ""): 2.0,
+        ("train_hours", ""): 1.0,
+        ("validate_hours", ""): 0.5,
+        ("load_hours", ""): 0.5,
+        ("peak_host", ""): 2**30,
+        ("peak_device", ""): 10 * 2**30,
+        ("flops", ""): 11e9,
+        ("forward_flops", "audio"): 3e9,
+        ("backward_flops", "audio"): 5e9,
+        ("forward_flops", "visual"): 1e9,
+        ("backward_flops", "visual"): 2e9,
+    }
+    assert {key: means[key] for key in expected} == expected
+    heads = ("hours", "host GiB", "device GiB", "FLOP audio", "FLOP visual")
+    texts = shown(table)["naive"]
+    assert [texts[head] for head in heads] == ["2", "1.0", "10.0", "8 G", "3 G"]
+
+
+def test_the_best_epoch_is_that_of_the_main_prediction(make, plan):
+    runs = make(plan.with_(method="mla", epochs=30))
+    epochs = {row.best_epoch for row in read_record(runs[0].path).results}
+    assert epochs == {29, 28, 27}, "each fused prediction has selected its own"
+    rows = {row["quantity"]: row["mean"] for row in cost_table(collect(runs, [])).rows}
+    assert (rows["best_epoch"], rows["epochs"]) == (29, 30)
+
+
 def test_cost_is_compared_with_naive_over_common_seeds(make, plan):
     runs = make(
         plan.with_(seconds=100),
@@ -411,18 +467,23 @@ def test_ratios_to_other_variants_on_other_datasets_say_which(make, plan):
 
 def test_a_cpu_has_no_device_memory_of_its_own(make, plan):
     table = cost_table(collect(make(plan), []))
-    shown = dict(zip(table.heads, table.blocks[0].rows[0], strict=True))
-    assert shown["device GiB"].text == DASH
+    assert shown(table)["naive"]["device GiB"] == DASH
     assert "peak_device" not in {row["quantity"] for row in table.rows}
 
 
 @pytest.mark.parametrize("device", ["NVIDIA H200", "cpu" + CAPTURED])
 def test_hours_on_different_devices_have_no_ratio_but_operations_have(make, plan, device):
     runs = make(plan, plan.with_(variant="mla", method="mla", device=device))
-    rows = {r["quantity"]: r for r in cost_table(collect(runs, [])).rows if r["variant"] == "mla"}
-    assert rows["hours"]["ratio_to_naive"] is None
+    for run in runs:
+        set_cost(run, load_seconds=9.0, peak_device_bytes=2**30)
+    table = cost_table(collect(runs, []))
+    rows = {r["quantity"]: r for r in table.rows if r["variant"] == "mla"}
+    of_the_device = ("hours", "train_hours", "validate_hours", "load_hours", "peak_device")
+    assert [rows[name]["ratio_to_naive"] for name in of_the_device] == [None] * 5
     assert rows["flops"]["ratio_to_naive"] == 1.0
     assert rows["hours"]["device"] == device
+    texts = shown(table)["mla"]
+    assert (texts[f"{TIMES} naive"], texts[f"FLOP {TIMES} naive"]) == (DASH, "1.00")
 
 
 @pytest.mark.parametrize(
