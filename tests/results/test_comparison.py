@@ -1,5 +1,7 @@
 """Comparisons from stored predictions: pairs, groups, what is bold."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,37 @@ def test_a_pair_is_the_difference_of_the_accuracies_with_its_interval(contest):
     assert 0.3 < pair.interval.low < 0.5 < pair.interval.high < 0.7
     assert pair.adjusted == pytest.approx(3 * pair.interval.p)
     assert comparison.between(good, as_good).adjusted > 0.05
+
+
+def test_bold_type_and_the_printed_p_are_after_holm_s_correction(contest):
+    """Each p alone is below 0.05; Holm gives 3 * 0.02, and nothing less to the ones behind it."""
+    collection, comparison = compared(contest)
+    pairs = tuple(
+        replace(pair, p=p, adjusted=0.06)
+        for pair, p in zip(comparison.pairs, (0.02, 0.03, 0.04), strict=True)
+    )
+    corrected = replace(comparison, pairs=pairs)
+    found = {variant for _, _, variant in leaders(collection, corrected)}
+    assert found == {"good", "as_good", "bad"}
+    table = significance_table(collection, corrected)
+    rows = {row[0].text: row for row in table.blocks[0].rows}
+    assert [rows[name][3].text for name in ("as_good", "bad")] == ["0.060", "0.060"]
+    assert all(row[1].bold for row in rows.values())
+    assert [(row["p"], row["p_holm"]) for row in table.rows] == [
+        (0.02, 0.06),
+        (0.03, 0.06),
+        (0.04, 0.06),
+    ]
+
+
+def test_under_three_common_seeds_readers_see_the_difference_without_p(make, plan):
+    runs = make(
+        plan.with_(variant="good", samples=100, values={"fused": 0.9}),
+        plan.with_(variant="bad", samples=100, values={"fused": 0.6}),
+    )
+    (block,) = significance_table(*compared(runs)).blocks
+    difference, _, p, seeds = next(row[1:] for row in block.rows if row[0].text == "bad")
+    assert (difference.text, p.text, seeds.text) == (f"{MINUS}30.0", DASH, "1")
 
 
 def test_nothing_leads_on_one_seed(make, plan):
@@ -206,6 +239,17 @@ def test_runs_on_other_test_samples_are_refused(make, plan):
         compared(runs)
 
 
+def test_as_many_test_samples_of_which_one_is_another_are_refused(make, plan):
+    runs = make(plan, plan.with_(seed=1))
+    path = runs[1].path.with_name("predictions.npz")
+    with np.load(path) as file:
+        stored = dict(file)
+    stored["test/ids"][7] = "test-9999"
+    np.savez(path, **stored)
+    with pytest.raises(AmstError, match=r"seed0 and .*seed1 have predictions\.npz of different"):
+        compared(runs)
+
+
 def test_unreadable_predictions_are_named(make, plan):
     (run,) = make(plan)
     path = run.path.parent / "predictions.npz"
@@ -245,6 +289,46 @@ def test_intervals_hold_the_accuracy(contest):
     for row in intervals_table(*compared(contest)).rows:
         assert row["ci95_low"] < row["accuracy"] < row["ci95_high"]
         assert (row["seeds"], row["groups"], row["samples"]) == (3, 100, 100)
+
+
+@pytest.mark.parametrize("right", [59, 1])
+def test_no_interval_of_an_accuracy_leaves_what_an_accuracy_can_be(make, plan, right):
+    values = {"fused": right / 60}
+    runs = make(*(plan.with_(seed=seed, samples=60, values=values) for seed in range(3)))
+    (row,) = intervals_table(*compared(runs)).rows
+    assert row["accuracy"] == pytest.approx(right / 60)
+    assert (row["ci95_high"] == 1) == (right == 59)
+    assert (row["ci95_low"] == 0) == (right == 1)
+
+
+def test_what_was_drawn_is_that_of_the_pair_s_own_dataset(make, plan):
+    counts = {"AVE": 20, "CREMAD": 5}
+    ids = [f"test-{i:04d}" for i in range(60)]
+    groups = {
+        name: {each: f"video{i % count}" for i, each in enumerate(ids)}
+        for name, count in counts.items()
+    }
+    runs = make(
+        *(plan.with_(dataset=name, variant=v) for name in counts for v in ("first", "second"))
+    )
+    rows = significance_table(*compared(runs, groups)).rows
+    assert {row["dataset"]: row["resampled"] for row in rows} == {
+        "AVE": "20 groups",
+        "CREMAD": "5 groups",
+    }
+
+
+def test_a_dataset_of_several_splits_is_ranked_by_the_mean_over_them(make, plan):
+    accuracies = {"uneven": (0.6, 0.8), "even": (0.65, 0.65)}
+    runs = make(
+        *(
+            plan.with_(variant=name, split=split, values={"fused": value})
+            for name, values in accuracies.items()
+            for split, value in zip(("first", "second"), values, strict=True)
+        )
+    )
+    found = {row["variant"]: row["average_rank"] for row in ranks_table(collect(runs, [])).rows}
+    assert found == {"uneven": 1.0, "even": 2.0}
 
 
 def test_ranks_are_described_only_under_eight_datasets(make, plan):
