@@ -128,6 +128,26 @@ def test_the_seed_bootstrap_estimates_the_observed_mean():
     assert found.p == pytest.approx(2 / 27, rel=0.25)
 
 
+def test_every_chunk_of_resamples_is_drawn_anew():
+    correct = np.arange(20)[None] < 12
+    groups = [str(i) for i in range(20)]
+    found = group_resamples(correct, groups, seed=0, resamples=2 * statistics.CHUNK)
+    first, second = np.split(found, 2)
+    assert not np.array_equal(first, second)
+
+
+def test_p_is_never_zero():
+    """None of 999 resamples is below 0: the observed one counts as one that could be."""
+    resampled = np.full((999, 3), 0.1)
+    assert seed_bootstrap(resampled, [0.1] * 3, seed=0).p == pytest.approx(2 / 1000)
+
+
+def test_a_mean_of_zero_is_none_of_another_sign_in_its_last_digit():
+    row = [0.1, 0.2, -0.3]
+    assert 0 < np.mean(row) < 1e-16
+    assert seed_bootstrap(np.tile(row, (999, 1)), [0.0] * 3, seed=0).p == 1.0
+
+
 def test_no_difference_has_p_one():
     assert seed_bootstrap(np.zeros((500, 3)), [0.0, 0.0, 0.0], seed=0).p == 1.0
 
@@ -175,7 +195,7 @@ def test_wilcoxon_needs_eight_datasets():
     assert wilcoxon([0.5] * 8, [0.5] * 8) == 1.0
 
 
-@pytest.mark.parametrize("seeds", [3, 5, 20])
+@pytest.mark.parametrize("seeds", [2, 3, 5, 20])
 def test_resampled_seeds_spread_as_students_t_of_their_mean_does(seeds):
     values = np.random.default_rng(0).normal(0.7, 0.02, seeds)
     deviations = statistics._seed_deviations(1, 100_000, seeds)
