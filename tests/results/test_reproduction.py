@@ -263,6 +263,20 @@ def test_the_shipped_figures_are_read():
     assert all(0 < f.value < 1 for f in figures)
 
 
+@pytest.mark.parametrize(
+    ("metric", "value", "recorded"),
+    [
+        ("accuracy", "75.0", 0.75),
+        ("macro_f1", "75.0", 0.75),
+        ("mean_average_precision", "75.0", 0.75),
+        ("cross_entropy", "1.5", 1.5),
+    ],
+)
+def test_shares_are_read_from_percent_and_nothing_else_is(figure, metric, value, recorded):
+    (found,) = figure(metric=metric, value=value)
+    assert found.value == recorded
+
+
 def test_a_value_that_is_no_number_is_named(figure):
     with pytest.raises(AmstError, match=r"published\.csv line 2"):
         figure(value="n/a")
