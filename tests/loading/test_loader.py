@@ -8,7 +8,9 @@ from collections import deque
 import pytest
 import torch
 
+from amst.config.run import Augmentation
 from amst.loading import augment, buffers
+from amst.loading import loader as module
 from amst.loading.batch import TextTokens
 from amst.loading.dataset import FeatureStore
 from amst.loading.loader import EpochBatches, Loader, ahead, spare_core
@@ -32,6 +34,15 @@ def loader(modalities):
 def _numbers(batches):
     """Which samples the batches hold: their sounds say it."""
     return [batch.inputs["audio"][:, 0, 0, 0].int().tolist() for batch in batches]
+
+
+def _pictures(batches):
+    """Position in the part -> picture of the sample there."""
+    return {
+        position: picture
+        for batch in batches
+        for position, picture in zip(batch.positions.tolist(), batch.inputs["visual"], strict=True)
+    }
 
 
 def _same(first, second):
@@ -104,13 +115,41 @@ def test_an_epoch_started_anywhere_has_the_batches_of_the_whole_one(loader, trai
     _assert_same(list(loader.training(train, 1, train.inputs, start)), whole[start:])
 
 
-def test_epochs_and_seeds_have_orders_and_crops_of_their_own(loader, train):
+def test_epochs_and_seeds_have_orders_of_their_own(loader, train):
     def first(seed, epoch):
         return list(dataclasses.replace(loader, seed=seed).training(train, epoch, train.inputs))
 
     assert _numbers(first(0, 0)) == _numbers(first(0, 0))
     assert _numbers(first(0, 0)) != _numbers(first(0, 1))
     assert _numbers(first(0, 0)) != _numbers(first(1, 0))
+
+
+def test_a_sample_is_cropped_in_another_way_in_every_epoch_and_for_every_seed(loader, train):
+    def own(seed, epoch):
+        source = EpochBatches(dataclasses.replace(loader, seed=seed), train, train, epoch)
+        return source.shuffled("prototypes", augmented=True)
+
+    def training(seed, epoch):
+        return dataclasses.replace(loader, seed=seed).training(train, epoch, train.inputs)
+
+    for drawn in (training, own):
+        first = _pictures(drawn(0, 0))
+        assert len(first) == 11
+        for others in (drawn(0, 1), drawn(1, 0)):
+            same = [at for at, picture in _pictures(others).items() if picture.equal(first[at])]
+            assert len(same) < 11 / 2
+
+
+def test_crops_are_drawn_as_the_modality_says(loader, train, modalities):
+    plain = Augmentation(min_area=1, max_aspect=1, flip=False)
+    visual = modalities["visual"].model_copy(update={"augmentation": plain})
+    unchanged = dataclasses.replace(loader, modalities={**modalities, "visual": visual})
+    square = dataclasses.replace(train, sizes={"visual": torch.full((11, 2), 64)})
+    whole = _pictures(loader.in_order(square))
+    drawn = _pictures(unchanged.training(square, 0, square.inputs))
+    assert all(picture.equal(whole[at]) for at, picture in drawn.items())
+    by_default = _pictures(loader.training(square, 0, square.inputs))
+    assert not all(picture.equal(whole[at]) for at, picture in by_default.items())
 
 
 def test_a_sample_is_cropped_alike_whatever_batch_it_comes_in(loader, train):
@@ -171,6 +210,15 @@ def test_evaluation_goes_in_order_and_shows_the_whole_picture(loader, train):
     assert _numbers([batch]) == [[3, 0, 8, 7, 5, 4, 12, 11, 10, 9, 2]]
     (again,) = loader.in_order(train)
     _assert_same([batch], [again])
+
+
+def test_of_a_part_of_several_batches_only_the_first_are_shown_if_asked(loader, train, monkeypatch):
+    monkeypatch.setattr(module, "EVALUATION_BATCH", 4)
+    source = EpochBatches(loader, train, train, epoch=0)
+    assert _numbers(source.validation()) == [[3, 0, 8, 7], [5, 4, 12, 11], [10, 9, 2]]
+    assert source.validation_batches() == 3
+    assert _numbers(source.validation(1)) == [[3, 0, 8, 7]]
+    assert _numbers(source.validation(2)) == [[3, 0, 8, 7], [5, 4, 12, 11]]
 
 
 def test_a_method_sees_unaugmented_batches_in_the_order_of_its_own_stream(
