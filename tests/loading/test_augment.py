@@ -103,6 +103,13 @@ def test_a_box_covers_the_same_share_of_the_stored_square_as_of_the_original():
     assert boxes[1, 0].tolist() == [0, 0, 256, 256]
 
 
+def test_edges_are_rounded_to_the_nearest_stored_pixel():
+    sizes = torch.tensor([[100, 46], [46, 100]])
+    boxes = draw_crops(sizes, 1, 10, Augmentation(min_area=1, max_aspect=1), _generator()).boxes
+    # The central square goes from 27 to 73 of 100: 2.7 to 7.3 stored pixels of 10.
+    assert boxes[:, 0].tolist() == [[3, 0, 7, 10], [0, 3, 10, 7]]
+
+
 def test_boxes_hold_at_least_one_pixel_even_of_tiny_squares():
     sizes = torch.tensor([[1000, 1000]]).expand(500, 2)
     boxes = draw_crops(sizes, 1, 4, Augmentation(min_area=0.001), _generator()).boxes
@@ -180,8 +187,22 @@ def test_crops_of_one_line_are_cut_alike_in_both_ways(shape: tuple[int, int], mi
 def test_pictures_are_normalised_with_the_figures_of_imagenet():
     pictures = _pictures(1, 28)
     ours = cut_batched(pictures, whole(1, 1, 28).boxes[0], torch.tensor([False]), 28)
-    theirs = normalize(pictures.permute(0, 3, 1, 2) / 255, list(MEAN), list(DEVIATION))
+    mean, deviation = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    theirs = normalize(pictures.permute(0, 3, 1, 2) / 255, mean, deviation)
     assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_white_and_black_have_these_values_in_red_green_and_blue(way):
+    pictures = torch.zeros(2, 28, 28, 3, dtype=torch.uint8)
+    pictures[0] = 255
+    result = way(pictures, whole(2, 1, 28).boxes[:, 0], torch.tensor([False, True]), 20)
+    # (1 - mean) / deviation and -mean / deviation.
+    for picture, colours in zip(
+        result, [(2.248908, 2.428571, 2.64), (-2.117904, -2.035714, -1.804444)], strict=True
+    ):
+        for plane, value in zip(picture, colours, strict=True):
+            assert torch.allclose(plane, torch.full((20, 20), value), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("stored", [32, 64])
