@@ -138,6 +138,17 @@ def test_another_modality_changes_no_initial_weights(
     assert all(value.equal(more[name]) for name, value in few.items())
 
 
+@pytest.mark.parametrize("others", [{"stream": "other"}, {"seed": 4}])
+def test_networks_of_another_stream_or_seed_start_with_other_weights(
+    others: dict[str, Any],
+) -> None:
+    one, other = network_of(), network_of(**others)
+    drawn = {name for name, weight in one.named_parameters() if weight.dim() > 1}
+    assert {name.split(".")[0] for name in drawn} == {"encoders", "head", "probes"}
+    theirs = dict(other.named_parameters())
+    assert not [name for name in drawn if one.get_parameter(name).equal(theirs[name])]
+
+
 @pytest.fixture
 def problem_with() -> Callable[..., Problem]:
     def make(*names: str) -> Problem:
