@@ -171,6 +171,12 @@ def test_the_urfunny_rule_by_hand():
     assert split.parts["train"][:3] == ["333", "700", "660"]
 
 
+def test_the_parts_of_urfunny_are_rounded_down_and_the_rest_is_for_the_test():
+    split = make_split("amst", load("URFUNNY"), urfunny(*range(26)), 0)
+    # 0.8 x 26 = 20.8 and 0.1 x 26 = 2.6.
+    assert sizes(split) == {"train": 20, "val": 2, "test": 4}
+
+
 def test_a_lost_urfunny_clip_changes_no_other_clips_part():
     whole = make_split("amst", load("URFUNNY"), urfunny(*range(100)), 0)
     lost = [

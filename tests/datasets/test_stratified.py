@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
 from amst.datasets.stratified import SHARES, cut
+from amst.randomness import stream_seed
 
 
 def deviation(parts, labels):
@@ -68,3 +69,22 @@ def test_the_cut_is_the_same_forever():
     labels = {str(each): "ab"[each % 2] for each in range(20)}
     parts = cut(labels, {each: each for each in labels}, 0)
     assert (parts["val"], parts["test"]) == (["16", "3"], ["18", "5"])
+
+
+def test_clearly_larger_groups_are_dealt_first_and_the_seed_orders_the_others():
+    """Groups of 8, 4, 2 or 3, and 1 in turn, where 14.4, 1.8 and 1.8 are wanted.
+
+    8 and 4 go to train, which then lacks 2.4; the next one to val, which nothing fills yet, the one
+    after it to test, and the last one to train, since both others have more than they should.
+    """
+    sizes = {"one": 1, "two": 2, "three": 3, "four": 4, "eight": 8}
+    groups = {f"{group}-{i}": group for group, size in sizes.items() for i in range(size)}
+    first = set()
+    for seed in range(8):
+        dealt = cut(dict.fromkeys(groups, "a"), groups, seed)
+        two, three = (stream_seed(seed, "split", group) for group in ("two", "three"))
+        val, test = ("two", "three") if two < three else ("three", "two")
+        first.add(val)
+        found = {part: {groups[each] for each in ids} for part, ids in dealt.items()}
+        assert found == {"train": {"eight", "four", "one"}, "val": {val}, "test": {test}}
+    assert first == {"two", "three"}
