@@ -68,6 +68,24 @@ def test_cuts_of_one_recording_may_overlap(tmp_path):
         np.testing.assert_array_equal(take.sound.waveform, wanted)
 
 
+def test_cuts_count_from_the_first_frame_wherever_the_clock_of_a_film_starts(tmp_path):
+    times = [1 + number / 10 for number in range(40)]
+    path = numbered_video(tmp_path / "a.mkv", frames=40, fps=10, times=times)
+    with av.open(str(path)) as container:
+        assert next(container.decode(video=0)).time == pytest.approx(1.0)
+    (take,) = read_recording(path, [Cut(1.0, 2.0)], EVERY, audio=False)
+    assert numbers(take.pictures) == [10, 13, 16]
+
+
+def test_a_cut_of_sound_goes_to_the_nearest_sample():
+    sound = np.arange(100, dtype=np.float32)
+    # 0.29 and 0.58 times 100 are a little less than 29 and 58 in floating point.
+    assert Cut(0.29, 0.58).of(sound, 100).tolist() == [*range(29, 58)]
+    assert Cut(0.292, 0.578).of(sound, 100).tolist() == [*range(29, 58)]
+    assert Cut(None, 0.29).of(sound, 100).tolist() == [*range(29)]
+    assert Cut(0.29).of(sound, 100).tolist() == [*range(29, 100)]
+
+
 def test_a_cut_does_not_depend_on_the_others(tmp_path):
     path = numbered_video(tmp_path / "a.mkv", frames=60, fps=10)
     cuts = [Cut(0.5, 1.5), Cut(1.2, 4.0)]
