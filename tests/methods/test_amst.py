@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from amst import methods
+from amst.config.run import Recipe
 from amst.errors import AmstError
 from amst.loading.batch import Batch
 from amst.methods.base import Method
@@ -220,6 +221,45 @@ def test_the_joint_loss_sums_what_trains_and_keeps_its_share_of_the_bias(
     step = method.train_step(batch, 1)
     assert step.loss.item() == pytest.approx(expected, rel=1e-5)
     assert {"modality/one", "fused"} <= set(step.logits), "what is skipped is still reported"
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "apart", "together"),
+    [
+        ("amst_alternating", {}, [""], []),
+        ("amst_full", {}, ["alternating"], ["joint"]),
+        ("amst_full", {"second_branch": "released"}, ["alternating", "joint"], []),
+    ],
+)
+def test_the_loss_that_is_reported_sums_all_losses_that_were_trained_on(
+    name: str,
+    settings: dict[str, Any],
+    apart: list[str],
+    together: list[str],
+    method_of: Make,
+    problem_of: Make,
+    batch_of: Make,
+) -> None:
+    problem = problem_of(PICTURES, recipe=Recipe(learning_rate=1e-12))  # the heads stay
+    method = method_of(name, problem, skip={"one": 2}, **settings)
+    batch, expected = batch_of(problem), 0.0
+
+    def logits(branch: str, modality: str) -> Tensor:
+        network = method.networks[branch]
+        head, embedding = network.head, network.encoders[modality](batch.inputs[modality])
+        if branch == "joint":
+            return embedding @ head.classifiers[modality].weight.T
+        return embedding @ head.classifier.weight.T
+
+    with torch.no_grad():
+        for branch in apart:
+            for m in ("two", "three"):
+                expected += cross_entropy(logits(branch, m), batch.labels).item()
+        for branch in together:
+            z = logits(branch, "two") + logits(branch, "three")
+            expected += cross_entropy(z, batch.labels).item()
+    step = method.train_step(batch, 1)
+    assert step.loss.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_alternating_branch_of_the_full_form_is_the_alternating_form(

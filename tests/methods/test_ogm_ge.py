@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from amst.config.run import SmallCNN
+from amst.config.run import Recipe, SmallCNN
 from amst.methods.ogm_ge import coefficients
 
 Make = Callable[..., Any]
@@ -139,6 +139,21 @@ def test_noise_differs_between_steps_and_modalities(method_of: Make, problem_of:
     later = method._noise("sound", g)[0]
     assert not first.allclose(other)
     assert not first.allclose(later)
+
+
+@pytest.mark.parametrize("noise", [True, False])
+def test_each_step_adds_noise_of_its_own(
+    noise: bool, method_of: Make, problem_of: Make, batch_of: Make
+) -> None:
+    kinds = {"sound": "audio", "view": "visual"}
+    problem = problem_of(kinds, recipe=Recipe(learning_rate=1e-12))  # the weights stay
+    method, batch = method_of("ogm_ge", problem, noise=noise), batch_of(problem)
+    taken = []
+    for _ in range(2):
+        method.train_step(batch, 0)
+        taken.append(method.network.get_parameter("encoders.view.layers.0.weight").grad.clone())
+    assert taken[0].allclose(taken[1]) == (not noise)
+    assert method.steps == 2
 
 
 @pytest.mark.parametrize(("epoch", "acts"), [(2, False), (3, True), (5, True), (6, False)])

@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,22 +11,49 @@ from amst import methods
 from amst.config import methods as from_files
 from amst.errors import AmstError
 
-PUBLISHED = {
-    "amst_alternating",
-    "amst_full",
-    "amst_joint",
-    "mla",
-    "mslr",
-    "naive",
-    "ogm_ge",
-    "pmr",
-    "unimodal",
+SKIPPING: dict[str, Any] = {"skip": {}, "skipped_encoder": "off"}
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "amst_alternating": SKIPPING,
+    "amst_full": SKIPPING | {"second_branch": "paper"},
+    "amst_joint": SKIPPING,
+    "mla": {"fusion": "entropy", "entropy_of": "logits", "weights": {}, "head_projection": False},
+    "mslr": {
+        "rates": "fixed",
+        "history": 5,
+        "audio_rate": 1e-3,
+        "visual_rate": 1e-2,
+        "text_rate": 1e-3,
+        "head_rate": 1e-3,
+        "learning_rates": {},
+    },
+    "naive": {"head": "late_sum"},
+    "ogm_ge": {"alpha": 0.1, "noise": True, "modulate": "conv", "start": 0, "end": 50},
+    "pmr": {
+        "alpha": 1.0,
+        "momentum": 0.2,
+        "factor": 0.1,
+        "prototypes_from": "train",
+        "prototype_transform": "evaluation",
+        "start": 0,
+        "end": 70,
+        "entropy": False,
+        "gamma": 0.1,
+        "entropy_epochs": 10,
+    },
+    "unimodal": {"modality": "sound", "form": "paper"},
 }
+"""Published methods with the defaults of docs/methods, before any of a dataset."""
 
 
 def test_all_published_methods_are_there_among_any_others() -> None:
-    assert set(methods.names()) >= PUBLISHED
+    assert set(methods.names()) >= set(PUBLISHED)
     assert methods.names() == sorted(methods.names())
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_what_is_not_set_is_as_published(name: str) -> None:
+    given = {"modality": "sound"} if name == "unimodal" else {}
+    assert methods.load(name).Settings.model_validate(given).model_dump() == PUBLISHED[name]
 
 
 def test_what_methods_share_is_no_method() -> None:
