@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -103,6 +105,34 @@ def test_an_epoch_begins_in_evaluation_mode_wherever_the_run_goes_on(workplace, 
     assert "True" not in killed.said + ended.said
 
 
+def test_a_method_is_told_that_an_epoch_has_ended_and_then_what_its_validation_gave(workplace):
+    def telling():
+        from amst.methods.naive import Naive
+
+        end_epoch = Naive.end_epoch
+
+        def ended(self):
+            end_epoch(self)
+            print("told of the end,", self.finished_epochs, file=sys.stderr)
+
+        def validated(self, accuracies):
+            print("told", accuracies["fused"], self.finished_epochs, file=sys.stderr)
+
+        Naive.end_epoch, Naive.end_validation = ended, validated
+
+    place = workplace(recipe={"epochs": 2})
+    process = place.start(telling)
+    assert process.wait() == 0, process.said
+    first, second = (row["val_accuracy:fused"] for row in _history(place))
+    told = [line for line in process.said.splitlines() if line.startswith("told")]
+    assert told == [
+        "told of the end, 1",
+        f"told {first} 1",
+        "told of the end, 2",
+        f"told {second} 2",
+    ]
+
+
 def test_the_record_tells_settings_results_cost_and_surroundings(workplace):
     place = workplace()
     place.execution = place.execution.model_copy(
@@ -181,6 +211,65 @@ def test_every_fused_prediction_selects_the_first_of_its_best_epochs(workplace):
         found = {row.best_epoch for row in record.results if row.selected_by == name}
         assert found == {accuracies.index(max(accuracies))}
         assert record.metrics(name, "val", name).accuracy == pytest.approx(max(accuracies))
+
+
+def _best_in(**epochs):
+    """Fused predictions are at their best in these epochs: the others are told to be worse."""
+
+    def before():
+        from amst.training.loop import TrainingLoop
+
+        end_epoch = TrainingLoop._end_epoch
+
+        def telling(self, validation):
+            row = end_epoch(self, validation)
+            told = {name: -1.0 for name, epoch in epochs.items() if epoch != row.epoch}
+            return replace(row, val_accuracy={**row.val_accuracy, **told})
+
+        TrainingLoop._end_epoch = telling
+
+    return before
+
+
+def _mla_fused(name, logits):
+    """Fused logits (n, C) by MLA's formulas from those of the modalities, (M, n, C)."""
+    logits = np.stack(logits).astype(np.float64)
+    if name == "equal":
+        return logits.mean(axis=0)
+    p = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    weights = np.exp((p * np.log(p)).sum(axis=2, keepdims=True))  # of minus the entropy
+    return (weights * logits).sum(axis=0) / weights.sum(axis=0)
+
+
+@pytest.mark.parametrize("main", ["equal", "entropy"])
+def test_each_fused_prediction_is_reported_as_it_was_in_its_best_epoch(workplace, main):
+    best = {"equal": 0, "entropy": 1}
+
+    def finished(epochs, **best):
+        place = workplace("mla", method_settings={"fusion": main}, recipe={"epochs": epochs})
+        process = place.start(_best_in(**best))
+        assert process.wait() == 0, process.said
+        return place
+
+    place = finished(3, **best)
+    record, arrays = read_record(place.out / "run.json"), place.predictions()
+    assert {row.selected_by: row.best_epoch for row in record.results} == best
+    for name, epoch in best.items():
+        ended_there = finished(epoch + 1, equal=epoch, entropy=epoch)
+        at = "/logits/" if name == main else f"/selected/{name}/"
+        not_there = ("/selected/",) if name == main else ("/selected/", "/linear/", "/subset/")
+        for key, theirs in ended_there.predictions().items():
+            if not any(kind in key for kind in not_there):
+                assert np.array_equal(arrays[key.replace("/logits/", at)], theirs), key
+        weights = [each.results()["weights.safetensors"] for each in (place, ended_there)]
+        assert (weights[0] == weights[1]) == (name == main)
+
+    names = ("audio", "text", "visual")
+    for subset in (each for size in (1, 2, 3) for each in combinations(names, size)):
+        of_each = [arrays[f"test/logits/modality/{name}"] for name in subset]
+        expected = _mla_fused(main, of_each)
+        assert arrays[f"test/subset/{'+'.join(subset)}"] == pytest.approx(expected, abs=1e-5)
+    assert np.array_equal(arrays["test/subset/audio+text+visual"], arrays[f"test/logits/{main}"])
 
 
 def test_the_first_epoch_is_selected_when_nothing_is_learnt(workplace):
@@ -361,6 +450,11 @@ def test_an_encoder_that_rests_in_released_form_costs_its_forward_pass(workplace
     for each in (place, naive):
         each.finish()
         costs.append(read_record(each.out / "run.json").cost)
+    assert [row["active"] for row in _history(place)] == [
+        "audio+text+visual",
+        "text+visual",
+        "text+visual",
+    ]
     released, all_run = costs
     assert released.forward_flops["audio"] == all_run.forward_flops["audio"]
     assert released.backward_flops["audio"] == pytest.approx(all_run.backward_flops["audio"] / 3)
