@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from amst.loading.loader import Loader
+from amst.records import read_record
 from amst.training.signals import SAVED
 
 STEPS = 8  # training batches of an epoch: 120 clips in batches of 16
@@ -71,6 +72,22 @@ def test_stopped_again_and_again(workplace, undisturbed, signal_in_step):
     assert place.processes[-1].status == 0
     assert stops == 3 * STEPS // 3  # three steps in each attempt, and all of three epochs
     assert place.results() == undisturbed(place.settings)
+
+
+def test_every_sample_counts_once_in_the_cost_of_a_run_that_was_interrupted(
+    workplace, signal_in_step
+):
+    method = "amst_alternating"
+    options = {"method_settings": {"skip": {"audio": 2}, "skipped_encoder": "forward"}}
+    place, other = workplace(method, **options), workplace(method, **options)
+    assert place.start(signal_in_step(method, 3, signal.SIGUSR1)).wait() == SAVED
+    killed = place.start(signal_in_step(method, STEPS + 2, signal.SIGKILL))
+    assert killed.wait() == -signal.SIGKILL
+    for each in (place, other):
+        each.finish()
+    cost, undisturbed = (read_record(each.out / "run.json").cost for each in (place, other))
+    assert cost.forward_flops == undisturbed.forward_flops
+    assert cost.backward_flops == undisturbed.backward_flops
 
 
 def test_stopped_in_validation(workplace, undisturbed):

@@ -460,6 +460,23 @@ def test_an_encoder_that_rests_in_released_form_costs_its_forward_pass(workplace
     assert released.backward_flops["audio"] == pytest.approx(all_run.backward_flops["audio"] / 3)
 
 
+def test_the_cost_is_the_operations_of_the_encoders_for_every_training_sample(workplace):
+    place = workplace(recipe={"epochs": 2})
+    place.finish()
+    samples = 2 * len(read_split(place.digits.split).parts["train"])
+    # A convolution: 2 * outputs * its side squared * inputs of an output. Sound is (1, 32, 16),
+    # to which 4, then 8 channels halve the sides; a 1x1 convolution to 16 channels follows.
+    audio = 2 * (4 * 16 * 8) * 9 * 1, 2 * (8 * 8 * 4) * 9 * 4, 2 * (16 * 8 * 4) * 1 * 8
+    # Two pictures of (3, 24, 24) in a sample.
+    frames = 2 * (4 * 12 * 12) * 9 * 3, 2 * (8 * 6 * 6) * 9 * 4, 2 * (16 * 6 * 6) * 1 * 8
+    cost = read_record(place.out / "run.json").cost
+    for name, layers in (("audio", audio), ("visual", [2 * each for each in frames])):
+        assert cost.forward_flops[name] == samples * sum(layers)
+        # Each layer's weights have a gradient, and the inputs of all but the first one.
+        first, *others = layers
+        assert cost.backward_flops[name] == samples * (first + 2 * sum(others))
+
+
 def _steps(place):
     found = EventAccumulator(str(place.out / "tensorboard")).Reload()
     return [event.step for event in found.Scalars("val_accuracy/fused")]
