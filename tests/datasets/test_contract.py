@@ -165,7 +165,7 @@ def _example(name="Birdsong", **known):
 
 def test_the_example_of_a_split_of_one_s_own_cuts_by_its_list(tmp_path):
     parts = {"1001_DFA_ANG_XX": "train", "1002_DFA_HAP_XX": "val", "1003_DFA_SAD_XX": "test"}
-    (tmp_path / "parts.json").write_text(json.dumps(parts))
+    (tmp_path / "mine.json").write_text(json.dumps(parts))
     dataset = _example("MyCREMAD", __file__=str(tmp_path / "mine.py"))
     for clip in (*parts, "1004_DFA_SAD_XX"):
         for folder, suffix in (("AudioWAV", "wav"), ("VideoFlash", "flv")):
@@ -175,6 +175,9 @@ def test_the_example_of_a_split_of_one_s_own_cuts_by_its_list(tmp_path):
     split = make_split("official", dataset, list(dataset.read(tmp_path)), seed=0)
     assert split.parts == {part: [clip] for clip, part in parts.items()}
     assert split.unassigned == ["1004_DFA_SAD_XX"]
+    (tmp_path / "mine.json").write_text(json.dumps({**parts, "1009": "test"}))
+    with pytest.raises(AmstError, match="1 ids of the list are no clips: 1009"):
+        list(dataset.read(tmp_path))
 
 
 @pytest.mark.parametrize("split", _example().splits)

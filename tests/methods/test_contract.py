@@ -28,6 +28,7 @@ from amst.config.run import Kind, Modality, Recipe, Roberta, TextFeatures
 from amst.loading.batch import Batch, TextTokens
 from amst.methods.base import Method, Problem
 from amst.models.capture import CapturedPass
+from amst.training.checkpoint import check_plain
 
 PAGE = Path(__file__).parents[2] / "docs" / "add-a-method.md"
 FROM_PAGE = ["the page's first example", "the page's second example"]
@@ -298,6 +299,7 @@ def test_continues_from_a_checkpoint_within_an_epoch(
         run_epoch(method, epoch)
     run_epoch(method, epoch=2, stop=2)
     file = io.BytesIO()
+    check_plain(method.state_dict())
     torch.save(method.state_dict(), file)
 
     def end(one: Method[Any]) -> dict[str, Any]:

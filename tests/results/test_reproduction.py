@@ -237,6 +237,15 @@ def test_settings_that_the_method_does_not_have_are_named(figure, settings, mess
         figure(settings=settings)
 
 
+@pytest.mark.parametrize("settings", [None, "", '{"recipe": {"epochs": 100}}'])
+def test_a_setting_that_a_run_needs_may_be_unknown_of_a_figure(figure, settings):
+    given = {} if settings is None else {"settings": settings}
+    (found,) = figure(method="unimodal", head_or_prediction="fused", **given)
+    assert found.settings == json.loads(settings or "{}")
+    with pytest.raises(AmstError, match=r"settings\.modal: unknown key"):
+        figure(method="unimodal", settings='{"modal": "audio"}')
+
+
 def test_settings_of_a_method_that_is_not_of_the_suite_are_not_looked_into(figure):
     (found,) = figure(method="another", settings='{"depth": 3}')
     assert found.settings == {"depth": 3}

@@ -1,6 +1,6 @@
 import resource
 import signal
-from collections import deque
+from collections import Counter, OrderedDict, deque
 
 import numpy as np
 import pytest
@@ -38,6 +38,13 @@ def test_the_newest_state_comes_back(folder):
     assert found["value"].tolist() == [2, 2, 2]
     assert found["rows"] == [(("a", "b"), 2)]
     assert folder.progress() == (0, 10)
+
+
+def test_whatever_is_data_comes_back(folder):
+    kinds = [1, 0.5, 1j, "a", b"a", bytearray(b"a"), True, None, torch.float32, torch.device("cpu")]
+    held = [*kinds, (1, 2), {3}, Counter("aab"), OrderedDict(a=1), torch.Size([2])]
+    folder.save(0, 0, _state(1) | {"held": held})
+    assert folder.load()["held"] == held
 
 
 @pytest.mark.parametrize("value", [deque([1]), np.float64(0.5), np.zeros(2), {"a": [object()]}])

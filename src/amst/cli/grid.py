@@ -1,6 +1,7 @@
 """Looking at the grid: what is done, what is running or failed, and letting a run try again."""
 
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -93,7 +94,8 @@ def _job_that_began(begun: dict[grid.Cell, Path]) -> list[str]:
         return []
     cell = max(begun, key=lambda one: begun[one].stat().st_mtime)
     many = "1 missing run has" if len(begun) == 1 else f"{len(begun)} missing runs have"
-    return [f"{many} a SLURM job that began; {cell.run}: {begun[cell]}"]
+    when = datetime.fromtimestamp(begun[cell].stat().st_mtime).isoformat(" ", "minutes")
+    return [f"{many} a SLURM job that began; {cell.run}: {begun[cell]} ({when})"]
 
 
 def _outdated(config: grid.Config, states: dict[grid.Cell, State], results: Path) -> list[str]:

@@ -9,7 +9,7 @@ numbers depend on, so that a changed run never continues an old one.
 import re
 import sys
 import zipfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,8 +25,8 @@ from amst.files import replacing, sha256_of
 
 FORMAT = 1
 _KEPT = 2
-_CONTAINERS = {dict, OrderedDict, list, tuple, set}
-_PLAIN = {int, float, str, bool, type(None)}
+_CONTAINERS = {dict, OrderedDict, Counter, list, tuple, set, torch.Size}
+_PLAIN = {int, float, complex, str, bytes, bytearray, bool, type(None), torch.dtype, torch.device}
 _STATE = re.compile(r"epoch-(\d+)-batch-(\d+)\.pt")
 _WEIGHTS = re.compile(r"weights-(\d+)\.safetensors")
 
@@ -73,7 +73,7 @@ class CheckpointFolder:
         Raises:
             AmstError: something in it could not be read again.
         """
-        _check_plain(state, "")
+        check_plain(state)
         path = self.path / f"epoch-{epoch:04d}-batch-{batch:06d}.pt"
         with _storing(path) as temporary:
             torch.save({"format": FORMAT, **state}, temporary)
@@ -170,15 +170,23 @@ class CheckpointFolder:
             path.unlink()
 
 
-def _check_plain(value: Any, where: str) -> None:
-    """Refuse what could be written and not be read: states are read as data, not as programs."""
+def check_plain(value: Any, where: str = "") -> None:
+    """Refuse what could be written and not be read: states are read as data, not as programs.
+
+    Args:
+        value: a state, or something in it.
+        where: its place in the state.
+
+    Raises:
+        AmstError: names the first type that is none of data, and its place.
+    """
     if isinstance(value, Mapping) and type(value) in _CONTAINERS:
         for name, each in value.items():
-            _check_plain(name, where)
-            _check_plain(each, f"{where}.{name}" if where else str(name))
+            check_plain(name, where)
+            check_plain(each, f"{where}.{name}" if where else str(name))
     elif type(value) in _CONTAINERS:
         for each in value:
-            _check_plain(each, where)
+            check_plain(each, where)
     elif not (isinstance(value, Tensor) or type(value) in _PLAIN):
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         raise AmstError(

@@ -21,7 +21,7 @@ from amst.training.prediction import Logits
 from amst.training.signals import StopRequest
 
 PENALTIES = (1.0, 0.1, 0.01, 0.001)
-"""Weights of the squared norm beside a mean cross-entropy; the validation part chooses."""
+"""Weights of half the squared norm beside a mean cross-entropy; the validation part chooses."""
 ITERATIONS = 100
 """At most, per penalty; each fit goes on from the one before."""
 

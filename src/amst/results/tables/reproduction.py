@@ -247,7 +247,11 @@ def _checked(model: type[BaseModel], values: Any, where: str) -> dict[str, Any]:
     try:
         return model.model_validate(values).model_dump(mode="json", include=set(values))
     except ValidationError as error:
-        first = error.errors()[0]
+        # What is not known need not be there, though a run would need it.
+        errors = [each for each in error.errors() if each["type"] != "missing"]
+        if not errors:
+            return dict(values)
+        first = errors[0]
         place = ".".join([where, *map(str, first["loc"])])
         wrong = "unknown key" if first["type"] == "extra_forbidden" else first["msg"]
         raise AmstError(
