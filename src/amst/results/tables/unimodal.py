@@ -48,7 +48,8 @@ def unimodal_table(collection: Collection) -> Table:
     return Table(
         name="unimodal",
         caption="Test accuracy in % of the fused prediction and of each modality inside a method, "
-        "by a linear classifier fitted to its encoder (encoder) and by its own prediction (own); "
+        "by a linear classifier fitted to its encoder (encoder; probe where a run of an earlier "
+        "version has only the one that trained along) and by its own prediction (own); "
         "mean ± standard deviation over seeds (number of seeds).",
         columns=COLUMNS,
         rows=tuple(rows),
@@ -235,7 +236,9 @@ def _readers_rows(
     for branch in _branches(cell):
         own = [f"{branch}/modality/{name}".lstrip("/") for name in modalities]
         encoders = [encoder_prediction(cell, name, branch) for name in modalities]
-        kinds = {"encoder": encoders, "own": own} if encoders != own else {"own": own}
+        probed = any(kind_of(prediction) == "probe" for prediction in encoders)
+        of_encoder = {"probe" if probed else "encoder": encoders} if encoders != own else {}
+        kinds = of_encoder | {"own": own}
         for word, predictions in kinds.items():
             entries = [
                 _pair(cell, prediction, alone.get((cell.variant, modality_of(prediction))))
