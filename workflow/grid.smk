@@ -281,9 +281,18 @@ def rows_digest(dataset, shard):
 
 
 @lru_cache(maxsize=None)
-def pretrained(dataset, use):
-    """Fetched models that a dataset's extraction (tokenizers) or training (weights) reads."""
-    names = grid.pretrained_of(CONFIG, dataset)[use]
+def tokenizers(dataset):
+    """Fetched models that a dataset's extraction reads."""
+    return _fetched(grid.pretrained_of(CONFIG, dataset)["tokenizers"])
+
+
+@lru_cache(maxsize=None)
+def weights(dataset, variant):
+    """Fetched models that a variant's runs read: those of the modalities that it trains."""
+    return _fetched(RESOLVE.pretrained(dataset, variant))
+
+
+def _fetched(names):
     return [ancient(str(model_folder(name) / LOCK)) for name in names]
 
 
@@ -347,13 +356,13 @@ def run_settings(wildcards):
 def run_inputs(wildcards):
     """What a training job waits for, by name: one function for all, since each costs time."""
     folder = f"results/features/{owner(wildcards.dataset)}"
-    weights = pretrained(wildcards.dataset, "weights")
+    models = weights(wildcards.dataset, wildcards.variant)
     return {
         "manifest": f"{folder}/manifest.json",
         "split": f"{folder}/splits/{wildcards.split}.json",
         # see prepare.smk: so that this is looked at anew when the list was made again
         "above": ancient(f"{folder}/samples.jsonl"),
-        **({"pretrained": weights} if weights else {}),
+        **({"pretrained": models} if models else {}),
     }
 
 

@@ -21,3 +21,8 @@ class AmstError(Exception):
 
 class HostError(AmstError):
     """Something of this machine is broken: the same command may work on another one."""
+
+
+def no_python(error: SyntaxError) -> AmstError:
+    """What to say of a method's or a dataset's file that Python cannot read."""
+    return AmstError(f"{error.filename}, line {error.lineno}: {error.msg}", "Mend the file")

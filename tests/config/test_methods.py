@@ -35,3 +35,11 @@ def test_a_class_that_needs_more_is_told(tmp_path, monkeypatch):
     with pytest.raises(AmstError, match="defines no class Settings"):
         from_files.settings_class("none")
     assert from_files.method_names() == ("odd",)
+
+
+def test_a_file_that_is_no_python_is_told_with_its_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(from_files, "FOLDER", tmp_path)
+    (tmp_path / "torn.py").write_text("class Settings(MethodSettings):\n    x: int = (1\n")
+    with pytest.raises(AmstError) as caught:
+        from_files.settings_class("torn")
+    assert str(caught.value) == f"{tmp_path}/torn.py, line 2: '(' was never closed. Mend the file"

@@ -156,6 +156,28 @@ def test_a_file_without_the_dataset_that_is_registered_for_it_is_told(line, tmp_
     )
 
 
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (None, "dataset Walk: there is no amst/datasets/walk0.py. Correct its line in _MODULES"),
+        ("class Walk(Dataset)", "walk1.py, line 4: expected ':'. Mend the file"),
+        (
+            "class Walk(Dataset):\n    name = 'Walk'\n    classes = ()",
+            "walk2.py: class Walk lacks modalities, read. See docs/add-a-dataset.md",
+        ),
+    ],
+)
+def test_a_slip_in_a_dataset_s_file_or_line_is_told_in_a_line(source, said, tmp_path, monkeypatch):
+    (name,) = re.findall(r"walk\d", said)
+    monkeypatch.setitem(registry._MODULES, "Walk", name)
+    monkeypatch.setattr(amst.datasets, "__path__", [*amst.datasets.__path__, str(tmp_path)])
+    if source:
+        file = tmp_path / f"{name}.py"
+        file.write_text(f"from amst.datasets.base import Dataset\n\n\n{source}\n")
+    with pytest.raises(AmstError, match=re.escape(said)):
+        load("Walk")
+
+
 def _example(name="Birdsong", **known):
     page = (ROOT / "docs/add-a-dataset.md").read_text(encoding="utf-8")
     (code,) = (c for c in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if name in c)

@@ -94,6 +94,22 @@ def test_equal_settings_have_equal_hashes_and_any_change_another(values):
     assert settings(values).hash != first
 
 
+def test_what_is_set_for_one_modality_leaves_the_runs_of_another_alone_as_they_are(values):
+    def hashes():
+        variants = ("naive", "unimodal_audio", "unimodal_text")
+        return [settings(values, variant).hash for variant in variants]
+
+    joint, audio, text = hashes()
+    values["datasets"]["digits"]["modalities"] = {
+        "text": {"encoder": {"name": "roberta", "weights": "roberta-large"}}
+    }
+    assert hashes()[1] == audio
+    assert hashes()[0] != joint and hashes()[2] != text
+    resolve = Resolver(check_config(values))
+    assert resolve.pretrained("digits", "unimodal_audio") == ()
+    assert resolve.pretrained("digits", "naive") == ("roberta-large",)
+
+
 def test_how_a_run_is_executed_is_no_part_of_its_settings(values):
     first = settings(values).hash
     values["execution"] = {"device": "cpu", "deadline": 60}

@@ -82,7 +82,7 @@ rule extract:
     input:
         # the rows of this shard are a parameter: other rows of the list do not matter here
         samples=ancient("results/features/{dataset}/samples.jsonl"),
-        pretrained=lambda w: pretrained(w.dataset, "tokenizers"),
+        pretrained=lambda w: tokenizers(w.dataset),
     output:
         shard="results/features/{dataset}/shards/{shard}.h5",
         rejected="results/features/{dataset}/shards/{shard}.rejected.jsonl",

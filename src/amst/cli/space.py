@@ -210,8 +210,6 @@ def _expected(settings: RunSettings, samples: int, found: _Sizes) -> RunSpace:
     """What a run takes: as finished ones of its dataset and variant do, else by its encoders."""
     key = (settings.dataset, settings.variant)
     used = settings.modalities
-    if (only := settings.method_settings.get("modality")) in used:
-        used = {only: used[only]}
     counts = [parameters(modality, settings.embedding) for modality in used.values()]
     everything, trained = (sum(each) for each in zip(*counts, strict=True))
     weights = round(_mean(found.weights.get(key)) or 4 * everything)

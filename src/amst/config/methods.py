@@ -18,7 +18,7 @@ import pydantic
 
 from amst.config import run
 from amst.config.run import MethodSettings
-from amst.errors import AmstError
+from amst.errors import AmstError, no_python
 
 FOLDER = Path(__file__).parents[1] / "methods"
 
@@ -47,11 +47,14 @@ def settings_class(method: str) -> type[MethodSettings]:
         method: name of a file of ``amst.methods``.
 
     Raises:
-        AmstError: the file defines no such class, or the class needs more than the names of
-            pydantic, typing, collections.abc and amst.config.run.
+        AmstError: the file is no Python, it defines no such class, or the class needs more than
+            the names of pydantic, typing, collections.abc and amst.config.run.
     """
     path = FOLDER / f"{method}.py"
-    tree = ast.parse(path.read_text("utf-8"), str(path))
+    try:
+        tree = ast.parse(path.read_text("utf-8"), str(path))
+    except SyntaxError as error:
+        raise no_python(error) from error
     found = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Settings"]
     if not found:
         raise AmstError(f"{path} defines no class Settings", "See docs/add-a-method.md")

@@ -67,6 +67,12 @@ class MethodSettings(Settings):
     """Base of the ``Settings`` class that a file of ``amst.methods`` defines."""
 
 
+class AloneSettings(MethodSettings):
+    """The same for methods of one modality: their runs know of no other, in the hash neither."""
+
+    modality: str = Field(description="the modality to train on")
+
+
 class SkippingSettings(MethodSettings):
     """The same for methods whose modalities skip epochs (``amst.methods.skipping``)."""
 

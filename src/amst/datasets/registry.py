@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from amst.datasets.base import Dataset
-from amst.errors import AmstError
+from amst.errors import AmstError, no_python
 
 _MODULES = {
     "AVE": "ave",
@@ -56,7 +56,7 @@ def load(name: str, options: Mapping[str, Any] | None = None) -> Dataset:
     """
     if not options:
         return _plain(name)
-    cls = _class_in(import_module(module(name)), name)
+    cls = _class(name)
     offered = list(signature(cls).parameters)
     for key in options:
         if key not in offered:
@@ -70,7 +70,35 @@ def load(name: str, options: Mapping[str, Any] | None = None) -> Dataset:
 @cache
 def _plain(name: str) -> Dataset:
     """The dataset without options, made once."""
-    return _class_in(import_module(module(name)), name)()
+    return _class(name)()
+
+
+def _class(name: str) -> type[Dataset]:
+    """The class of the dataset ``name``.
+
+    Raises:
+        AmstError: its file is not there, is no Python, or does not hold a whole dataset.
+    """
+    path = module(name)
+    try:
+        file = import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name != path:
+            raise
+        raise AmstError(
+            f"dataset {name}: there is no {path.replace('.', '/')}.py",
+            "Correct its line in _MODULES of src/amst/datasets/registry.py",
+        ) from error
+    except SyntaxError as error:
+        raise no_python(error) from error
+    cls = _class_in(file, name)
+    facts = [fact for fact in ("modalities", "classes") if not hasattr(cls, fact)]
+    if lacking := [*facts, *sorted(cls.__abstractmethods__)]:
+        raise AmstError(
+            f"{file.__file__}: class {cls.__name__} lacks {', '.join(lacking)}",
+            "See docs/add-a-dataset.md",
+        )
+    return cls
 
 
 def _class_in(file: ModuleType, name: str) -> type[Dataset]:

@@ -2,13 +2,15 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from amst.config.methods import settings_class
 from amst.config.run import (
     SEPARATORS,
+    AloneSettings,
     AudioFeatures,
     Features,
     Modality,
@@ -145,13 +147,19 @@ def pretrained_of(config: Config, dataset: str) -> dict[str, tuple[str, ...]]:
 
     Local folders and the embedded dataset's own tokenizer are none.
     """
-    modalities = modalities_of(config, dataset).values()
-    tokenizers = {m.features.tokenizer for m in modalities if isinstance(m.features, TextFeatures)}
-    weights = {m.encoder.weights for m in modalities if isinstance(m.encoder, Roberta)}
-    return {
-        use: tuple(sorted(name for name in names if name != "digits" and not _is_folder(name)))
-        for use, names in (("tokenizers", tokenizers), ("weights", weights))
-    }
+    modalities = modalities_of(config, dataset)
+    features = [modality.features for modality in modalities.values()]
+    tokenizers = {own.tokenizer for own in features if isinstance(own, TextFeatures)}
+    return {"tokenizers": _to_fetch(tokenizers), "weights": _weights(modalities)}
+
+
+def _weights(modalities: Mapping[str, Modality]) -> tuple[str, ...]:
+    encoders = [modality.encoder for modality in modalities.values()]
+    return _to_fetch({own.weights for own in encoders if isinstance(own, Roberta)})
+
+
+def _to_fetch(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(name for name in names if name != "digits" and not _is_folder(name)))
 
 
 def _is_folder(name: str) -> bool:
@@ -210,6 +218,14 @@ class Resolver:
         head, tail = self._texts[key]
         return f"{head}{cell.seed}{tail}"
 
+    def pretrained(self, dataset: str, variant: str) -> tuple[str, ...]:
+        """Names of the models to be fetched whose weights a variant's runs start from.
+
+        Raises:
+            AmstError: as of calling.
+        """
+        return _weights(self._of(dataset, variant)["modalities"])
+
     def hash(self, cell: Cell) -> str:
         """The hash of a run's settings."""
         return hash_of(self.text(cell, SEPARATORS))
@@ -225,12 +241,16 @@ class Resolver:
                     f"{variant} does not apply to {dataset}: it has no such modality",
                     f"{dataset} has {', '.join(sorted(registry.load(dataset).modalities))}",
                 )
+            own = method_settings(self.config, dataset, chosen)
             modalities = modalities_of(self.config, dataset)
+            if issubclass(settings_class(chosen.method), AloneSettings):
+                # what is set for the others must not train it anew
+                modalities = {own["modality"]: modalities[own["modality"]]}
             self._shared[dataset, variant] = {
                 "dataset": dataset,
                 "variant": variant,
                 "method": chosen.method,
-                "method_settings": method_settings(self.config, dataset, chosen),
+                "method_settings": own,
                 "modalities": modalities,
                 "embedding": embedding_of(self.config, dataset),
                 "recipe": recipe_of(self.config, dataset, chosen.recipe),

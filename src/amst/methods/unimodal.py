@@ -8,15 +8,14 @@ from pydantic import Field
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from amst.config.run import MethodSettings
+from amst.config.run import AloneSettings
 from amst.methods.base import Batch, Method, Problem, StepResult, check_names
 from amst.randomness import stream_seed
 
 
-class Settings(MethodSettings):
+class Settings(AloneSettings):
     """Settings of ``unimodal``."""
 
-    modality: str = Field(description="the modality to train on")
     form: Literal["paper", "released"] = Field(
         "paper",
         description="paper: the encoder as in the other methods, width D; released: the encoder's "
