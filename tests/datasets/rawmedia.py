@@ -48,6 +48,12 @@ def write_wav(path, class_index=0, seconds=1.0, rate=RATE, channels=1):
     soundfile.write(path, tone(path.name, class_index, seconds, rate, channels), rate)
 
 
+def write_silence(path, seconds):
+    """A PCM WAV file whose every sample is 0, byte for byte as sound tools write it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.zeros(round(seconds * RATE), np.int16), RATE)
+
+
 def write_image(path, class_index=0, mode="RGB", size=SIZE):
     """A JPEG of a mode that JPEG has (RGB, L, CMYK), else a PNG under whatever name."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ from tests.datasets.rawmedia import (
     truncate,
     write_bytes,
     write_image,
+    write_silence,
     write_video,
     write_wav,
 )
@@ -102,13 +103,19 @@ def _odd_cremad(tree, _):
     write_bytes(audio / "1084_DFA_HAP_XX.wav", b"<html>not found</html>\n" * 100)
     tree.damaged["1084_DFA_HAP_XX"] = "no sound file"
     _cremad_clip(tree, "1076_MTI_SAD_XX", "Sad")
-    write_wav(audio / "1076_MTI_SAD_XX.wav", seconds=0.0)
-    tree.unusual["1076_MTI_SAD_XX"] = "sound of no length"
+    write_silence(audio / "1076_MTI_SAD_XX.wav", seconds=2.56925)
+    tree.unusual["1076_MTI_SAD_XX"] = "silence"
+    _cremad_clip(tree, "1078_MTI_SAD_XX", "Sad")
+    write_wav(audio / "1078_MTI_SAD_XX.wav", seconds=0.0)
+    tree.unusual["1078_MTI_SAD_XX"] = "sound of no length"
     _cremad_clip(tree, "1077_MTI_SAD_XX", "Sad")
     write_wav(audio / "1077_MTI_SAD_XX.wav", seconds=0.02)
     tree.unusual["1077_MTI_SAD_XX"] = "sound shorter than a window"
     _cremad_clip(tree, "1064_IEO_DIS_MD", "Disgust", seconds=61.0, fps=5)
-    tree.unusual["1064_IEO_DIS_MD"] = "61 s"
+    write_wav(audio / "1064_IEO_DIS_MD.wav", seconds=4.1)
+    tree.unusual["1064_IEO_DIS_MD"] = "61 s of pictures with 4.1 s of sound"
+    _cremad_clip(tree, "1089_DFA_DIS_XX", "Disgust", seconds=61.0, fps=1)
+    tree.unusual["1089_DFA_DIS_XX"] = "61 s"
     _cremad_clip(tree, "1085_DFA_NEU_XX", "Neutral", frames=1)
     tree.unusual["1085_DFA_NEU_XX"] = "one frame"
     _cremad_clip(tree, "1086_DFA_NEU_XX", "Neutral")

@@ -13,6 +13,7 @@ from amst.datasets.registry import load
 from amst.datasets.splits import (
     PARTS,
     URFUNNY_TRAIN_START,
+    Split,
     leakage,
     make_split,
     read_split,
@@ -309,6 +310,25 @@ def test_clips_of_one_recording_are_not_equal_media():
     split = make_split("official", load("AVE"), samples, 0)
     report = leakage(split, samples, {each: {"audio": "aa"} for each in "tve"})
     assert [shared.parts for shared in report.media] == [{"train": ["t"], "test": ["e"]}]
+
+
+def test_clips_of_one_recording_that_overlap_are_told():
+    one, other = {"audio": "a.avi", "visual": "a.avi"}, {"audio": "b.wav", "visual": "b.avi"}
+    files = {"t1": one, "t2": one, "v": one, "e": one, "t3": other, "e2": other, "w": one}
+    times = {"t1": (0, 2), "t2": (2, 4), "v": (1.5, 1.8), "e": (4, 5), "t3": (0, 9), "e2": (8, 10)}
+    samples = [
+        sample(name, start=float(a), end=float(b)).model_copy(update={"files": files[name]})
+        for name, (a, b) in times.items()
+    ]
+    samples.append(sample("w").model_copy(update={"files": one}))
+    parts = {"train": ["t1", "t2", "t3"], "val": ["v", "w"], "test": ["e", "e2"]}
+    report = leakage(Split(dataset="X", name="random", seed=0, parts=parts), samples)
+    assert [(shared.value, shared.parts) for shared in report.overlaps] == [
+        ("a.avi", {"train": ["t1"], "val": ["v"]}),
+        ("b.avi", {"train": ["t3"], "test": ["e2"]}),
+        ("b.wav", {"train": ["t3"], "test": ["e2"]}),
+    ]
+    assert not report.clean
 
 
 def test_a_split_of_other_samples_is_refused(leaky):

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import subprocess
 import sys
@@ -111,7 +112,7 @@ def test_short_audio_is_filled_when_the_settings_say_so(tmp_path, listed, tree_o
     _, lost = extract(dataset, tree.raw, samples, tmp_path / "0.h5", filled)
     assert set(lost) == set(tree.damaged)
     with Shard(tmp_path / "0.h5") as shard:
-        row = shard.ids.index("1076_MTI_SAD_XX")
+        row = shard.ids.index("1078_MTI_SAD_XX")
         assert (shard.array("audio/features")[row] == np.float16(0.01)).all()
         assert shard.array("audio/seconds")[row] == 0
 
@@ -125,8 +126,28 @@ def test_stereo_sound_gives_its_first_channel_and_a_long_clip_is_cut(tmp_path, l
         both, rate = soundfile.read(tree.raw / "AudioWAV/1086_DFA_NEU_XX.wav", dtype="float32")
         left = log_mel(np.ascontiguousarray(both[:, 0]), rate, SMALL["audio"])
         np.testing.assert_array_equal(shard.array("audio/features")[stereo], left)
-        minute = shard.ids.index("1064_IEO_DIS_MD")
+        minute = shard.ids.index("1089_DFA_DIS_XX")
         assert shard.array("audio/seconds")[minute] == pytest.approx(61)
+        assert shard.array("visual/decoded")[minute] == 61
+
+
+def test_what_is_known_of_two_clips_of_cremad(tmp_path, listed, tree_of):
+    tree = tree_of("CREMAD", oddities=True)
+    silent = (tree.raw / "AudioWAV/1076_MTI_SAD_XX.wav").read_bytes()
+    # what the pointer to it in the dataset's repository says
+    assert len(silent) == 82260
+    assert hashlib.sha256(silent).hexdigest().startswith("2759bb80ce3ac9a6")
+    dataset, samples = listed("CREMAD", tree.raw)
+    whole = {**SMALL, "audio": AudioFeatures(mel_bins=16, frames=300)}
+    extract(dataset, tree.raw, samples, tmp_path / "0.h5", whole)
+    with Shard(tmp_path / "0.h5") as shard:
+        row = shard.ids.index("1076_MTI_SAD_XX")
+        bank = shard.array("audio/features")[row]
+        assert shard.array("audio/peak")[row] == 0
+        assert len(np.unique(bank[:255])) == 1, "the logarithm of the smallest number, as released"
+        assert not bank[255:].any()
+        minute = shard.ids.index("1064_IEO_DIS_MD")
+        assert shard.array("audio/seconds")[minute] == pytest.approx(4.1)
         assert shard.array("visual/decoded")[minute] == 305
 
 

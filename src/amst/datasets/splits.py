@@ -234,10 +234,10 @@ def _first(error: Exception) -> str:
 
 
 class Shared(BaseModel):
-    """Something that lies in several parts: an id, a group, or the bytes of a medium.
+    """Something that lies in several parts: an id, a group, a medium, seconds of a recording.
 
     Attributes:
-        value: the id, the group, or ``<modality> <SHA-256>``.
+        value: the id, the group, ``<modality> <SHA-256>``, or the path of the recording.
         parts: ids of the samples with it, by part.
     """
 
@@ -257,6 +257,8 @@ class LeakageReport(BaseModel):
         ids: ids in several parts.
         groups: groups in several parts; empty where the dataset has no groups.
         media: byte-identical media in several parts; None where no checksums were given.
+        overlaps: recordings with clips in several parts that share some of their seconds, as of
+            two persons who speak at once.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -267,11 +269,12 @@ class LeakageReport(BaseModel):
     ids: list[Shared]
     groups: list[Shared]
     media: list[Shared] | None
+    overlaps: list[Shared] = []
 
     @property
     def clean(self) -> bool:
         """Whether nothing that was looked for is shared between parts."""
-        return not (self.ids or self.groups or self.media)
+        return not (self.ids or self.groups or self.media or self.overlaps)
 
     @property
     def missing(self) -> dict[str, list[Part]]:
@@ -331,6 +334,7 @@ def leakage(
         ids=_in_several(ids),
         groups=_in_several(groups),
         media=None if sha256 is None else _in_several(media),
+        overlaps=_in_several(_overlapping(split, by_id)),
     )
 
 
@@ -346,6 +350,22 @@ def _refuse_foreign(split: Split, by_id: Mapping[str, Sample]) -> None:
 def _medium(sample: Sample, modality: str, digest: str) -> str:
     clip = "" if sample.start is None else f" {sample.start}-{sample.end}"
     return f"{modality} {digest}{clip}"
+
+
+def _overlapping(split: Split, by_id: Mapping[str, Sample]) -> _Places:
+    """Path of a recording -> clips, by part, that share seconds of it with one of another part."""
+    clips: dict[str, list[tuple[float, float, Part, str]]] = defaultdict(list)
+    for part in PARTS:
+        for sample in (by_id[each] for each in dict.fromkeys(split.parts[part])):
+            if sample.start is not None and sample.end is not None:
+                for path in set(sample.files.values()):
+                    clips[path].append((sample.start, sample.end, part, sample.id))
+    found: _Places = defaultdict(lambda: defaultdict(list))
+    for path, of_recording in clips.items():
+        for start, end, part, each in of_recording:
+            if any(s < end and start < e and p != part for s, e, p, _ in of_recording):
+                found[path][part].append(each)
+    return found
 
 
 def _in_several(places: _Places) -> list[Shared]:
