@@ -163,10 +163,7 @@ def record_of(plan, results):
         seed=plan.seed,
         method=plan.method,
         method_settings=plan.method_settings,
-        # A variant that trains one of them alone has the settings of all that its dataset has.
-        modalities=MODALITIES
-        if plan.method == "unimodal"
-        else {name: MODALITIES[name] for name in plan.modalities},
+        modalities={name: MODALITIES[name] for name in plan.modalities},
         recipe=Recipe(epochs=plan.epochs, **plan.recipe),
         arithmetic=Arithmetic(precision=plan.precision),
     )

@@ -46,7 +46,6 @@ class Findings:
     Attributes:
         differences: lines on values that are not those of ``run.json``; None where nothing was
             compared.
-        unstored: rows of the record that could not be compared.
     """
 
     name: str
@@ -57,14 +56,13 @@ class Findings:
     subset_accuracy: Mapping[str, float]
     shapley: Mapping[str, float]
     differences: tuple[str, ...] | None = None
-    unstored: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values, shares as fractions of 1."""
         values = {name: each.model_dump() for name, each in self.metrics.items()}
         shown = asdict(self) | {"metrics": values}
         if self.differences is None:
-            del shown["differences"], shown["unstored"]
+            del shown["differences"]
         return shown
 
 
@@ -210,7 +208,6 @@ def _from_predictions(run: str, part: Part, results: Path) -> Findings:
         found.subset_accuracy if part == "test" else {},
         found.shapley if part == "test" else {},
         found.differences,
-        found.unstored,
     )
 
 
@@ -239,8 +236,6 @@ def _show(found: Findings) -> None:
         typer.echo(f"  contribution of {name}: {100 * contribution:+.1f} points (Shapley)")
     if found.differences is not None:
         typer.echo("  differs from run.json:" if found.differences else "  equal to run.json")
-        if found.unstored:
-            typer.echo(f"  {found.unstored} rows have no stored logits and were not checked")
         for line in found.differences:
             typer.echo(f"    {line}")
 

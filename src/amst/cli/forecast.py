@@ -31,11 +31,4 @@ def scaled_hours(
 
 def encoders(settings: RunSettings) -> tuple[str, ...]:
     """Kinds and encoders of the modalities that a run trains, sorted."""
-    only = settings.method_settings.get("modality")
-    return tuple(
-        sorted(
-            f"{modality.kind} {modality.encoder.name}"
-            for name, modality in settings.modalities.items()
-            if only in (None, name)
-        )
-    )
+    return tuple(sorted(f"{m.kind} {m.encoder.name}" for m in settings.modalities.values()))

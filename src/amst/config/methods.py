@@ -10,6 +10,7 @@ import ast
 import collections.abc
 import re
 import typing
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import pydantic
 
 from amst.config import run
-from amst.config.run import MethodSettings
+from amst.config.run import AloneSettings, MethodSettings, Modality
 from amst.errors import AmstError, no_python
 
 FOLDER = Path(__file__).parents[1] / "methods"
@@ -67,6 +68,18 @@ def settings_class(method: str) -> type[MethodSettings]:
     except NameError as error:
         raise foreign_name(method, error) from error
     return names["Settings"]
+
+
+def trained_modalities(
+    method: str, settings: Mapping[str, Any], modalities: Mapping[str, Modality]
+) -> dict[str, Modality]:
+    """Those of a dataset's modalities that a run knows of: all, or the one of ``AloneSettings``.
+
+    What is set for the others must not train such a run anew.
+    """
+    if issubclass(settings_class(method), AloneSettings):
+        return {settings["modality"]: modalities[settings["modality"]]}
+    return dict(modalities)
 
 
 def foreign_name(method: str, error: NameError) -> AmstError:

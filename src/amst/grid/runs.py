@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from amst.config.methods import settings_class
+from amst.config.methods import trained_modalities
 from amst.config.run import (
     SEPARATORS,
-    AloneSettings,
     AudioFeatures,
     Features,
     Modality,
@@ -243,15 +242,12 @@ class Resolver:
                 )
             own = method_settings(self.config, dataset, chosen)
             modalities = modalities_of(self.config, dataset)
-            if issubclass(settings_class(chosen.method), AloneSettings):
-                # what is set for the others must not train it anew
-                modalities = {own["modality"]: modalities[own["modality"]]}
             self._shared[dataset, variant] = {
                 "dataset": dataset,
                 "variant": variant,
                 "method": chosen.method,
                 "method_settings": own,
-                "modalities": modalities,
+                "modalities": trained_modalities(chosen.method, own, modalities),
                 "embedding": embedding_of(self.config, dataset),
                 "recipe": recipe_of(self.config, dataset, chosen.recipe),
                 "arithmetic": self.config.arithmetic,

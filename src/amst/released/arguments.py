@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from amst.config.methods import settings_class
+from amst.config.methods import settings_class, trained_modalities
 from amst.config.run import Arithmetic, Modality, Recipe, RunSettings
 from amst.errors import AmstError
 from amst.models.released import LETTERS
@@ -171,7 +171,7 @@ def settings_of(
             seed=given["random_seed"],
             method=method,
             method_settings=settings_class(method).model_validate(own).model_dump(mode="json"),
-            modalities=dict(modalities),
+            modalities=trained_modalities(method, own, modalities),
             embedding=embedding,
             recipe=Recipe(**{ours: given[theirs] for theirs, ours in _RECIPE.items()}),
             arithmetic=arithmetic.model_copy(
@@ -237,7 +237,8 @@ def arguments_of(settings: RunSettings) -> dict[str, Any]:
     args["random_seed"] = settings.seed
     own = settings.method_settings
     if settings.method == UNIMODAL:
-        return {**args, **_ALONE, "modality": settings.modalities[own["modality"]].kind}
+        (alone,) = settings.modalities.values()
+        return {**args, **_ALONE, "modality": alone.kind}
     form = FORMS[settings.method]
     args |= {**_MULTIMODAL, **form.arguments, "prefix": form.prefix}
     args["with_tf32"] = settings.arithmetic.tf32 == "all"

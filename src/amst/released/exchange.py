@@ -166,10 +166,8 @@ def _export(
 
 def _names(weights: Mapping[str, Tensor], settings: RunSettings) -> dict[str, str]:
     """Our name of each weight -> the released one."""
-    alone = settings.method == UNIMODAL
-    used = [settings.method_settings["modality"]] if alone else settings.modalities
-    kinds = {name: settings.modalities[name].kind for name in used}
-    return released_names(weights, kinds, unimodal=alone)
+    kinds = {name: modality.kind for name, modality in settings.modalities.items()}
+    return released_names(weights, kinds, unimodal=settings.method == UNIMODAL)
 
 
 def _fitted(model: Mapping[str, Tensor], settings: RunSettings) -> dict[str, Tensor]:

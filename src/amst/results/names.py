@@ -21,8 +21,6 @@ TABLES_FROM_PREDICTIONS = ("main", "significance", "intervals", "mcnemar")
 TABLE_FORMS = ("csv", "md", "tex", "html")
 FIGURE_NAMES = ("curves", "modalities", "hours", "schedule")
 """Figures of one dataset, in files ``<name>-<dataset>.<form>``."""
-FIGURES_FROM_HISTORIES = ("curves", "schedule")
-"""Figures that read ``history.csv`` besides the records."""
 FIGURE_FORMS = ("pdf", "png")
 CHECKOUT = Path(__file__).parents[3]
 """Root of the checkout that the package runs from."""

@@ -31,7 +31,6 @@ class Recomputed:
         subset_accuracy: as in the record.
         shapley: as in the record. The answer from no modality at all is read off the record, as
             the training labels are not among the predictions.
-        unstored: how many rows of the record have no stored logits.
         differences: one line for each value that is not the record's.
     """
 
@@ -40,7 +39,6 @@ class Recomputed:
     metrics: Mapping[tuple[str, str, str], Metrics]
     subset_accuracy: Mapping[str, float]
     shapley: Mapping[str, float]
-    unstored: int
     differences: tuple[str, ...]
 
 
@@ -75,12 +73,11 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
 def _recompute(record: RunRecord, arrays: Arrays) -> Recomputed:
     classes = tuple(str(name) for name in arrays["classes"])
     labels = {part: arrays[f"{part}/labels"] for part in ("val", "test")}
-    kept = [row for row in record.results if _is_kept(row, record.main, arrays)]
     metrics: dict[tuple[str, str, str], Metrics] = {
         (row.selected_by, row.prediction, row.part): metrics_of(
             arrays[_stored(row, record.main)], labels[row.part], classes
         )
-        for row in kept
+        for row in record.results
     }
     accuracies = {
         names: _accuracy(arrays[f"test/subset/{names}"], labels["test"])
@@ -92,7 +89,7 @@ def _recompute(record: RunRecord, arrays: Arrays) -> Recomputed:
     contributions = shapley(worth, _empty(record, labels["test"], len(classes)))
     differences = [
         *_differing("classes", list(record.classes), list(classes)),
-        *(line for row in kept for line in _row_differences(row, metrics, labels)),
+        *(line for row in record.results for line in _row_differences(row, metrics, labels)),
         *_differing("accuracy from", dict(record.subset_accuracy), accuracies),
         *_differing("contribution of", dict(record.shapley), contributions),
     ]
@@ -102,7 +99,6 @@ def _recompute(record: RunRecord, arrays: Arrays) -> Recomputed:
         metrics,
         accuracies,
         contributions,
-        len(record.results) - len(kept),
         tuple(differences),
     )
 
@@ -112,12 +108,6 @@ def _stored(row: Result, main: str) -> str:
     if row.selected_by == main:
         return f"{row.part}/logits/{row.prediction}"
     return f"{row.part}/selected/{row.selected_by}/{row.prediction}"
-
-
-def _is_kept(row: Result, main: str, arrays: Arrays) -> bool:
-    """Whether a row has logits; those of the main epoch must be there."""
-    # Runs of earlier code keep no others.
-    return row.selected_by == main or _stored(row, main) in arrays
 
 
 def _accuracy(logits: NDArray[Any], labels: NDArray[Any]) -> float:

@@ -6,7 +6,7 @@ And the same on the validation part, by which settings are chosen.
 from collections.abc import Collection as Members
 from collections.abc import Mapping, Sequence
 
-from amst.results.cells import Cell, Collection, modality_of
+from amst.results.cells import Cell, Collection
 from amst.results.comparison import FEWEST_SEEDS
 from amst.results.sheet import Block, Entry, Table
 from amst.results.statistics import Summary, summarise
@@ -117,13 +117,8 @@ def _rivals(cell: Cell, other: Cell) -> bool:
     """Whether two cells of a block differ in settings of one method, not in their modalities."""
     if cell.method != other.method:
         return False
-    names = [_modalities(each) for each in (cell, other) if each.any_record]
-    return len(names) < 2 or names[0] == names[1]
-
-
-def _modalities(cell: Cell) -> set[str]:
-    """Those that it is trained on: the settings of one that trains one alone name all."""
-    return {modality_of(prediction) for _, prediction in cell.predictions()}
+    records = [record for each in (cell, other) if (record := each.any_record)]
+    return len({frozenset(record.settings.modalities) for record in records}) < 2
 
 
 def _table(

@@ -94,10 +94,9 @@ def _trained_alone(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     """Modality -> the finished cells of it alone."""
     found: dict[str, list[Cell]] = {}
     for cell in cells:
-        if cell.method == UNIMODAL:
-            for _, prediction in cell.predictions():
-                if kind_of(prediction) == "modality":
-                    found.setdefault(modality_of(prediction), []).append(cell)
+        if cell.method == UNIMODAL and (record := cell.any_record):
+            for name in record.settings.modalities:
+                found.setdefault(name, []).append(cell)
     return found
 
 
@@ -110,7 +109,7 @@ def _alike(ours: RunRecord, theirs: RunRecord | None, modality: str) -> bool:
     if theirs is None:
         return False
     mine, other = ours.settings, theirs.settings
-    same = mine.modalities[modality] == other.modalities.get(modality)
+    same = mine.modalities[modality] == other.modalities[modality]
     return same and mine.recipe == other.recipe
 
 
