@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,11 @@ from pathlib import Path
 import pytest
 
 from amst import provenance, sources
+from amst.datasets import registry
 from amst.provenance import closure, code_digest, installed_packages, package_digest
+
+ROOT = Path(__file__).parents[1]
+METHODS = [path.stem for path in (ROOT / "src/amst/methods").glob("[a-z]*.py")]
 
 
 @pytest.fixture
@@ -25,18 +30,20 @@ def package(tmp_path, monkeypatch):
     (folder / "d.py").write_text("import amst.a\n")
     monkeypatch.setattr(provenance, "SOURCE", tmp_path)
 
-    def forget():
-        for cached in (code_digest, closure, provenance._sources, provenance._facts):
-            cached.cache_clear()
-        for cached in (provenance._imports, provenance._module_digest):
-            cached.cache_clear()
-
     def digest():
         forget()
         return code_digest("amst.a")
 
     yield folder, digest
     forget()
+
+
+def forget():
+    """Forget what the sources said."""
+    for cached in (code_digest, closure, provenance._sources, provenance._facts):
+        cached.cache_clear()
+    for cached in (provenance._imports, provenance._module_digest):
+        cached.cache_clear()
 
 
 def test_the_closure_follows_imports_within_functions_too(package):
@@ -81,7 +88,6 @@ def test_every_version_of_python_says_the_same_of_the_code(tmp_path):
     others = other_pythons()
     if not others:
         pytest.skip("no other version of Python on this machine")
-    methods = [path.stem for path in (provenance.SOURCE / "amst" / "methods").glob("[a-z]*.py")]
     asked = (
         "import sys; from pathlib import Path; from amst import provenance, sources; "
         # what another version has remembered would be taken over
@@ -90,13 +96,13 @@ def test_every_version_of_python_says_the_same_of_the_code(tmp_path):
     )
     for program in others:
         said = subprocess.run(
-            [program, "-Bc", asked, str(tmp_path), *methods],
+            [program, "-Bc", asked, str(tmp_path), *METHODS],
             env={**os.environ, "PYTHONPATH": str(provenance.SOURCE)},
             capture_output=True,
             text=True,
             check=True,
         )
-        assert said.stdout.split() == [provenance.training_digest(name) for name in methods]
+        assert said.stdout.split() == [provenance.training_digest(name) for name in METHODS]
 
 
 def test_fields_that_not_every_version_of_python_has_count_only_with_something_in_them():
@@ -156,6 +162,75 @@ def test_a_change_in_one_method_changes_no_other_methods_training():
     assert "amst.datasets.digits" not in naive
     assert "amst.datasets.registry" not in naive
     assert "amst.grid" not in naive
+
+
+@pytest.fixture
+def copied(tmp_path, monkeypatch):
+    """A copy of the package in place of the real one; adds a line to a module of it."""
+    shutil.copytree(provenance.SOURCE / "amst", tmp_path / "amst")
+    monkeypatch.setattr(provenance, "SOURCE", tmp_path)
+    forget()
+
+    def add_line(module):
+        path = tmp_path / f"{module.replace('.', '/')}.py"
+        path.write_text(path.read_text() + "\nADDED = 1\n")
+        forget()
+
+    yield add_line
+    forget()
+
+
+def step(rule: str, dataset: str = "AVE") -> str:
+    """Digest of the code that a rule of prepare.smk names."""
+    text = (ROOT / "workflow/rules/prepare.smk").read_text()
+    (found,) = re.finditer(rf"^(?:rule|checkpoint) {rule}:.*?made_by\((.*?)\),$", text, re.M | re.S)
+    modules = re.findall(r'"([\w.]+)"', found[1])
+    if "registry.module" in found[1]:
+        modules.append(registry.module(dataset))
+    return code_digest(*modules)
+
+
+def trainings() -> list[str]:
+    return [provenance.training_digest(method) for method in METHODS]
+
+
+@pytest.mark.parametrize(
+    ("module", "rule"),
+    [
+        ("amst.datasets.lists", "split"),
+        ("amst.datasets.stratified", "split"),
+        ("amst.datasets.splits", "split"),
+        ("amst.datasets.rawfiles", "samples"),
+        ("amst.features.samples", "samples"),
+        ("amst.features.fingerprint", "extract"),
+        ("amst.features.fingerprint", "manifest"),
+        ("amst.features.verification", "manifest"),
+    ],
+)
+def test_code_that_makes_a_file_counts_for_its_step_and_for_no_training(copied, module, rule):
+    """Training depends on the file, and where that stays the same it is not to be repeated."""
+    trained, made = trainings(), step(rule)
+    copied(module)
+    assert step(rule) != made
+    assert trainings() == trained
+
+
+@pytest.mark.parametrize("module", ["datasets.splitfile", "features.manifest", "features.shards"])
+def test_code_that_reads_what_is_trained_on_counts_for_every_training(copied, module):
+    trained = trainings()
+    copied(f"amst.{module}")
+    assert not set(trainings()) & set(trained)
+
+
+def test_how_the_embedded_dataset_is_made_counts_for_no_other_datasets_shards(copied):
+    made, extracted = step("generate", "digits"), step("extract")
+    copied("amst.datasets.digits")
+    assert step("generate", "digits") != made
+    assert step("extract") == extracted
+    made = step("generate", "digits")
+    copied("amst.datasets.sentences")
+    assert step("generate", "digits") != made
+    assert step("extract") != extracted, "its tokenizer knows these sentences"
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import pytest
 import amst.datasets
 from amst.config.run import Kind
 from amst.datasets import digits, registry
-from amst.datasets.base import Rejected, Sample
+from amst.datasets.base import PARTS, Rejected, Sample
 from amst.datasets.registry import load, names
-from amst.datasets.splits import PARTS, leakage, make_split
+from amst.datasets.splits import leakage, make_split
 from amst.errors import AmstError
 
 ROOT = Path(amst.datasets.__file__).parents[3]

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from amst.datasets import digits
-from amst.datasets.digits import SENTENCES, WORDS, DigitsSettings
+from amst.datasets.digits import DigitsSettings
 from amst.datasets.registry import load
+from amst.datasets.sentences import SENTENCES, WORDS
 from amst.datasets.splits import leakage, make_split
 from amst.errors import AmstError
 from amst.files import sha256_of

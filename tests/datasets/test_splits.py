@@ -7,18 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amst.datasets.base import Dataset, Rejected, Sample
+from amst.datasets.base import PARTS, Dataset, Rejected, Sample
 from amst.datasets.lists import LISTS, ListFile
 from amst.datasets.registry import load
-from amst.datasets.splits import (
-    PARTS,
-    URFUNNY_TRAIN_START,
-    Split,
-    leakage,
-    make_split,
-    read_split,
-    write_split,
-)
+from amst.datasets.splitfile import Split, read_split, write_split
+from amst.datasets.splits import URFUNNY_TRAIN_START, leakage, make_split
 from amst.errors import AmstError
 
 

@@ -13,8 +13,8 @@ from amst.errors import AmstError
 from amst.features import check
 from amst.features.check import Wanted, check_dataset
 from amst.features.extract import extract_shard
-from amst.features.manifest import write_manifest
 from amst.features.samples import write_samples
+from amst.features.verification import write_manifest
 from tests.datasets.rawmedia import truncate
 from tests.datasets.rawtrees import build
 

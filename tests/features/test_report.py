@@ -5,11 +5,12 @@ import pytest
 
 from amst.config.run import AudioFeatures, TextFeatures, VisualFeatures
 from amst.datasets.registry import load
-from amst.datasets.splits import Split, make_split, write_split
+from amst.datasets.splitfile import Split, write_split
+from amst.datasets.splits import make_split
 from amst.features.extract import extract_shard
-from amst.features.manifest import write_manifest
 from amst.features.report import write_report
 from amst.features.samples import read_samples, write_samples
+from amst.features.verification import write_manifest
 from tests.datasets.rawmedia import write_bytes, write_video, write_wav
 
 

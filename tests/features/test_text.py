@@ -6,7 +6,7 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers import RobertaTokenizerFast
 
 from amst.config.run import TextFeatures
-from amst.datasets.digits import SENTENCES, WORDS
+from amst.datasets.sentences import SENTENCES, WORDS
 from amst.errors import AmstError
 from amst.features.text import load_tokenizer, read_sentence
 

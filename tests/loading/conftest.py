@@ -16,7 +16,7 @@ from amst.config.run import (
     VisualFeatures,
 )
 from amst.datasets.base import Rejected
-from amst.datasets.splits import Split
+from amst.datasets.splitfile import Split
 from amst.features.manifest import FORMAT, Manifest, ShardEntry
 from amst.features.shards import Header, Row, ShardWriter, columns
 from amst.files import sha256_of, write_json

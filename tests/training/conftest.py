@@ -33,11 +33,12 @@ from amst.config.run import (
     VisualFeatures,
 )
 from amst.datasets.digits import Digits, DigitsSettings, make
-from amst.datasets.splits import make_split, write_split
+from amst.datasets.splitfile import write_split
+from amst.datasets.splits import make_split
 from amst.errors import AmstError
 from amst.features.extract import extract_shard
-from amst.features.manifest import write_manifest
 from amst.features.samples import read_samples, write_samples
+from amst.features.verification import write_manifest
 from amst.methods import load
 from amst.training.execution import Execution
 from amst.training.finish import FILES

@@ -16,7 +16,7 @@ import torch
 from safetensors.numpy import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from amst.datasets.splits import read_split, write_split
+from amst.datasets.splitfile import read_split, write_split
 from amst.features.manifest import read_manifest
 from amst.files import write_json
 from amst.loading.dataset import FeatureStore

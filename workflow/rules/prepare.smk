@@ -138,7 +138,7 @@ checkpoint manifest:
         options=lambda w: as_json(CONFIG.datasets[w.dataset].options),
         features=lambda w: feature_settings(w.dataset),
         max_lost=lambda w: CONFIG.datasets[w.dataset].max_lost,
-        made_by=lambda w: made_by("amst.features.manifest"),
+        made_by=lambda w: made_by("amst.features.verification"),
     message:
         "Verifying the shards of {wildcards.dataset}"
     shell:

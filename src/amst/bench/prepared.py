@@ -44,9 +44,10 @@ def prepare(config: Config, dataset: str, samples: int, folder: Path) -> Prepare
         folder: an empty folder.
     """
     from amst.datasets.registry import load
-    from amst.datasets.splits import make_split, write_split
-    from amst.features.manifest import write_manifest
+    from amst.datasets.splitfile import write_split
+    from amst.datasets.splits import make_split
     from amst.features.samples import read_samples, write_samples
+    from amst.features.verification import write_manifest
 
     keep_freed_memory()  # as in a run: before the first threads, here the pool's
     facts, features = load(dataset), grid.features_of(config, dataset)

@@ -142,7 +142,7 @@ def manifest(
     configfile: ConfigFiles = None,
 ) -> None:
     """Verify all shards of a dataset and write the manifest that runs read."""
-    from amst.features.manifest import totals, write_manifest
+    from amst.features.verification import totals, write_manifest
 
     folder = folder or RESULTS / "features" / dataset
     if shards is None or max_lost is None:
@@ -174,7 +174,8 @@ def split(
     configfile: ConfigFiles = None,
 ) -> None:
     """Cut the samples of a dataset into train, val and test."""
-    from amst.datasets.splits import leakage, make_split, write_split
+    from amst.datasets.splitfile import write_split
+    from amst.datasets.splits import leakage, make_split
     from amst.features.samples import read_rejected, read_samples
 
     folder = folder or RESULTS / "features" / dataset

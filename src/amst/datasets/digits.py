@@ -23,22 +23,10 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from amst.config.run import Kind, Settings
 from amst.datasets.base import Dataset, Rejected, Sample
+from amst.datasets.sentences import SENTENCES, WORDS
 from amst.errors import AmstError
 from amst.files import write_json, write_text
 from amst.randomness import stream_seed
-
-WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-SENTENCES = (
-    "please dial {} now",
-    "the number is {}",
-    "press {} to go on",
-    "i heard {} i think",
-    "room {} on the left",
-    "try {} once more",
-    "you want line {}",
-    "it must be {} again",
-)
-"""What is said, with the number word in the braces."""
 
 _KEY_ROWS = (941, 697, 697, 697, 770, 770, 770, 852, 852, 852)
 _KEY_COLUMNS = (1336, 1209, 1336, 1477, 1209, 1336, 1477, 1209, 1336, 1477)

@@ -13,20 +13,15 @@ from pathlib import Path
 from typing import Literal
 
 from amst.config.run import Features
-from amst.datasets.base import Dataset, Rejected, Sample
+from amst.datasets.base import PARTS, Dataset, Rejected, Sample
 from amst.datasets.lists import LISTS
-from amst.datasets.splits import PARTS, URFUNNY_TRAIN_START, Split, make_split
+from amst.datasets.splitfile import Split
+from amst.datasets.splits import URFUNNY_TRAIN_START, make_split
 from amst.errors import AmstError
-from amst.features.manifest import (
-    LOST,
-    LOST_LIMIT,
-    Loss,
-    Manifest,
-    features_hash,
-    ids_digest,
-    read_manifest,
-)
+from amst.features.fingerprint import features_hash
+from amst.features.manifest import Manifest, read_manifest
 from amst.features.samples import list_samples, read_samples
+from amst.features.verification import LOST, LOST_LIMIT, Loss, ids_digest
 from amst.files import sha256_of, write_json
 from amst.pretrained import LOCK, model_folder
 from amst.staging import damaged

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from amst.config.run import AudioFeatures, Features, TextFeatures, VisualFeatures
 from amst.datasets.base import Dataset, Rejected, Sample
 from amst.errors import AmstError
+from amst.features.fingerprint import features_hash
 from amst.features.frames import Pictures, read_picture
-from amst.features.manifest import features_hash
 from amst.features.media import UnreadableError, check_media, decoding
 from amst.features.recording import Cut, Sound, Take, read_recording
 from amst.features.samples import main_file, read_samples, samples_of_shards, write_lines

@@ -3,35 +3,16 @@
 Reading it needs neither torch nor HDF5: the light set-up of a login node does it.
 """
 
-import csv
-import hashlib
-import io
-import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 
-from amst.config.run import Features, Kind, settings_hash
-from amst.datasets.base import Dataset, Rejected
+from amst.config.run import Features, Kind
+from amst.datasets.base import Rejected
 from amst.documents import read_document
 from amst.errors import AmstError
-from amst.features.samples import read_rejected, read_samples
-from amst.files import sha256_of, write_json, write_text
-
-if TYPE_CHECKING:
-    from amst.features.shards import Shard
 
 FORMAT = 2
-LOST_LIMIT = 0.005
-"""Share of a dataset's samples that may be lost before the chain stops."""
-LOST = "lost.csv"
-"""All lost samples with their reasons, beside the manifest that was refused for them."""
-
-_FEATURES: TypeAdapter[dict[str, Features]] = TypeAdapter(dict[str, Features])
 
 
 class ShardEntry(BaseModel):
@@ -53,7 +34,7 @@ class Manifest(BaseModel):
         settings: modality name -> settings of its features.
         settings_hash: hash of all that the features depend on.
         vocabulary: size of the tokenizer's vocabulary; None without text.
-        listed: digest of the ids in the list of samples (`ids_digest`).
+        listed: digest of the ids in the list of samples (`amst.features.verification.ids_digest`).
         samples: number of rows in all shards.
         rejected: the samples that could not be used.
     """
@@ -77,44 +58,6 @@ class Manifest(BaseModel):
         return [Path(manifest).parent / entry.file for entry in self.shards]
 
 
-def features_hash(dataset: Dataset, features: Mapping[str, Features]) -> str:
-    """Hash of all that features depend on: the dataset's facts and the settings per modality."""
-    settings = {name: value.model_dump(mode="json") for name, value in features.items()}
-    return settings_hash({"dataset": dataset.fingerprint(), "features": settings})
-
-
-@dataclass(frozen=True)
-class Loss:
-    """What is lost of a dataset.
-
-    Attributes:
-        rejected: samples that cannot be used.
-        gone: how many samples are lost, those included that nothing in the raw folder names.
-        total: how many there would be.
-    """
-
-    rejected: list[Rejected]
-    gone: int
-    total: int
-
-    @classmethod
-    def of(cls, samples: int, rejected: Iterable[Rejected], expected: int | None) -> "Loss":
-        """The loss, given what can be used, what cannot, and `Dataset.expected_samples`."""
-        # A file that no annotation names has only its path for an id: it is no lost sample.
-        lost = [row for row in rejected if row.id != row.file]
-        total = max(len(lost) + samples, expected or 0)
-        return cls(lost, total - samples, total)
-
-    def within(self, limit: float) -> bool:
-        """Whether the lost share is at most ``limit``."""
-        return self.gone <= limit * self.total
-
-
-def ids_digest(ids: Iterable[str]) -> str:
-    """SHA-256 of ids in any order."""
-    return hashlib.sha256(json.dumps(sorted(ids)).encode()).hexdigest()
-
-
 def read_manifest(path: Path | str) -> Manifest:
     """Read and check a manifest.
 
@@ -126,141 +69,3 @@ def read_manifest(path: Path | str) -> Manifest:
     if not path.exists():
         raise AmstError(f"there is no manifest {path}", f"Prepare the dataset: snakemake {path}")
     return read_document(path, Manifest, "manifest", remedy)
-
-
-def write_manifest(
-    dataset: Dataset,
-    features: Mapping[str, Features],
-    samples: Path,
-    shards: Sequence[Path],
-    rejected: Sequence[Path],
-    out: Path,
-    lost_limit: float = LOST_LIMIT,
-) -> Manifest:
-    """Verify every shard row by row and write the manifest that names them.
-
-    Args:
-        dataset: the dataset.
-        features: modality name -> settings the shards must have been made with.
-        samples: the list of samples.
-        shards: the shard files in order, all of them.
-        rejected: the lists of rejected samples: of the raw manifest and of each shard.
-        out: the manifest, by rename.
-        lost_limit: share of samples that may be lost: rejected, or not in the raw folder.
-
-    Raises:
-        AmstError: a shard is damaged, belongs to another dataset or was made with other settings;
-            a sample is in two shards, or a listed one in none; more samples are lost than the
-            limit allows; ``lost.csv`` beside ``out`` then has the rejected ones, if any.
-    """
-    # Here, since HDF5 is not part of the light set-up, which reads manifests.
-    from amst.features.shards import Shard
-
-    entries: list[ShardEntry] = []
-    vocabularies: set[int | None] = set()
-    seen: dict[str, Path] = {}
-    for index, path in enumerate(shards):
-        with Shard(path) as shard:
-            _check_belongs(shard, dataset, features, index, len(shards))
-            shard.verify()
-            for sample in shard.ids:
-                _check_new(sample, path, seen)
-            vocabularies.add(shard.vocabulary)
-            file = os.path.relpath(path, out.parent)
-            entries.append(ShardEntry(file=file, sha256=sha256_of(path), samples=len(shard)))
-    lost = tuple(row for path in rejected for row in read_rejected(path))
-    listed = {row.id for row in read_samples(samples)}
-    _check_listed(listed, seen, {row.id for row in lost}, samples)
-    manifest = Manifest(
-        dataset=dataset.name,
-        classes=dataset.classes,
-        modalities=dict(dataset.modalities),
-        settings=_FEATURES.validate_python({name: features[name] for name in dataset.modalities}),
-        settings_hash=features_hash(dataset, features),
-        vocabulary=vocabularies.pop() if len(vocabularies) == 1 else None,
-        listed=ids_digest(listed),
-        shards=tuple(entries),
-        samples=len(seen),
-        rejected=lost,
-    )
-    _check_lost(manifest, dataset.expected_samples, lost_limit, out.with_name(LOST))
-    write_json(out, manifest.model_dump(mode="json"))
-    return manifest
-
-
-def totals(manifest: Manifest, expected: int | None) -> str:
-    """One line: samples found, expected and rejected.
-
-    Args:
-        manifest: the dataset's manifest.
-        expected: ``Dataset.expected_samples``.
-    """
-    more = manifest.samples - (expected or manifest.samples)
-    wanted = "" if expected is None else f" of {expected} expected"
-    if more > 0:
-        wanted = f", {more} more than the {expected} expected"
-    lost = len(manifest.rejected)
-    return f"{manifest.dataset}: {manifest.samples} samples{wanted}, {lost} rejected"
-
-
-def _check_belongs(
-    shard: "Shard", dataset: Dataset, features: Mapping[str, Features], index: int, count: int
-) -> None:
-    remedy = "Delete the shard and run the extraction again"
-    if (shard.index, shard.shards) != (index, count):
-        raise AmstError(
-            f"{shard.path} is shard {shard.index} of {shard.shards}, not {index} of {count}", remedy
-        )
-    if shard.settings_hash != features_hash(dataset, features):
-        raise AmstError(
-            f"{shard.path} was made of another dataset than {dataset.name}, or with other settings",
-            remedy,
-        )
-
-
-def _check_new(sample: str, path: Path, seen: dict[str, Path]) -> None:
-    if sample in seen:
-        raise AmstError(
-            f"sample {sample} is in {seen[sample].name} and in {path.name}",
-            "Delete both shards and run the preparation again",
-        )
-    seen[sample] = path
-
-
-def _check_listed(listed: set[str], extracted: Iterable[str], lost: set[str], path: Path) -> None:
-    """Refuse shards that were made of another list of samples."""
-    found = set(extracted)
-    if strange := sorted((listed - found - lost) | (found - listed)):
-        where = "in no shard" if strange[0] in listed else f"in a shard and not in {path}"
-        raise AmstError(
-            f"sample {strange[0]} is {where} ({len(strange)} such samples)",
-            f"Delete the folder {path.with_name('shards')} and run the preparation again",
-        )
-
-
-def _check_lost(manifest: Manifest, expected: int | None, limit: float, report: Path) -> None:
-    """Refuse a dataset of which too much is lost, once all that is lost is written down."""
-    loss = Loss.of(manifest.samples, manifest.rejected, expected)
-    report.unlink(missing_ok=True)
-    if not loss.within(limit):
-        named = ""
-        if loss.rejected:
-            _write_lost(report, loss.rejected)
-            named = f" (first: {loss.rejected[0].line}; all rejected ones are in {report})"
-        raise AmstError(
-            f"{manifest.dataset}: {loss.gone} of {loss.total} samples are lost, more than "
-            f"{limit:.2%}: {len(loss.rejected)} rejected, {loss.gone - len(loss.rejected)} not in "
-            f"the raw folder{named}",
-            "Mend the raw files and call again, or accept the loss by "
-            f"datasets.{manifest.dataset}.max_lost",
-        )
-    if not manifest.samples:
-        raise AmstError(f"{manifest.dataset} has no samples", "Check the raw folder")
-
-
-def _write_lost(path: Path, lost: Sequence[Rejected]) -> None:
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(("sample", "reason", "file"))
-    rows.writerows((row.id, row.reason, row.file) for row in lost)
-    write_text(path, text.getvalue())

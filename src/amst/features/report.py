@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from amst.config.run import AudioFeatures, TextFeatures, VisualFeatures
-from amst.datasets.base import Dataset, Rejected
-from amst.datasets.splits import PARTS, LeakageReport, Part, Split, leakage, read_split
+from amst.datasets.base import PARTS, Dataset, Part, Rejected
+from amst.datasets.splitfile import Split, read_split
+from amst.datasets.splits import LeakageReport, leakage
 from amst.features.frames import is_kept
 from amst.features.manifest import Manifest, read_manifest
 from amst.features.report_page import render

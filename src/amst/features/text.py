@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amst.config.run import TextFeatures
-from amst.datasets.digits import SENTENCES, WORDS
+from amst.datasets.sentences import SENTENCES, WORDS
 from amst.errors import AmstError
 from amst.pretrained import located
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from amst.config.settings import Config
 from amst.datasets import registry
 from amst.datasets.digits import Digits, DigitsSettings
-from amst.datasets.splits import read_split
+from amst.datasets.splitfile import read_split
 from amst.errors import AmstError
-from amst.features.manifest import features_hash, read_manifest
+from amst.features.fingerprint import features_hash
+from amst.features.manifest import read_manifest
 from amst.grid.runs import features_of, features_owner, raw_root
 
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from amst.config.run import Kind, Modality
-from amst.datasets.splits import Part, Split
+from amst.datasets.base import Part
+from amst.datasets.splitfile import Split
 from amst.errors import AmstError
 from amst.features.manifest import Manifest, ShardEntry, read_manifest
 from amst.features.shards import Shard

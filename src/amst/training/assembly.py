@@ -18,7 +18,8 @@ from torch.utils import deterministic
 from amst import compiler
 from amst.allocator import keep_freed_memory
 from amst.config.run import Arithmetic, Features, MethodSettings, Modality, RunSettings
-from amst.datasets.splits import Part, Split, read_split
+from amst.datasets.base import Part
+from amst.datasets.splitfile import Split, read_split
 from amst.errors import AmstError, HostError
 from amst.loading.dataset import FeatureStore, PartData, Residency
 from amst.loading.loader import Loader

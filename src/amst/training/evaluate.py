@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from amst.config.run import RunSettings
-from amst.datasets.splits import Part
+from amst.datasets.base import Part
 from amst.loading.dataset import PartData
 from amst.metrics import shapley
 from amst.records import Metrics

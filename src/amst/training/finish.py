@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amst.datasets.splits import Part
+from amst.datasets.base import Part
 from amst.errors import AmstError
 from amst.files import replacing
 from amst.loading.dataset import PartData

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from amst.datasets.splits import Part
+from amst.datasets.base import Part
 from amst.loading.dataset import PartData
 from amst.training.assembly import Assembly
 from amst.training.prediction import Logits

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from amst.config.run import RunSettings
-from amst.datasets.splits import read_split
+from amst.datasets.splitfile import read_split
 from amst.errors import AmstError
 from amst.records import RunRecord, read_record
 from amst.training.assembly import assemble_training

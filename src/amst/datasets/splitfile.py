@@ -1,0 +1,66 @@
+"""The split file: which samples a way to cut a dataset has put into which part."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from amst.datasets.base import Part
+from amst.errors import AmstError
+from amst.files import write_json
+
+FORMAT: Literal[1] = 1
+"""Version of the split file."""
+
+
+class Split(BaseModel):
+    """One way to cut a dataset.
+
+    Attributes:
+        format: version of this file's format.
+        dataset: name of the dataset.
+        name: name of the split.
+        seed: the split's own seed; of no effect where the cut is given by lists or folds.
+        parts: train, val and test with the ids of their samples. Published lists keep their
+            order (and their repetitions); parts of our own cuts are sorted by id.
+        absent: ids that the split's source names and the raw manifest lacks.
+        unassigned: ids of the raw manifest that are in no part.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1] = FORMAT
+    dataset: str
+    name: str
+    seed: int
+    parts: dict[Part, list[str]]
+    absent: list[str] = []
+    unassigned: list[str] = []
+
+
+def read_split(path: Path | str) -> Split:
+    """Read a split file.
+
+    Raises:
+        AmstError: the file is missing, damaged or of another format version.
+    """
+    remedy = "Make it again with `amst split`, or let Snakemake make it"
+    try:
+        return Split.model_validate_json(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise AmstError(f"there is no split file {path}", remedy) from None
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise AmstError(f"{path} is no split of format {FORMAT}: {_first(error)}", remedy) from None
+
+
+def write_split(path: Path | str, split: Split) -> None:
+    """Write a split as JSON, by rename; the same split gives the same bytes."""
+    write_json(path, split.model_dump(mode="json"))
+
+
+def _first(error: Exception) -> str:
+    """One line about what a split file has wrong."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(str(step) for step in first['loc']) or 'file'}: {first['msg']}"
+    return str(error)
