@@ -203,6 +203,7 @@ def trainings() -> list[str]:
         ("amst.datasets.rawfiles", "samples"),
         ("amst.features.samples", "samples"),
         ("amst.features.fingerprint", "extract"),
+        ("amst.features.shard_writer", "extract"),
         ("amst.features.fingerprint", "manifest"),
         ("amst.features.verification", "manifest"),
     ],

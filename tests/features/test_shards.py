@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 import amst
 from amst.config.run import AudioFeatures, TextFeatures, VisualFeatures
 from amst.errors import AmstError
-from amst.features.shards import Header, Row, Shard, ShardWriter, Source, columns
+from amst.features.shard_writer import Header, Row, ShardWriter, Source
+from amst.features.shards import Shard, columns
 
 TEXTS = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=12)
 FEATURES = {
@@ -203,7 +204,7 @@ def test_a_killed_job_leaves_nothing_behind(tmp_path):
     code = (
         "import sys, time; from pathlib import Path\n"
         "from tests.features.test_shards import header, rows\n"
-        "from amst.features.shards import ShardWriter\n"
+        "from amst.features.shard_writer import ShardWriter\n"
         "with ShardWriter(Path(sys.argv[1]), header()) as writer:\n"
         "    for row in rows(200): writer.append(row)\n"
         "    print('collecting', flush=True); time.sleep(60)\n"

@@ -18,7 +18,8 @@ from amst.config.run import (
 from amst.datasets.base import Rejected
 from amst.datasets.splitfile import Split
 from amst.features.manifest import FORMAT, Manifest, ShardEntry
-from amst.features.shards import Header, Row, ShardWriter, columns
+from amst.features.shard_writer import Header, Row, ShardWriter
+from amst.features.shards import columns
 from amst.files import sha256_of, write_json
 
 MODALITIES = {

@@ -17,7 +17,7 @@ from amst.features.frames import Pictures, read_picture
 from amst.features.media import UnreadableError, check_media, decoding
 from amst.features.recording import Cut, Sound, Take, read_recording
 from amst.features.samples import main_file, read_samples, samples_of_shards, write_lines
-from amst.features.shards import Header, Row, ShardWriter, Source
+from amst.features.shard_writer import Header, Row, ShardWriter, Source
 from amst.features.text import Tokenizer, load_tokenizer, read_sentence
 from amst.files import sha256_of
 

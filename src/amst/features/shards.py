@@ -12,20 +12,13 @@ settings_hash, classes, modalities, vocabulary, and their own checksum):
 ``<m>/path``       (n,) bytes, UTF-8       raw file, relative to the raw root; may be empty
 ``<m>/sha256``     (n,) bytes              of that file
 =================  ======================  ==========================================
-
-A row's values are held in anonymous temporary files until the number of rows is known, so memory
-does not grow with the shard, and an interrupted job leaves nothing behind.
 """
 
 import json
-import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -33,11 +26,9 @@ from numpy.typing import NDArray
 
 from amst.config.run import AudioFeatures, Features, Kind, TextFeatures, VisualFeatures
 from amst.errors import AmstError
-from amst.files import replacing
 
 FORMAT = 2
 _REMEDY = "Delete the shard and run the extraction again"
-_COPY_BYTES = 1 << 24
 
 Array = NDArray[Any]
 
@@ -77,44 +68,6 @@ def _little(name: str) -> np.dtype[Any]:
     return np.dtype(name).newbyteorder("<")
 
 
-@dataclass(frozen=True)
-class Header:
-    """What holds for a whole shard.
-
-    Attributes:
-        index: number of the shard, from 0.
-        shards: how many shards the dataset has.
-        classes: class names; a label is a position in it.
-        features: modality name -> settings of its features.
-        settings_hash: hash of all that the features depend on.
-        vocabulary: size of the tokenizer's vocabulary; None without text.
-    """
-
-    dataset: str
-    index: int
-    shards: int
-    classes: tuple[str, ...]
-    features: Mapping[str, Features]
-    settings_hash: str
-    vocabulary: int | None = None
-
-    def attributes(self) -> dict[str, Any]:
-        """The root attributes of the file."""
-        settings = {name: value.model_dump(mode="json") for name, value in self.features.items()}
-        values = {
-            "format": FORMAT,
-            "dataset": self.dataset,
-            "shard": self.index,
-            "shards": self.shards,
-            "settings": json.dumps(settings, sort_keys=True),
-            "settings_hash": self.settings_hash,
-            "classes": json.dumps(list(self.classes)),
-            "modalities": json.dumps({name: f.kind for name, f in self.features.items()}),
-            "vocabulary": json.dumps(self.vocabulary),
-        }
-        return {**values, "crc32": attributes_checksum(values)}
-
-
 def attributes_checksum(values: Mapping[str, Any]) -> int:
     """CRC32 over root attributes, numbers and texts alike, without the checksum itself."""
     facts = [f"{name}={values[name]}" for name in sorted(values) if name != "crc32"]
@@ -124,154 +77,6 @@ def attributes_checksum(values: Mapping[str, Any]) -> int:
 def row_checksum(name: str, group: str, label: int) -> int:
     """CRC32 over what a row is, apart from its features."""
     return zlib.crc32(json.dumps([name, group, label]).encode())
-
-
-@dataclass(frozen=True)
-class Source:
-    """A raw file: path relative to the raw root, hexadecimal SHA-256; both empty without a file."""
-
-    path: str = ""
-    sha256: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One sample on its way into a shard.
-
-    Attributes:
-        label: class index.
-        values: modality -> column -> value.
-        sources: modality -> raw file.
-    """
-
-    id: str
-    label: int
-    group: str
-    values: Mapping[str, Mapping[str, Any]]
-    sources: Mapping[str, Source]
-
-
-@dataclass
-class _Column:
-    """Rows of one column, held in a temporary file that has no name."""
-
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    spool: BinaryIO
-
-    def append(self, value: Any) -> bytes:
-        array = np.asarray(value)
-        if array.shape != self.shape:
-            raise ValueError(f"a row of shape {array.shape} where {self.shape} is stored")
-        data = np.ascontiguousarray(array, dtype=self.dtype).tobytes()
-        self.spool.write(data)
-        return data
-
-    def write(self, group: h5py.Group, name: str, rows: int) -> None:
-        target = group.create_dataset(name, shape=(rows, *self.shape), dtype=self.dtype)
-        row_bytes = self.dtype.itemsize * int(np.prod(self.shape))
-        step = max(1, _COPY_BYTES // row_bytes)
-        self.spool.seek(0)
-        for first in range(0, rows, step):
-            last = min(first + step, rows)
-            block = self.spool.read((last - first) * row_bytes)
-            target[first:last] = np.frombuffer(block, self.dtype).reshape(-1, *self.shape)
-
-
-@dataclass
-class _Modality:
-    columns: dict[str, _Column]
-    crc32: list[int] = field(default_factory=list)
-    sources: list[Source] = field(default_factory=list)
-
-    def append(self, values: Mapping[str, Any], source: Source) -> None:
-        checksum = 0
-        for name, column in self.columns.items():
-            checksum = zlib.crc32(column.append(values[name]), checksum)
-        self.crc32.append(checksum)
-        self.sources.append(source)
-
-    def write(self, group: h5py.Group) -> None:
-        for name, column in self.columns.items():
-            column.write(group, name, len(self.crc32))
-        group.create_dataset("crc32", data=np.array(self.crc32, _little("uint32")))
-        _write_texts(group, "path", [source.path for source in self.sources])
-        _write_texts(group, "sha256", [source.sha256 for source in self.sources])
-
-
-class ShardWriter:
-    """Collects rows and writes them as one shard; equal rows give equal bytes.
-
-    Use as a context manager: the file appears, verified, when the block succeeds, and not at all
-    when it raises.
-    """
-
-    def __init__(self, path: Path, header: Header) -> None:
-        self._path = path
-        self._header = header
-        self._stack = ExitStack()
-        self._ids: list[str] = []
-        self._labels: list[int] = []
-        self._groups: list[str] = []
-        self._modalities: dict[str, _Modality] = {}
-
-    def __enter__(self) -> Self:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        for name, features in sorted(self._header.features.items()):
-            self._modalities[name] = _Modality(
-                {
-                    column: _Column(dtype, shape, self._spool())
-                    for column, (dtype, shape) in columns(features).items()
-                }
-            )
-        return self
-
-    def _spool(self) -> BinaryIO:
-        # Beside the shard, where there is room for it; /tmp of a node may be small.
-        return self._stack.enter_context(tempfile.TemporaryFile(dir=self._path.parent))
-
-    def append(self, row: Row) -> None:
-        """Add a row.
-
-        Raises:
-            ValueError: a value has another shape than the settings say.
-        """
-        for name, modality in self._modalities.items():
-            modality.append(row.values[name], row.sources.get(name, Source()))
-        self._ids.append(row.id)
-        self._labels.append(row.label)
-        self._groups.append(row.group)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with self._stack:
-            if kind is None:
-                self._write()
-
-    def _write(self) -> None:
-        with replacing(self._path) as temporary:
-            with h5py.File(temporary, "w", locking=False) as file:
-                file.attrs.update(self._header.attributes())
-                _write_texts(file, "id", self._ids)
-                _write_texts(file, "group", self._groups)
-                file.create_dataset("label", data=np.array(self._labels, _little("int64")))
-                facts = zip(self._ids, self._groups, self._labels, strict=True)
-                checksums = [row_checksum(*row) for row in facts]
-                file.create_dataset("crc32", data=np.array(checksums, _little("uint32")))
-                for name, modality in self._modalities.items():
-                    modality.write(file.create_group(name))
-            with Shard(temporary) as shard:
-                shard.verify()
-
-
-def _write_texts(group: h5py.Group, name: str, texts: list[str]) -> None:
-    data = [text.encode() for text in texts]
-    length = max([1, *map(len, data)])
-    group.create_dataset(name, data=np.array(data, h5py.string_dtype("utf-8", length)))
 
 
 class Shard:
