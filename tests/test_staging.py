@@ -1,19 +1,28 @@
 import hashlib
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from amst.config.run import TextFeatures
+from amst.datasets.lists import LISTS, ListFile, read_lists
 from amst.errors import AmstError
 from amst.features.check import check_models
 from amst.features.text import load_tokenizer
 from amst.models.encoders import load_roberta
 from amst.pretrained import located
-from amst.staging import PINNED, Model, damaged, fetch_model
+from amst.provenance import closure
+from amst.staging import PINNED, Model, damaged, fetch_lists, fetch_model
 from tests.modelhub import serving, tiny_roberta
 
 REVISION = "0123abcd"
+LISTED = {
+    "train": b"1001_DFA_ANG_XX.flv Anger\n1002_DFA_SAD_XX.flv Sad\n",
+    "val": b"1003_DFA_SAD_XX.flv Sad\n",
+    "test": b"1004_DFA_SAD_XX.flv Sad\n",
+}
+"""Miniature lists of CREMAD, by part."""
 
 
 @pytest.fixture(scope="module")
@@ -128,3 +137,88 @@ def test_fetched_models_are_checked_with_the_data(hub, tmp_path):
     (wrong,) = check_models(["tiny"], tmp_path)
     assert wrong.state == "wrong"
     assert "config.json, vocab.json: `amst fetch-model tiny` mends it" in wrong.text
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A server of miniature CREMAD lists, whose checksums stand in the table."""
+    files = []
+    with serving() as server:
+        for part, text in LISTED.items():
+            path = f"CREMAD/{part}.txt"
+            files.append(ListFile(part, path, hashlib.sha256(text).hexdigest(), text.count(b"\n")))
+            server.content[f"/{path}"] = text
+        monkeypatch.setitem(LISTS, "CREMAD", tuple(files))
+        yield server
+
+
+def test_lists_are_fetched_once(server, tmp_path):
+    paths = fetch_lists("CREMAD", tmp_path, server.address)
+    assert [path.read_bytes() for path in paths] == list(LISTED.values())
+    assert fetch_lists("CREMAD", tmp_path, server.address) == paths
+    assert len(server.asked) == 3
+
+
+def test_lists_are_asked_for_again_where_the_server_fails(server, tmp_path):
+    server.failures = 2
+    assert len(fetch_lists("CREMAD", tmp_path, server.address, attempts=3, pause=0.01)) == 3
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_a_list_is_continued_where_the_connection_ended(server, tmp_path):
+    server.breaks = 1
+    paths = fetch_lists("CREMAD", tmp_path, server.address, pause=0.01)
+    assert server.asked[:2] == [
+        ("train.txt", None),
+        ("train.txt", f"bytes={len(LISTED['train']) // 2}-"),
+    ]
+    assert [path.read_bytes() for path in paths] == list(LISTED.values())
+
+
+def test_a_server_that_keeps_failing_is_an_error_that_says_what_to_do(server, tmp_path):
+    server.failures = 9
+    told = r"cannot fetch .*train.txt: .*503.* On a node without network.*datasets\.CREMAD\.lists"
+    with pytest.raises(AmstError, match=told):
+        fetch_lists("CREMAD", tmp_path, server.address, attempts=2, pause=0.01)
+    assert len(server.asked) == 2
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_list_that_is_not_there_is_not_asked_for_again(server, tmp_path):
+    del server.content["/CREMAD/val.txt"]
+    with pytest.raises(AmstError, match=r"CREMAD/val.txt: .*404"):
+        fetch_lists("CREMAD", tmp_path, server.address)
+    assert len(server.asked) == 2
+
+
+def test_other_bytes_than_the_published_ones_are_not_kept(server, tmp_path):
+    server.content["/CREMAD/train.txt"] = b"<html>please log in</html>"
+    with pytest.raises(AmstError, match=r"train.txt is not the expected file .*a proxy"):
+        fetch_lists("CREMAD", tmp_path, server.address)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_changed_list_is_fetched_again(server, tmp_path):
+    path = fetch_lists("CREMAD", tmp_path, server.address)[0]
+    path.write_bytes(LISTED["train"].replace(b"\n", b"\r\n"))
+    fetch_lists("CREMAD", tmp_path, server.address)
+    assert read_lists("CREMAD", tmp_path)
+
+
+def test_the_same_lists_may_be_fetched_by_several_at_a_time(server, tmp_path):
+    """Each job of the workflow that waits for one list of a dataset fetches all of them."""
+    with ThreadPoolExecutor(8) as pool:
+        calls = [
+            pool.submit(fetch_lists, "CREMAD", tmp_path, server.address, pause=0.01)
+            for _ in range(8)
+        ]
+        assert all(call.result() for call in calls)
+    assert read_lists("CREMAD", tmp_path)
+
+
+def test_a_derived_split_has_no_lists_to_fetch(tmp_path):
+    assert fetch_lists("URFUNNY", tmp_path, "http://127.0.0.1:9/none") == []
+
+
+def test_what_cuts_splits_opens_no_connection():
+    assert "amst.download" not in closure("amst.datasets.splits")

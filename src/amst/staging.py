@@ -1,17 +1,15 @@
-"""Fetching pretrained models into a folder that compute nodes read without a network."""
+"""Fetching models and published lists into a folder that nodes read without a network."""
 
 import json
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from amst.datasets.lists import LISTS, SOURCE
+from amst.download import Download
 from amst.errors import AmstError
-from amst.files import sha256_of, write_json
+from amst.files import replacing, sha256_of, write_json
 from amst.pretrained import LOCK, STAGED, model_folder
 
 HUB = "https://huggingface.co"
@@ -22,7 +20,10 @@ REQUIRED = ("config.json", "model.safetensors")
 OPTIONAL = ("merges.txt", "tokenizer.json", "tokenizer_config.json", "vocab.json")
 """Files of a model that is not pinned: those of RoBERTa, some of which a model may lack."""
 
-_CHUNK = 1 << 20
+_MODEL_REMEDY = (
+    "Call again where there is a network: what came is kept; then bring the folder "
+    f"{STAGED} to the nodes that have none"
+)
 
 
 @dataclass(frozen=True)
@@ -83,15 +84,18 @@ def fetch_model(
     """
     model = PINNED.get(name, Model(name))
     folder = model_folder(name, staged)
+    folder.mkdir(parents=True, exist_ok=True)
     known = model.sha256 or recorded(folder)
     files = {}
     for file in sorted(known or (*REQUIRED, *OPTIONAL)):
         path = folder / file
         if not (path.is_file() and sha256_of(path) == known.get(file)):
             address = f"{source.rstrip('/')}/{model.repository}/resolve/{model.revision}/{file}"
-            wanted = _Wanted(address, path, known.get(file), optional=file in OPTIONAL)
-            if not wanted.fetch(attempts, pause):
+            part = path.with_name(f".{file}.part")  # what came waits there for the next call
+            download = Download(address, part, known.get(file), _MODEL_REMEDY)
+            if not download.fetch(attempts, pause, file in OPTIONAL and file not in known):
                 continue
+            part.replace(path)
         files[file] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
     lock = {
         "format": FORMAT,
@@ -134,68 +138,37 @@ def _read(folder: Path) -> dict[str, Any]:
     return value
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """A file to be fetched; what has come of it waits beside it as ``.<name>.part``."""
+def fetch_lists(
+    dataset: str, out: Path, source: str = SOURCE, attempts: int = 4, pause: float = 2.0
+) -> list[Path]:
+    """Fetch the lists of ``dataset`` into ``out``, keeping their paths; nothing is left half done.
 
-    address: str
-    path: Path
-    sha256: str | None
-    optional: bool
+    A list that is there with the published bytes is not fetched again. Any number of calls may
+    fetch the same lists at a time, as the jobs of the workflow do.
 
-    @property
-    def part(self) -> Path:
-        return self.path.with_name(f".{self.path.name}.part")
+    Args:
+        dataset: name of the dataset.
+        out: folder of all datasets' lists.
+        source: base address.
+        attempts: tries per file before giving up on a network error.
+        pause: seconds before the second try; doubled for each further one.
 
-    def fetch(self, attempts: int, pause: float) -> bool:
-        """Fetch it and check it; False if the source lacks it and nobody needs it."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        for attempt in range(1, attempts + 1):
-            try:
-                self._continue()
-                break
-            except (OSError, HTTPException) as error:
-                code = error.code if isinstance(error, urllib.error.HTTPError) else 0
-                if code == 404 and self.optional and self.sha256 is None:
-                    return False
-                if 400 <= code < 500 or attempt == attempts:
-                    raise AmstError(
-                        f"cannot fetch {self.address}: {error}",
-                        "Call again where there is a network: what came is kept; then bring the "
-                        f"folder {STAGED} to the nodes that have none",
-                    ) from error
-                time.sleep(pause * 2 ** (attempt - 1))
-        self._accept()
-        return True
+    Returns:
+        Paths of the dataset's lists; none where the split is derived by a rule.
 
-    def _continue(self) -> None:
-        """Fetch what is still missing; all of it where the rest could be of another version."""
-        begin = self.part.stat().st_size if self.sha256 and self.part.is_file() else 0
-        request = urllib.request.Request(self.address)
-        if begin:
-            request.add_header("Range", f"bytes={begin}-")
-        try:
-            answer = urllib.request.urlopen(request, timeout=60)
-        except urllib.error.HTTPError as error:
-            if error.code == 416:  # nothing follows what is there, whatever that is
-                return
-            raise
-        with answer, self.part.open("ab" if answer.status == 206 else "wb") as file:
-            length = int(answer.headers.get("Content-Length") or 0)
-            came = 0
-            while chunk := answer.read(_CHUNK):
-                file.write(chunk)
-                came += len(chunk)
-        if came < length:
-            raise OSError(f"the connection ended after {came} of {length} bytes")
-
-    def _accept(self) -> None:
-        digest = sha256_of(self.part)
-        if self.sha256 not in (None, digest):
-            self.part.unlink()
-            raise AmstError(
-                f"{self.address} is not the expected file (its SHA-256 is {digest}, not "
-                f"{self.sha256})",
-                "Fetch it again; a proxy may have sent a page of its own",
-            )
-        self.part.replace(self.path)
+    Raises:
+        AmstError: the source cannot be reached or sends other bytes than the published ones.
+    """
+    remedy = (
+        "On a node without network, fetch the lists on another one and set "
+        f"datasets.{dataset}.lists to their folder"
+    )
+    paths = []
+    for file in LISTS.get(dataset, ()):
+        path = out / file.path
+        if not (path.is_file() and sha256_of(path) == file.sha256):
+            address = f"{source.rstrip('/')}/{file.path}"
+            with replacing(path) as temporary:
+                Download(address, temporary, file.sha256, remedy).fetch(attempts, pause)
+        paths.append(path)
+    return paths

@@ -47,7 +47,7 @@ def fetch(
     for model in models:
         typer.echo(f"{staging.fetch_model(model, out, hub)}: as expected")
     for name in listed:
-        for path in lists.fetch_lists(name, out / "lists", source):
+        for path in staging.fetch_lists(name, out / "lists", source):
             typer.echo(f"{path}: as published")
 
 
@@ -71,7 +71,7 @@ def fetch_lists(
     known(dataset, registry.names(), "dataset")
     if dataset not in lists.LISTS:
         typer.echo(f"{dataset} needs no published list")
-    for path in lists.fetch_lists(dataset, out):
+    for path in staging.fetch_lists(dataset, out):
         typer.echo(f"{path}: as published")
 
 

@@ -1,20 +1,15 @@
-"""The published lists of the ``amst`` splits: fetched once, checked, and read.
+"""The published lists of the ``amst`` splits: where they are published, checked, and read.
 
 The lists belong to the code published with AMST and are no part of this project. They say which
 sample went to which part; labels in them are compared with the labels of the raw data.
 """
 
 import hashlib
-import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 
 from amst.datasets.rawfiles import lines_of, unreadable
 from amst.errors import AmstError
-from amst.files import replacing
 
 SOURCE = (
     "https://raw.githubusercontent.com/CXianRen/AMST/71d414f16249641d2cd06c2a8b03d154dd606ea7"
@@ -129,43 +124,6 @@ LISTS: dict[str, tuple[ListFile, ...]] = {
 """Lists by dataset; the `amst` split of a dataset that is not here is derived by a rule."""
 
 
-def fetch_lists(
-    dataset: str, out: Path, source: str = SOURCE, attempts: int = 4, pause: float = 2.0
-) -> list[Path]:
-    """Fetch the lists of ``dataset`` into ``out``, keeping their paths; nothing is left half done.
-
-    A list that is there with the published bytes is not fetched again.
-
-    Args:
-        dataset: name of the dataset.
-        out: folder of all datasets' lists.
-        source: base address.
-        attempts: tries per file before giving up on a network error.
-        pause: seconds before the second try; doubled for each further one.
-
-    Returns:
-        Paths of the dataset's lists; none where the split is derived by a rule.
-
-    Raises:
-        AmstError: the source cannot be reached or sends other bytes than the published ones.
-    """
-    paths = []
-    for file in LISTS.get(dataset, ()):
-        path = out / file.path
-        if not (path.is_file() and _sha256(path.read_bytes()) == file.sha256):
-            content = _download(f"{source.rstrip('/')}/{file.path}", attempts, pause)
-            if _sha256(content) != file.sha256:
-                raise AmstError(
-                    f"{source}/{file.path} is not the published list (its SHA-256 is "
-                    f"{_sha256(content)}, not {file.sha256})",
-                    "A proxy may have sent a page of its own; see docs/datasets for the address",
-                )
-            with replacing(path) as temporary:
-                temporary.write_bytes(content)
-        paths.append(path)
-    return paths
-
-
 def read_lists(dataset: str, folder: Path) -> dict[str, list[Entry]]:
     """Rows of the published lists of ``dataset`` below ``folder``, by part and in their order.
 
@@ -219,25 +177,6 @@ def parse_line(dataset: str, line: str, where: str = "the list") -> Entry:
             label = label.strip()
             return Entry(f"{name}:{label}" if dataset == "AVE" else name, label)
     raise AmstError(f"{where} does not read as a row of a {dataset} list: {line.strip()!r}")
-
-
-def _download(url: str, attempts: int, pause: float) -> bytes:
-    """The bytes behind ``url``; network errors and server errors are tried again."""
-    for attempt in range(1, attempts + 1):
-        try:
-            with urllib.request.urlopen(url, timeout=60) as answer:
-                content: bytes = answer.read()
-                return content
-        except (OSError, HTTPException) as error:
-            refused = isinstance(error, urllib.error.HTTPError) and error.code < 500
-            if refused or attempt == attempts:
-                raise AmstError(
-                    f"cannot fetch {url}: {error}",
-                    "On a node without network, fetch the lists on another one and set "
-                    "datasets.<NAME>.lists to their folder",
-                ) from error
-            time.sleep(pause * 2 ** (attempt - 1))
-    raise AssertionError("attempts must be at least 1")
 
 
 def _sha256(content: bytes) -> str:

@@ -1,0 +1,90 @@
+"""One file over the network: tried again, continued where it stopped, and checked."""
+
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+
+from amst.errors import AmstError
+from amst.files import sha256_of
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file to be fetched.
+
+    Attributes:
+        address: where it is published.
+        path: where it is written to as it comes. With a checksum, what is there is its begin.
+        sha256: of the whole file, hexadecimal; None where it is not known.
+        remedy: what a user does where the address cannot be reached.
+    """
+
+    address: str
+    path: Path
+    sha256: str | None
+    remedy: str
+
+    def fetch(self, attempts: int, pause: float, may_lack: bool = False) -> bool:
+        """Fetch it and check it.
+
+        Args:
+            attempts: tries before giving up on an error of the network or the server.
+            pause: seconds before the second try; doubled for each further one.
+            may_lack: whether it is no error that the source has no such file.
+
+        Returns:
+            Whether the source has it.
+
+        Raises:
+            AmstError: the source cannot be reached, refuses, or sends other bytes than expected,
+                which are then deleted.
+        """
+        for attempt in range(1, attempts + 1):
+            try:
+                self._continue()
+                break
+            except (OSError, HTTPException) as error:
+                code = error.code if isinstance(error, urllib.error.HTTPError) else 0
+                if code == 404 and may_lack:
+                    return False
+                if 400 <= code < 500 or attempt == attempts:
+                    raise AmstError(f"cannot fetch {self.address}: {error}", self.remedy) from error
+                time.sleep(pause * 2 ** (attempt - 1))
+        self._check()
+        return True
+
+    def _continue(self) -> None:
+        """Fetch what is still missing; all of it where the rest could be of another version."""
+        begin = self.path.stat().st_size if self.sha256 and self.path.is_file() else 0
+        request = urllib.request.Request(self.address)
+        if begin:
+            request.add_header("Range", f"bytes={begin}-")
+        try:
+            answer = urllib.request.urlopen(request, timeout=60)
+        except urllib.error.HTTPError as error:
+            if error.code == 416:  # nothing follows what is there, whatever that is
+                return
+            raise
+        with answer, self.path.open("ab" if answer.status == 206 else "wb") as file:
+            length = int(answer.headers.get("Content-Length") or 0)
+            came = 0
+            while chunk := answer.read(_CHUNK):
+                file.write(chunk)
+                came += len(chunk)
+        if came < length:
+            raise OSError(f"the connection ended after {came} of {length} bytes")
+
+    def _check(self) -> None:
+        digest = sha256_of(self.path)
+        if self.sha256 not in (None, digest):
+            self.path.unlink()
+            raise AmstError(
+                f"{self.address} is not the expected file (its SHA-256 is {digest}, not "
+                f"{self.sha256})",
+                "Fetch it again; a proxy may have sent a page of its own",
+            )
