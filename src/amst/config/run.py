@@ -94,6 +94,11 @@ class AudioFeatures(Settings):
         dtype: of the stored numbers.
     """
 
+    window: ClassVar[float] = 0.025
+    """Length in seconds of what one frame is worked out from."""
+    shift: ClassVar[float] = 0.010
+    """Seconds from one frame to the next."""
+
     kind: Literal["audio"] = "audio"
     mel_bins: PositiveInt = 128
     frames: PositiveInt = Field(1024, description="zero-padded or cut to this many 10 ms steps")

@@ -9,7 +9,8 @@ from pathlib import Path
 from amst.datasets.base import Rejected
 from amst.errors import AmstError
 
-_LFS_START = b"version https://git-lfs.github.com/spec/"
+LFS_START = b"version https://git-lfs.github.com/spec/"
+"""What a pointer file of Git LFS begins with, which stands where a file was not fetched."""
 _LFS_LARGEST = 1024
 """Pointer files of Git LFS are smaller than this, by its specification."""
 
@@ -190,7 +191,7 @@ def read_annotation(path: Path, page: str) -> str:
         ) from None
     except OSError as error:
         raise unreadable(path, error) from None
-    if content.startswith(_LFS_START):
+    if content.startswith(LFS_START):
         raise AmstError(f"{path} is a Git LFS pointer, not the file", "Run `git lfs pull` there")
     return decode(content)
 
@@ -243,4 +244,4 @@ def _fault(entry: os.DirEntry[str]) -> str:
 
 def _is_lfs_pointer(path: str) -> bool:
     with Path(path).open("rb") as file:
-        return file.read(len(_LFS_START)) == _LFS_START
+        return file.read(len(LFS_START)) == LFS_START

@@ -13,7 +13,6 @@ from torchaudio.compliance import kaldi
 from amst.config.run import AudioFeatures
 from amst.features.media import UnreadableError, check_media, decoding
 
-WINDOW_SECONDS = 0.025
 _FILL = 0.01
 _FILLED_FRAMES = 512
 _STREAMED = (0, 0xFFFFFFFF)
@@ -41,7 +40,7 @@ def log_mel(waveform: NDArray[np.float32], rate: int, features: AudioFeatures) -
     if not np.isfinite(waveform).all():
         raise UnreadableError("its sound holds values that are no numbers")
     stored = np.zeros((features.frames, features.mel_bins), features.dtype)
-    if len(waveform) < max(1, int(rate * WINDOW_SECONDS)):
+    if len(waveform) < max(1, int(rate * features.window)):
         if features.short_audio == "reject":
             raise UnreadableError(
                 f"its sound is {len(waveform)} samples long, less than one 25 ms window"
@@ -67,8 +66,8 @@ def filter_bank(waveform: NDArray[np.float32], rate: int, mel_bins: int) -> NDAr
         window_type="hanning",
         num_mel_bins=mel_bins,
         dither=0.0,
-        frame_length=1000 * WINDOW_SECONDS,
-        frame_shift=10,
+        frame_length=1000 * AudioFeatures.window,
+        frame_shift=1000 * AudioFeatures.shift,
     )
     return bank.numpy()
 

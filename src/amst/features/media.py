@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+from amst.datasets.rawfiles import LFS_START
 
 
 class UnreadableError(Exception):
@@ -43,10 +43,10 @@ def check_media(path: Path, may_be_empty: bool = False) -> None:
     """
     try:
         with path.open("rb") as file:
-            head = file.read(len(_LFS_POINTER))
+            head = file.read(len(LFS_START))
     except OSError as error:
         raise UnreadableError(f"the file cannot be opened ({error.strerror})") from error
     if not head and not may_be_empty:
         raise UnreadableError("the file is empty")
-    if head == _LFS_POINTER:
+    if head == LFS_START:
         raise UnreadableError("the file is a Git LFS pointer, not media: run 'git lfs pull'")

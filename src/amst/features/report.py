@@ -25,10 +25,6 @@ SILENT_PEAK = 1e-3
 """A clip that never exceeds this share of full scale (-60 dB) counts as silent."""
 
 
-_WINDOW, _SHIFT = 0.025, 0.010
-"""Window and shift of the filter bank in seconds; ``amst.features.audio`` would import torch."""
-
-
 class _Row(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -240,9 +236,10 @@ class _Tables:
         match self.manifest.settings[name]:
             case AudioFeatures() as features:
                 seconds = self.column(f"{name}/seconds")
+                beyond = features.window + features.shift * features.frames
                 return AudioReport(
                     seconds=_spread(seconds),
-                    cut=int((seconds >= _WINDOW + _SHIFT * features.frames).sum()),
+                    cut=int((seconds >= beyond).sum()),
                     silent=self._where(self.column(f"{name}/peak") < SILENT_PEAK),
                 )
             case VisualFeatures() as features:

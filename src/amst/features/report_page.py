@@ -20,7 +20,6 @@ from amst.features.manifest import Manifest
 _SHOWN_PICTURES = 24
 _SHOWN_SOUNDS = 6
 _PICTURE_HEIGHT = 112
-_SHIFT_SECONDS = 0.01
 
 
 class Features(Protocol):
@@ -97,10 +96,10 @@ def _spectrogram(features: Features, name: str, sample: int) -> _Figure:
     """The stored filter bank without its padding: time to the right, frequency upwards."""
     bank = np.asarray(features.row(f"{name}/features", sample), dtype=np.float32)
     seconds = float(features.row(f"{name}/seconds", sample))
-    bank = bank[: max(1, round(seconds / _SHIFT_SECONDS))]
+    bank = bank[: max(1, round(seconds / AudioFeatures.shift))]
     figure = Figure(figsize=(3.6, 2.2), dpi=100, layout="constrained")
     axes = figure.add_subplot()
-    extent = (0.0, len(bank) * _SHIFT_SECONDS, 0.0, float(bank.shape[1]))
+    extent = (0.0, len(bank) * AudioFeatures.shift, 0.0, float(bank.shape[1]))
     axes.imshow(bank.T, origin="lower", aspect="auto", extent=extent, cmap="magma")
     axes.set_xlabel("seconds")
     axes.set_ylabel("mel bin")

@@ -23,12 +23,14 @@ from typing import Any, Self
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from amst.config.run import AudioFeatures, Features, Kind, TextFeatures, VisualFeatures
 from amst.errors import AmstError
 
 FORMAT = 2
 _REMEDY = "Delete the shard and run the extraction again"
+_FEATURES: TypeAdapter[Features] = TypeAdapter(Features)
 
 Array = NDArray[Any]
 
@@ -194,7 +196,7 @@ class Shard:
 
     def columns(self, modality: str) -> dict[str, Array]:
         """All columns of a modality that its checksums cover, in their order."""
-        features: Features = _FEATURES[self.modalities[modality]](**self.settings[modality])
+        features = _FEATURES.validate_python(self.settings[modality])
         return {name: self.array(f"{modality}/{name}") for name in columns(features)}
 
     def verify(self) -> None:
@@ -220,13 +222,6 @@ class Shard:
                         f"{self.ids[row]} does not match its checksum",
                         _REMEDY,
                     )
-
-
-_FEATURES: dict[Kind, Any] = {
-    "audio": AudioFeatures,
-    "visual": VisualFeatures,
-    "text": TextFeatures,
-}
 
 
 def _checksums(arrays: Mapping[str, Array], rows: int) -> Iterator[int]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amst.config.run import TextFeatures
+from amst.datasets.rawfiles import decode
 from amst.datasets.sentences import SENTENCES, WORDS
 from amst.errors import AmstError
 from amst.pretrained import located
@@ -114,9 +115,4 @@ def _padded(
 
 def read_sentence(path: Path) -> str:
     """The text of a file, UTF-8 or else Latin-1, without surrounding space."""
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")
-    return text.strip()
+    return decode(path.read_bytes()).strip()
