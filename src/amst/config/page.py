@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from amst.config import run, settings
+from amst.config import execution, run, settings
 
 HEAD = """# Configuration
 
@@ -54,7 +54,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "grid: what runs": settings.Grid,
     "recipe: the training recipe": run.Recipe,
     "arithmetic: how numbers are computed": run.Arithmetic,
-    "execution: how runs are executed": settings.ExecutionSettings,
+    "execution: how runs are executed": execution.ExecutionSettings,
     "tables: what the tables show": settings.TableSettings,
     "container: the image": settings.ContainerSettings,
     "datasets.NAME: one dataset": settings.DatasetSettings,

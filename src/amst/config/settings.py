@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 from pydantic_core import PydanticCustomError
 
+from amst.config.execution import ExecutionSettings
 from amst.config.run import Arithmetic, Augmentation, Encoder, Recipe, Settings
 
 
@@ -92,31 +93,6 @@ class DatasetSettings(Settings):
     def splits(self) -> tuple[str, ...]:
         """Names of the splits, always as a tuple."""
         return (self.split,) if isinstance(self.split, str) else self.split
-
-
-class ExecutionSettings(Settings):
-    """How runs are executed; no result depends on it but for what ``device`` says.
-
-    Attributes:
-        device: auto takes a GPU if there is one; called by Snakemake, not for a dataset whose
-            ``resources.gpu`` is 0. Last digits, and draws of dropout and noise, differ between
-            models of devices, which the record names.
-        residency: where features wait for training; auto goes by their size.
-    """
-
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    residency: Literal["auto", "device", "host", "stream"] = "auto"
-    capture: bool = Field(
-        False,
-        description="on a GPU, record the training pass of encoders for sounds and pictures as "
-        "CUDA graphs, and replay it for each whole batch: the same kernels, sooner, in more memory",
-    )
-    stage: str = Field(
-        "", description="folder on a node's own disk to copy shards to, such as $TMPDIR"
-    )
-    deadline: NonNegativeInt = Field(
-        0, description="seconds after which a training job saves and leaves; 0 for none"
-    )
 
 
 class TableSettings(Settings):
