@@ -58,6 +58,7 @@ def test_a_lost_file_is_made_again_and_nothing_else(suite: Suite, file: str, exp
         ("execution.deadline", 3600, {}),
         ("datasets.digits.resources", {"mem_mb": 3000}, {}),
         ("datasets.digits.max_lost", 0.5, {"manifest": 1}),
+        # a dry run does not tell of the figures, which show as changed when the grid is written
         ("grid.methods", ["naive"], {"grid": 1, **RESULTS}),
         (
             "datasets.digits.modalities",
@@ -121,6 +122,7 @@ ALL_RUNS = {"grid": 1, "train": 2, **RESULTS}
         # the grid holds the hash of every run's settings
         ("methods.naive.recipe", {"epochs": 1}, {"train": 1, "grid": 1, **RESULTS}),
         ("methods.pmr.recipe", {"epochs": 1}, {}),
+        ("grid.seeds", [0, 1], {"grid": 1, "train": 2, **RESULTS}),
         ("methods.amst_alternating.skip", {"audio": 2}, {"grid": 1, "train": 1, **RESULTS}),
         (
             "datasets.digits.method_defaults.amst_*.skip",
@@ -197,15 +199,3 @@ def test_another_checkout_and_another_call_rerun_nothing(suite: Suite, tmp_path)
     suite.checkout = tmp_path / "elsewhere"
     assert suite.jobs("--profile", str(suite.checkout / "profiles/local")) == Counter()
     assert suite.jobs("--cores", "1", "results/tables/main.csv") == Counter()
-
-
-def test_equal_seeds_give_equal_runs_and_others_differ(suite: Suite, finished: Suite):
-    folder = suite.file(RUN)
-    for file in folder.glob("*.*"):
-        file.unlink()
-    suite.configure(changed("grid.seeds", [0, 1]))
-    assert suite.jobs() == Counter({"grid": 1, "train": 3, **RESULTS})
-    history = "digits/random/naive/seed0/history.csv"
-    assert suite.bytes_of_runs()[history] == finished.bytes_of_runs()[history]
-    other = suite.bytes_of_runs()[history.replace("seed0", "seed1")]
-    assert other != finished.bytes_of_runs()[history]

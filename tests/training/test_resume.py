@@ -1,7 +1,6 @@
 """A run may be killed at any instant, any number of times, and ends with the same bits."""
 
 import os
-import random
 import signal
 from pathlib import Path
 
@@ -115,26 +114,6 @@ def test_killed_between_any_two_renames(workplace, undisturbed, moment, epochs):
         assert not [path for path in place.out.rglob(".*") if path.is_file()]
     # The count of attempts, per epoch weights (if better) and state, five files of the run.
     assert 7 + epochs <= count - 1 <= 6 + 2 * epochs
-
-
-def test_killed_at_random_moments(workplace, undisturbed):
-    moments = random.Random(0)
-    for _ in range(3):
-        place = workplace()
-        while True:
-            process = place.start()
-            if moments.random() < 0.8:
-                _wait(moments.uniform(0, 0.5))
-                if process.code() is None:
-                    process.send(signal.SIGKILL)
-            if process.wait() == 0:
-                break
-            assert process.status == -signal.SIGKILL, process.said
-        assert place.results() == undisturbed(place.settings)
-
-
-def _wait(seconds):
-    signal.sigtimedwait([], seconds)
 
 
 def test_sigterm_outside_of_slurm_saves_and_leaves(workplace, undisturbed, signal_in_step):
