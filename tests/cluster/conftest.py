@@ -1,7 +1,8 @@
 """Clusters and finished grids that the tests of this folder share."""
 
+import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,19 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     """A folder for a copy of the suite; it goes with the test."""
     yield tmp_path / "suite"
     shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+@pytest.fixture
+def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Put a stand-in for nvidia-smi on the path, which prints these lines."""
+
+    def lists(lines: Sequence[str], code: int = 0) -> None:
+        command = tmp_path / "nvidia-smi"
+        command.write_text("\n".join(["#!/bin/sh", "cat <<END", *lines, "END", f"exit {code}", ""]))
+        command.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+    return lists
 
 
 @pytest.fixture(scope="session")

@@ -167,12 +167,48 @@ def test_the_profile_that_always_holds_replaces_nothing_of_another():
     assert not set(always) & set(others[0])
 
 
-@pytest.mark.parametrize(("devices", "each", "gpu"), [("0,1", "3", 6), ("", "1", 1000)])
-def test_an_allocation_offers_its_gpus_times_the_runs_on_each(devices, each, gpu, monkeypatch):
+DIVIDED = (
+    "GPU 0: A100 (UUID: GPU-a)",
+    "  MIG 3g.20gb     Device  0: (UUID: MIG-c)",
+    "  MIG 3g.20gb     Device  1: (UUID: MIG-d)",
+    "GPU 1: A100 (UUID: GPU-b)",
+)
+"""What the driver says of two cards, the first of which is divided into two instances."""
+
+
+@pytest.mark.parametrize(
+    ("devices", "each", "gpu"),
+    [
+        ("0,1", "3", 6),
+        ("MIG-c", "2", 2),
+        ("", "1", 1000),
+        (None, "1", 3),
+        (None, "2", 6),
+        (None, None, 3),
+    ],
+)
+def test_an_allocation_offers_its_gpus_times_the_runs_on_each(
+    driver, monkeypatch, devices: str | None, each: str | None, gpu: int
+):
+    """What a scheduler says of its GPUs goes over what the driver lists."""
+    driver(DIVIDED)
+    monkeypatch.setenv("AMST_RUNS_PER_GPU", "")  # the profile sets it: it goes with the test
+    given = {"CUDA_VISIBLE_DEVICES": devices, "AMST_RUNS_PER_GPU": each}
+    for name in given:
+        monkeypatch.delenv(name, raising=False)
     node = profile(
-        "node", monkeypatch, CUDA_VISIBLE_DEVICES=devices, AMST_RUNS_PER_GPU=each,
-        SLURM_CPUS_PER_TASK="12",
+        "node", monkeypatch, SLURM_CPUS_PER_TASK="12",
+        **{name: value for name, value in given.items() if value is not None},
     )  # fmt: skip
     assert node["resources"]["gpu"] == gpu
     assert node["cores"] == 12
-    assert os.environ["AMST_RUNS_PER_GPU"] == each
+    assert os.environ["AMST_RUNS_PER_GPU"] == (each or "1")
+
+
+def test_a_wrong_number_of_runs_on_a_gpu_is_said_in_words(tmp_path: Path):
+    suite = ClusterSuite.new(tmp_path / "suite")
+    suite.extra = {"AMST_RUNS_PER_GPU": "two"}
+    done = suite.snakemake("--profile", str(suite.checkout / "profiles/node"), "-n", check=False)
+    assert done.returncode
+    said = "AMST_RUNS_PER_GPU is 'two'. Set it to the number of runs on one GPU"
+    assert done.stderr.splitlines()[-1].endswith(said)

@@ -84,11 +84,8 @@ def test_a_killed_run_gives_its_slot_back(environment):
         (["NVIDIA-SMI has failed because it could not reach the driver.", "Make sure"], 9, []),
     ],
 )
-def test_what_the_driver_lists_is_what_a_run_can_name(tmp_path, monkeypatch, listed, code, found):
-    command = tmp_path / "nvidia-smi"
-    command.write_text("\n".join(["#!/bin/sh", "cat <<END", *listed, "END", f"exit {code}", ""]))
-    command.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+def test_what_the_driver_lists_is_what_a_run_can_name(driver, listed, code, found):
+    driver(listed, code)
     assert slots.devices({}) == found
 
 
