@@ -1,4 +1,4 @@
-"""Jobs of a folder are found wherever they are."""
+"""Jobs of a folder are found wherever they are, and SLURM's commands may fail in many ways."""
 
 import os
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from amst.cluster import live
+from amst.cluster.allocation import ENDS, note_end
+from amst.errors import AmstError
 
 
 @pytest.fixture
@@ -22,3 +24,33 @@ def hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_job_in_a_hidden_partition_lives(tmp_path: Path):
     assert live.live_jobs(tmp_path) == [live.LiveJob("7", "RUNNING", "rule_train")]
     assert not live.has_ended("7")
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        (
+            "echo 'error: Unable to contact' >&2; echo ' slurm controller' >&2; exit 1",
+            "squeue: error: Unable to contact slurm controller. Try again when SLURM answers",
+        ),
+        ("exit 3", "squeue: exit code 3. Try again when SLURM answers"),
+        ("exec sleep 60", "squeue has not answered for two minutes. Try later"),
+        (None, "squeue: No such file or directory. Try later"),
+    ],
+)
+def test_why_slurm_gives_no_answer_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None, said: str
+):
+    """And the end of an allocation is then not known."""
+    if script:
+        program = tmp_path / "squeue"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin" if script else str(tmp_path))
+    monkeypatch.setattr(live, "_PATIENCE", 0.5)
+    with pytest.raises(AmstError) as caught:
+        live.ask("squeue", "--noheader")
+    assert str(caught.value).startswith(said)
+    environ = {"SLURM_JOB_ID": "7"}
+    note_end(environ)
+    assert ENDS not in environ

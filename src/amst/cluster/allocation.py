@@ -1,11 +1,12 @@
 """When the allocation that this process runs in ends, so that a run saves and leaves before."""
 
 import os
-import shutil
-import subprocess
 import time
 from collections.abc import MutableMapping
 from datetime import datetime
+
+from amst.cluster.live import ask
+from amst.errors import AmstError
 
 ENDS = "AMST_JOB_ENDS"
 """Environment variable `<job id>:<Unix time>`: found outside the container, used inside it."""
@@ -23,25 +24,17 @@ def note_end(environ: MutableMapping[str, str] = os.environ) -> None:
     if not job or environ.get(ENDS, "").startswith(f"{job}:"):
         return
     environ.pop(ENDS, None)  # of the job that this one was submitted from
-    end = environ.get("SLURM_JOB_END_TIME") or _ask(job)
+    end = environ.get("SLURM_JOB_END_TIME") or _end_of(job)
     if end:
         environ[ENDS] = f"{job}:{end}"
 
 
-def _ask(job: str) -> str:
+def _end_of(job: str) -> str:
     """Unix time of a job's end by SLURM; empty when it does not say."""
-    if not shutil.which("squeue"):
-        return ""
     try:
-        asked = subprocess.run(
-            ["squeue", "--noheader", f"--jobs={job}", "--format=%e"],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-        return str(int(datetime.fromisoformat(asked.stdout.strip()).timestamp()))
-    except (subprocess.SubprocessError, ValueError):
+        end = ask("squeue", "--noheader", f"--jobs={job}", "--format=%e").strip()
+        return str(int(datetime.fromisoformat(end).timestamp()))
+    except (AmstError, ValueError):
         return ""
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from amst.errors import AmstError
 
+_PATIENCE = 120.0  # seconds for an answer; SLURM's commands themselves mostly give up before
 _ALL = ("--all", "--noheader")  # those of hidden partitions, too
 _HELD = ("REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT")
 _HOLDS = re.compile(r"\bJobH[eo]ld|\b(requeued|in) held\b|\bholding job\b")
@@ -113,11 +114,13 @@ def ask(*command: str) -> str:
         AmstError: it cannot be started, fails, or has not answered for two minutes.
     """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_PATIENCE, check=True
+        )
     except subprocess.TimeoutExpired:
         raise AmstError(f"{command[0]} has not answered for two minutes", "Try later") from None
     except subprocess.CalledProcessError as error:
-        said = error.stderr.strip() or f"exit code {error.returncode}"
+        said = " ".join(error.stderr.split()) or f"exit code {error.returncode}"
         raise AmstError(f"{command[0]}: {said}", "Try again when SLURM answers") from None
     except OSError as error:
         raise AmstError(f"{command[0]}: {error.strerror or error}", "Try later") from None

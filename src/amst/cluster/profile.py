@@ -1,13 +1,12 @@
 """What profiles/slurm asks of Snakemake; the profile itself holds only settings."""
 
 import shutil
-import subprocess
 from pathlib import Path
 
 from amst.cluster import site as sites
 from amst.cluster import slurmconf
 from amst.cluster.calls import Call, this_call
-from amst.cluster.live import prefix_of
+from amst.cluster.live import ask, prefix_of
 from amst.cluster.site import Site
 from amst.errors import AmstError
 
@@ -56,16 +55,10 @@ def _status_command(site: Site, call: Call) -> str:
     if not call.runs or not shutil.which("scontrol"):
         return site.status_command
     try:
-        shown = subprocess.run(
-            ["scontrol", "show", "config"], capture_output=True, text=True, timeout=60, check=True
-        ).stdout
-    except subprocess.TimeoutExpired:
-        raise AmstError("SLURM has not answered for a minute", "Try again later") from None
-    except subprocess.CalledProcessError as error:
-        said = (error.stderr or error.stdout).strip().splitlines()
+        shown = ask("scontrol", "show", "config")
+    except AmstError as error:
         raise AmstError(
-            f"SLURM does not answer: {said[-1] if said else 'no message'}",
-            "Start again when `scontrol ping` says UP",
+            f"SLURM does not answer: {error.message}", "Start again when `scontrol ping` says UP"
         ) from None
     on = slurmconf.accounting_is_on(slurmconf.read(shown))
     return site.status_command or ("" if on else "squeue")

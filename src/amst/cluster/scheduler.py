@@ -4,7 +4,6 @@ import os
 import pwd
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,10 +27,10 @@ def examine(folder: Path, config: Config | None = None) -> Iterator[Finding]:
         yield note("SLURM", "not here; profiles/local and profiles/node need none")
         return
     try:
-        settings = slurmconf.read(_ask("scontrol", "show", "config"))
+        settings = slurmconf.read(live.ask("scontrol", "show", "config"))
         partitions = {
             found["PartitionName"]: found
-            for line in _ask("scontrol", "--oneliner", "show", "partition").splitlines()
+            for line in live.ask("scontrol", "--oneliner", "show", "partition").splitlines()
             if "PartitionName" in (found := dict(re.findall(r"(\w+)=(\S*)", line)))
         }
         yield ok("SLURM", f"{settings.get('SLURM_VERSION', '?')}, {len(partitions)} partitions")
@@ -50,20 +49,6 @@ def examine(folder: Path, config: Config | None = None) -> Iterator[Finding]:
         yield _live(folder)
     except AmstError as error:
         yield fault("SLURM", str(error))
-
-
-def _ask(*command: str) -> str:
-    try:
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=60, check=True
-        ).stdout
-    except subprocess.TimeoutExpired:
-        raise AmstError(f"{' '.join(command)} has not answered for a minute") from None
-    except subprocess.CalledProcessError as error:
-        said = " ".join((error.stderr or f"exit code {error.returncode}").split())
-        raise AmstError(f"{' '.join(command)}: {said}") from None
-    except OSError as error:
-        raise AmstError(f"{command[0]}: {error.strerror}") from None
 
 
 def accounting(settings: dict[str, str], given: Site) -> Finding:
@@ -93,7 +78,7 @@ def _account(settings: dict[str, str], given: Site) -> Iterator[Finding]:
     try:
         associations = _associations("account,maxsubmit")
     except AmstError as error:
-        yield fault("account", str(error))
+        yield fault("account", error.message)
         return
     yield from account(associations, given)
 
@@ -105,7 +90,7 @@ def _associations(fields: str) -> list[list[str]]:
 
 
 def _sacctmgr(*what: str) -> list[list[str]]:
-    listed = _ask("sacctmgr", "--noheader", "--parsable2", "show", *what)
+    listed = live.ask("sacctmgr", "--noheader", "--parsable2", "show", *what)
     return [line.split("|") for line in listed.splitlines()]
 
 
@@ -181,7 +166,7 @@ def _pre_emption_by_qos(mode: str, given: Site) -> Iterator[Finding]:
         listed = _sacctmgr("qos", "format=name,preempt,preemptmode")
         associations = _associations("account,defaultqos,qos")
     except AmstError as error:
-        yield note("pre-emption", f"whether a QOS cancels jobs cannot be told: {error}")
+        yield note("pre-emption", f"whether a QOS cancels jobs cannot be told: {error.message}")
         return
     yield from _cancelling("QOS", cancelling_qos(listed, mode), wanted_qos(associations, given))
 
@@ -240,7 +225,8 @@ def _wanted(partitions: dict[str, dict[str, str]], given: Site) -> Iterator[Find
                 "partition",
                 f"{name}: up to {found.get('MaxTime')}, {found.get('TotalNodes')} nodes",
             )
-    yield gpus(_ask("sinfo", "--noheader", "-p", given.gpu_partition, "-o", "%G"), given.gpu_model)
+    offered = live.ask("sinfo", "--noheader", "-p", given.gpu_partition, "-o", "%G")
+    yield gpus(offered, given.gpu_model)
 
 
 def gpus(listed: str, model: str) -> Finding:
