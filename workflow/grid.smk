@@ -398,7 +398,7 @@ def memory(wildcards, attempt):
     time limit or a pre-emption has ended had enough.
     """
     own = CONFIG.datasets[wildcards.dataset].resources.mem_mb
-    asked = (SITE and SITE.mem_mb) or own
+    asked = (SITE and SITE.training_mem_mb) or own
     if attempt == 1:  # a file per run is not looked for while the graph is made
         return asked
     run = f"{wildcards.dataset}/{wildcards.split}/{wildcards.variant}/seed{wildcards.seed}"

@@ -12,7 +12,7 @@ import yaml
 import yte
 
 from amst.cluster.live import prefix_of
-from amst.cluster.site import TRAINING
+from amst.cluster.site import TOLD
 from tests.cluster.machines import ROOT, ClusterSuite, Slurm, slurm_that_is_down
 
 PROFILES = ROOT / "profiles"
@@ -24,7 +24,7 @@ def profile(
 ) -> dict[str, Any]:
     """A profile as Snakemake reads it."""
     monkeypatch.setattr(sys, "argv", ["snakemake", *arguments])
-    monkeypatch.setenv(TRAINING, "")  # the profile sets it, and it must not outlive the test
+    monkeypatch.setenv(TOLD, "")  # the profile sets it, and it must not outlive the test
     for key, value in environment.items():
         monkeypatch.setenv(key, value)
     with (PROFILES / name / "config.yaml").open() as file:

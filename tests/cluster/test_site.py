@@ -88,8 +88,8 @@ def test_the_file_beside_the_profile_counts_from_any_folder(tmp_path, monkeypatc
 def test_gpus_are_asked_for_in_one_way_and_only_if_wanted(
     settings: dict[str, Any], gpus: int, asked: tuple[str, int, str, str]
 ):
-    training = site.Site(**settings).training()
-    found = training.partition(gpus), training.gpus(gpus), training.model(gpus), training.gres(gpus)
+    given = site.Site(**settings)
+    found = given.partition(gpus), given.gpus(gpus), given.model(gpus), given.gres(gpus)
     assert found == asked
 
 
@@ -98,15 +98,15 @@ def test_memory_of_training_jobs_reaches_the_rule_which_lets_it_grow(written):
     environment: dict[str, str] = {}
     site.tell_rules(site.read_site(), environment)
     told = site.told_to_rules(environment)
-    assert told
-    assert told.mem_mb == 9
+    assert told == site.read_site()
+    assert told.training_mem_mb == 9
     assert site.read_site().overriding() == {"train": {"runtime": 5}}
 
 
 def test_an_expression_for_memory_stays_as_it_is(written):
     written("resources: {train: {mem_mb: 9 * attempt}}")
     assert site.read_site().overriding() == {"train": {"mem_mb": "9 * attempt"}}
-    assert site.read_site().training().mem_mb == 0
+    assert site.read_site().training_mem_mb == 0
 
 
 @pytest.mark.parametrize("name", ["all", "open", "2024-55", "gpu", "a,b", "NAISS2024-5-1", "'cpu'"])

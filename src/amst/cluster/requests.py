@@ -61,7 +61,7 @@ def requests(site: Site, config: Config | None) -> Iterator[Request]:
     for rule, asked in sorted(site.resources.items()):
         if rule != "train":
             yield Request(f"jobs of rule {rule}", {**others, **asked})
-    training, own = site.training(), site.resources.get("train", {})
+    own = site.resources.get("train", {})
     for name in sorted(config.grid.datasets if config else ()):
         assert config
         wanted = config.datasets[name].resources
@@ -69,10 +69,10 @@ def requests(site: Site, config: Config | None) -> Iterator[Request]:
             f"training on {name}",
             {
                 **all_jobs,
-                "slurm_partition": training.partition(wanted.gpu),
-                "gpu": training.gpus(wanted.gpu),
-                "gpu_model": training.model(wanted.gpu),
-                "gres": training.gres(wanted.gpu),
+                "slurm_partition": site.partition(wanted.gpu),
+                "gpu": site.gpus(wanted.gpu),
+                "gpu_model": site.model(wanted.gpu),
+                "gres": site.gres(wanted.gpu),
                 "mem_mb": wanted.mem_mb,
                 "runtime": wanted.runtime,
                 "cpus_per_task": wanted.threads,

@@ -15,8 +15,8 @@ from amst.grid.messages import known, validated
 from amst.provenance import SOURCE
 
 PROFILE = SOURCE.parent / "profiles" / "slurm"
-TRAINING = "AMST_SITE_TRAINING"
-"""Environment variable by which the profile tells rules what the site wants of training jobs."""
+TOLD = "AMST_SITE_TOLD"
+"""Environment variable by which the profile tells rules what the site's file says."""
 RESOURCES = (
     "constraint",
     "cpus_per_gpu",
@@ -41,18 +41,20 @@ RESOURCES = (
 _NAMES = ("constraint", "gpu_model", "gres", "qos", "slurm_account", "slurm_partition")
 
 
-class Training(Settings):
-    """What a site wants of training jobs whatever their dataset.
+class Site(Settings):
+    """A site's file; docs/cluster.md has a table of its keys."""
 
-    Attributes:
-        mem_mb: in place of the dataset's; 0 for that one.
-    """
-
+    account: str = ""
     cpu_partition: str = "cpu"
     gpu_partition: str = "gpu"
     gpu_request: Literal["gpus", "gres"] = "gpus"
     gpu_model: str = ""
-    mem_mb: int = 0
+    qos: str = ""
+    slurm_extra: str = ""
+    jobs: PositiveInt = 200
+    status_command: Literal["", "sacct", "squeue"] = ""
+    first_status_check: PositiveInt = 40
+    resources: dict[str, dict[str, int | str]] = Field(default_factory=dict)
 
     def partition(self, gpus: int) -> str:
         """Where a training job with so many GPUs goes."""
@@ -72,29 +74,11 @@ class Training(Settings):
         """Model that goes with --gpus; empty for any."""
         return self.gpu_model if self.gpus(gpus) else ""
 
-
-class Site(Settings):
-    """A site's file; docs/cluster.md has a table of its keys."""
-
-    account: str = ""
-    cpu_partition: str = "cpu"
-    gpu_partition: str = "gpu"
-    gpu_request: Literal["gpus", "gres"] = "gpus"
-    gpu_model: str = ""
-    qos: str = ""
-    slurm_extra: str = ""
-    jobs: PositiveInt = 200
-    status_command: Literal["", "sacct", "squeue"] = ""
-    first_status_check: PositiveInt = 40
-    resources: dict[str, dict[str, int | str]] = Field(default_factory=dict)
-
-    def training(self) -> Training:
-        """What rules need to know of it."""
+    @property
+    def training_mem_mb(self) -> int:
+        """Memory of training jobs in place of their dataset's; 0 for that one."""
         memory = self.resources.get("train", {}).get("mem_mb", 0)
-        return Training(
-            **self.model_dump(include=set(Training.model_fields) - {"mem_mb"}),
-            mem_mb=memory if isinstance(memory, int) else 0,
-        )
+        return memory if isinstance(memory, int) else 0
 
     def overriding(self) -> dict[str, dict[str, int | str]]:
         """What Snakemake sets over the rules' own values, and does not let grow by itself.
@@ -103,7 +87,7 @@ class Site(Settings):
         grow.
         """
         asked = {rule: dict(values) for rule, values in self.resources.items()}
-        if self.training().mem_mb:
+        if self.training_mem_mb:
             del asked["train"]["mem_mb"]
         return {
             rule: {k: asked_for(v) if k in _NAMES else v for k, v in values.items()}
@@ -187,10 +171,10 @@ def _rules() -> list[str]:
 
 def tell_rules(site: Site, environ: MutableMapping[str, str] = os.environ) -> None:
     """Let the rules of this call, and of the jobs that it submits, know what the site wants."""
-    environ[TRAINING] = site.training().model_dump_json()
+    environ[TOLD] = site.model_dump_json()
 
 
-def told_to_rules(environ: Mapping[str, str] = os.environ) -> Training | None:
-    """What the site wants of training jobs; None where profiles/slurm is not used."""
-    text = environ.get(TRAINING)
-    return Training.model_validate_json(text) if text else None
+def told_to_rules(environ: Mapping[str, str] = os.environ) -> Site | None:
+    """What the site's file says; None where profiles/slurm is not used."""
+    text = environ.get(TOLD)
+    return Site.model_validate_json(text) if text else None
