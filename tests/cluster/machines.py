@@ -13,10 +13,23 @@ from typing import Any
 import yaml
 
 from tests.cluster.users import OrdinaryUser
-from tests.end_to_end.suite import ROOT, Suite
+from tests.end_to_end.suite import ROOT, SMALL, Suite
 
 HERE = Path(__file__).parent
-SITE = {"first_status_check": 2}
+SITE = {"first_status_check": 1}
+PAUSES = {
+    "earlier.py": ("_POLL = 5.0", "_POLL = 1.0"),
+    "held.py": ("_POLL = 30.0", "_POLL = 2.0"),
+    "refusals.py": ("_PAUSE = 15.0", "_PAUSE = 1.0"),
+    # the plugin waits ten seconds longer after each look at which no job has ended
+    "status.py": (
+        "plugin.query_job_status = states\n",
+        "plugin.query_job_status = states\n"
+        "    once_a_second = property(lambda _: 1, lambda *_: None)\n"
+        "    plugin.Executor.next_seconds_between_status_checks = once_a_second\n",
+    ),
+}
+"""Module of amst.cluster -> how it stands, and how in tests, between two looks at SLURM."""
 
 
 def missing(program: str, what: str) -> str:
@@ -127,11 +140,23 @@ class Slurm:
         for line in (self.folder / "log" / "jobcomp.txt").read_text().splitlines():
             yield dict(word.split("=", 1) for word in line.split() if "=" in word)
 
-    def restart_controller(self, down_for: float, forgetful: bool = False) -> None:
-        """Kill slurmctld, and start it again from its saved state, or without any jobs."""
+    def restart_controller(
+        self,
+        down_for: float,
+        forgetful: bool = False,
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Kill slurmctld, and start it again from its saved state, or without any jobs.
+
+        Args:
+            down_for: seconds until then, at least.
+            forgetful: without any jobs.
+            meanwhile: what to do, or to wait for, before.
+        """
         pidfile = self.folder / "pid" / "slurmctld"
         os.kill(int(pidfile.read_text()), signal.SIGKILL)
         time.sleep(down_for)
+        meanwhile()
         command = [*self.within, "/usr/sbin/slurmctld", *(["-c"] if forgetful else [])]
         subprocess.run(command, env={**os.environ, **self.environment}, check=True)
         until(lambda: "is UP" in self("scontrol", "ping", check=False), 30, "slurmctld")
@@ -161,6 +186,15 @@ class ClusterSuite(Suite):
         self.site: dict[str, Any] = SITE
 
     @classmethod
+    def new(cls, folder: Path, values: dict[str, Any] = SMALL) -> "ClusterSuite":
+        """A fresh checkout, whose calls look at SLURM often, and an empty working folder."""
+        suite = super().new(folder, values)
+        assert isinstance(suite, ClusterSuite)
+        for module, (waits, hurries) in PAUSES.items():
+            suite.change(f"cluster/{module}", waits, hurries)
+        return suite
+
+    @classmethod
     def on(cls, finished: Suite, folder: Path, slurm: Slurm | None = None) -> "ClusterSuite":
         """Raw files and shards of a finished local grid, and none of its runs and tables."""
         finished.copy(folder)
@@ -169,6 +203,13 @@ class ClusterSuite(Suite):
         for name in ("runs", "tables", "figures", "checkpoints"):
             shutil.rmtree(suite.file(f"results/{name}"), ignore_errors=True)
         return suite
+
+    def change(self, module: str, old: str, new: str) -> None:
+        """Change a module of the checkout."""
+        path = self.checkout / "src/amst" / module
+        text = path.read_text()
+        assert old in text, f"{module} has no {old!r}"
+        path.write_text(text.replace(old, new))
 
     def environment(self) -> dict[str, str]:
         """The cluster's commands first on the path."""
@@ -236,7 +277,6 @@ def local_grid(folder: Path, values: dict[str, Any]) -> ClusterSuite:
     """A grid, run to its end on this machine."""
     suite = ClusterSuite.new(folder, values)
     suite.snakemake("results/tables/main.csv", "--cores", "2")
-    assert isinstance(suite, ClusterSuite)
     return suite
 
 

@@ -66,8 +66,6 @@ def test_jobs_beyond_what_a_user_may_submit_wait_and_lose_no_try(
     suite = ClusterSuite.on(grid, folder, accounted)
     suite.configure(GRID)
     suite.site = {**SITE, "account": "lab", "jobs": 50}
-    patience = suite.checkout / "src/amst/cluster/refusals.py"
-    patience.write_text(patience.read_text().replace("_PAUSE = 15.0", "_PAUSE = 1.0"))
     runs = [f"digits/random/{variant}/seed0" for variant in GRID["grid"]["methods"]]
     limit = ("sacctmgr", "-i", "modify", "account", "lab", "set")
     accounted(*limit, "grpsubmitjobs=1")

@@ -39,8 +39,7 @@ def test_a_run_that_is_pre_empted_for_good_is_submitted_anew_and_continues(
     suite = ClusterSuite.on(undisturbed, folder, slurm)
     suite.configure({**LONG, "grid": {"methods": ["naive"], "seeds": [0]}})
     suite.site = SCAVENGING
-    patience = suite.checkout / "src/amst/cluster/status.py"
-    patience.write_text(patience.read_text().replace("_PREEMPTED = 300.0", "_PREEMPTED = 5.0"))
+    suite.change("cluster/status.py", "_PREEMPTED = 300.0", "_PREEMPTED = 5.0")
     call = suite.start(*suite.on_slurm(f"results/runs/{run_name(0)}/run.json"))
     until(lambda: is_training(suite, 0) and hold(suite, 0), 120, "an epoch")
     job = until(lambda: job_of(slurm, run_name(0)), 20, "its job")

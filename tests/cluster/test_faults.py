@@ -83,7 +83,8 @@ def storm(
     }
     # Before the faults: what slurmctld has not written down yet when it is killed, it forgets.
     # Long enough for some looks at the queue in vain, and for seed 4 to end meanwhile.
-    slurm.restart_controller(down_for=30)
+    end = suite.file(f"results/runs/{run_name(4)}/run.json").exists
+    slurm.restart_controller(10, meanwhile=lambda: until(end, 120, "the end of seed 4"))
     for seed, fault in FAULTS.items():
         fault(slurm, jobs[seed])
     # refused where the node has come back by itself (ReturnToService)
