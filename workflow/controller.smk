@@ -57,9 +57,7 @@ def settle_jobs_of_an_earlier_controller():
 
 def run_of(wildcards):
     """Settings of a run, and the folder of its features."""
-    cell = grid.Cell(
-        wildcards.dataset, wildcards.split, wildcards.variant, int(wildcards.seed)
-    )
+    cell = cell_of(wildcards)
     return RESOLVE(cell), Path("results/features", owner(cell.dataset))
 
 

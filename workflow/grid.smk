@@ -343,13 +343,17 @@ CHECKPOINTS = [
 ]
 
 
+def cell_of(wildcards):
+    """The run of a training job."""
+    return grid.Cell(
+        wildcards.dataset, wildcards.split, wildcards.variant, int(wildcards.seed)
+    )
+
+
 @looked_at
 def run_settings(wildcards):
     """Resolved settings of a run as JSON: all that its numbers depend on."""
-    cell = grid.Cell(
-        wildcards.dataset, wildcards.split, wildcards.variant, int(wildcards.seed)
-    )
-    return RESOLVE.text(cell)
+    return RESOLVE.text(cell_of(wildcards))
 
 
 @looked_at
@@ -375,8 +379,7 @@ def training_code(wildcards):
     """Digest of the code that trains a run and of the packages, unless the run was adopted."""
     method = RESOLVE.variants[wildcards.variant].method
     digest = training_code_of(method)
-    run = f"{wildcards.dataset}/{wildcards.split}/{wildcards.variant}/seed{wildcards.seed}"
-    adopted = ADOPTED.get(run, {})
+    adopted = ADOPTED.get(cell_of(wildcards).run, {})
     return f"{adopted['from'] if adopted.get('to') == digest else digest}-{package_digest()}"
 
 
@@ -401,8 +404,8 @@ def memory(wildcards, attempt):
     asked = (SITE and SITE.training_mem_mb) or own
     if attempt == 1:  # a file per run is not looked for while the graph is made
         return asked
-    run = f"{wildcards.dataset}/{wildcards.split}/{wildcards.variant}/seed{wildcards.seed}"
-    return asked * min(1 + kills(Path("results/checkpoints", run)), 3)
+    checkpoints = Path("results/checkpoints", cell_of(wildcards).run)
+    return asked * min(1 + kills(checkpoints), 3)
 
 
 def of_site():
