@@ -31,6 +31,7 @@ from amst.features.samples import (
 from amst.files import sha256_of, write_text
 from amst.pretrained import LOCK, STAGED, model_folder
 from amst.provenance import code_digest, package_digest, training_digest
+from amst.records import RUN_FILES
 from amst.training.kills import kills
 from amst.training.state import read_adopted
 from amst.results.names import (
@@ -303,14 +304,6 @@ def lists_of(dataset, split):
     return [f"{STAGED}/lists/{file.path}" for file in LISTS.get(dataset, ())]
 
 
-# What a run ends with, besides event files: without those nothing has to be trained again.
-RUN_FILES = (
-    "run.json",
-    "history.csv",
-    "cost.csv",
-    "predictions.npz",
-    "weights.safetensors",
-)
 RUNS = [f"results/runs/{cell.run}/run.json" for cell in CELLS]
 
 

@@ -9,6 +9,10 @@ from amst.config.run import RunSettings
 from amst.documents import read_document
 from amst.files import write_json
 
+RECORD, HISTORY, COSTS = "run.json", "history.csv", "cost.csv"
+PREDICTIONS, WEIGHTS = "predictions.npz", "weights.safetensors"
+RUN_FILES = (RECORD, HISTORY, COSTS, PREDICTIONS, WEIGHTS)
+"""What a run ends with, besides event files: without those nothing has to be trained again."""
 FORMAT = 1
 Part = Literal["val", "test"]
 
@@ -73,6 +77,11 @@ class Cost(_Row):
         description="modality -> floating-point operations of the whole training, forward"
     )
     backward_flops: dict[str, float]
+
+    @property
+    def seconds(self) -> float:
+        """On the device: training, validation and waiting for batches."""
+        return self.train_seconds + self.validate_seconds + self.load_seconds
 
 
 class Environment(_Row):

@@ -156,7 +156,7 @@ def measure_job(config: Config, made: Prepared, rounds: int, folder: Path) -> Jo
         imports.append(_seconds(["-c", "import torch"], folder))
         wholes.append(_seconds(_train_command(settings, made, f"results{turn}"), folder))
         cost = read_record(folder / f"results{turn}/runs/{settings.run_id}/run.json").cost
-        trainings.append(cost.train_seconds + cost.validate_seconds + cost.load_seconds)
+        trainings.append(cost.seconds)
     return JobCost(*(statistics.median(each) for each in (wholes, trainings, imports)))
 
 

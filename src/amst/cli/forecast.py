@@ -20,12 +20,11 @@ def scaled_hours(
     """
     found: dict[tuple[str, tuple[str, ...]], list[float]] = {}
     for record in records:
-        settings, cost = record.settings, record.cost
+        settings = record.settings
         if settings.dataset in samples:
-            seconds = cost.train_seconds + cost.validate_seconds + cost.load_seconds
             work = settings.recipe.epochs * samples[settings.dataset]
             key = (settings.method, encoders(settings))
-            found.setdefault(key, []).append(seconds / 3600 / work)
+            found.setdefault(key, []).append(record.cost.seconds / 3600 / work)
     return {key: sum(values) / len(values) for key, values in found.items()}
 
 

@@ -116,14 +116,12 @@ def _hours_of_epochs(records: Iterable[RunRecord]) -> dict[tuple[str, str, str],
     """
     found: dict[tuple[str, str, str], list[float]] = {}
     for record in records:
-        cost = record.cost
-        seconds = cost.train_seconds + cost.validate_seconds + cost.load_seconds
         settings = record.settings
         for key in (
             (settings.dataset, "variant", settings.variant),
             (settings.dataset, "method", settings.method),
         ):
-            found.setdefault(key, []).append(seconds / settings.recipe.epochs / 3600)
+            found.setdefault(key, []).append(record.cost.seconds / settings.recipe.epochs / 3600)
     return {key: sum(values) / len(values) for key, values in found.items()}
 
 

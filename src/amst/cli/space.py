@@ -29,11 +29,12 @@ from amst.errors import AmstError
 from amst.features.manifest import read_manifest
 from amst.pretrained import STAGED, model_folder
 from amst.provenance import SOURCE
+from amst.records import RECORD, RUN_FILES, WEIGHTS
 
 _ROW_EXTRAS = 250  # bytes of a sample besides its features: id, group, checksums, paths
 _EVALUATED = 0.3  # share of the samples in validation and test part
 _RUN_EXTRAS = 100_000  # bytes of a run besides weights and predictions: record, history, events
-_RUN_FILES = 6  # record, history, cost, predictions, weights, events
+_RUN_FILES = len(RUN_FILES) + 1  # and events
 _STATES = 3  # two are kept, and a third is there while it is written
 _BEST = 3  # weights of best epochs that these refer to
 _BLOCK = 4096  # bytes that the smallest file takes
@@ -197,10 +198,10 @@ def _finished(results: Path, cells: Iterable[grid.Cell]) -> _Sizes:
     sizes = _Sizes()
     for cell in cells:
         folder, key = results / "runs" / cell.run, (cell.dataset, cell.variant)
-        if (folder / "run.json").is_file():
+        if (folder / RECORD).is_file():
             size, sizes.files[cell.run] = _measure(folder)
             sizes.runs.setdefault(key, []).append(size)
-            weights = folder / "weights.safetensors"
+            weights = folder / WEIGHTS
             if weights.is_file():
                 sizes.weights.setdefault(key, []).append(weights.stat().st_size)
     return sizes

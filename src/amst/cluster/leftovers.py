@@ -10,7 +10,8 @@ from amst import grid
 from amst.cluster.image import noted_at
 from amst.config.run import RunSettings
 from amst.provenance import present_digest
-from amst.training.kept import KEPT, RECORD
+from amst.records import RECORD
+from amst.training.kept import KEPT
 from amst.training.state import state_of
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from amst.errors import AmstError
 from amst.files import replacing
+from amst.records import WEIGHTS
 from amst.results.cells import OF_A_RUN, Run, collect
 from amst.results.figures import write_figures
 from amst.results.tables import write_tables
 
-WEIGHTS = "weights.safetensors"
 SUMS = "SHA256SUMS"
 """The manifest: checksum and path of every other file, as ``sha256sum --check`` reads it."""
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 from amst.errors import AmstError
-from amst.records import Metrics, RunRecord, read_record
+from amst.records import RUN_FILES, Metrics, RunRecord, read_record
 
 State = Literal["done", "missing", "running", "failed", "outdated", "damaged"]
 """'outdated': made with other settings or data than the grid's; 'damaged': cannot be read."""
 UNFINISHED: tuple[State, ...] = ("missing", "running", "failed", "outdated", "damaged")
-OF_A_RUN = ("run.json", "history.csv", "cost.csv", "predictions.npz")
+OF_A_RUN = RUN_FILES[:-1]
 """Files of a finished run besides its weights."""
 NAMED_IN_ERRORS = 3
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from amst.errors import AmstError
 from amst.randomness import stream_seed
+from amst.records import PREDICTIONS
 from amst.results.cells import Cell, Collection
-from amst.results.predictions import FILE, correctness
+from amst.results.predictions import correctness
 from amst.results.statistics import (
     DECIMALS,
     RESAMPLES,
@@ -201,7 +202,7 @@ class _Block:
                 found, correct = correctness(run.path, cell.records[run.seed].main)
                 if ids and found != ids:
                     raise AmstError(
-                        f"{first} and {run.id} have {FILE} of different test samples",
+                        f"{first} and {run.id} have {PREDICTIONS} of different test samples",
                         "Run again the one that was made with an older split",
                     )
                 ids, first = found, first or run.id

@@ -8,8 +8,8 @@ from typing import Any
 
 from amst.errors import AmstError
 from amst.files import sha256_of
+from amst.records import HISTORY
 from amst.results.cells import OF_A_RUN, Run, State, record_of
-from amst.results.histories import FILE as HISTORY
 from amst.results.histories import read_history
 from amst.results.predictions import correctness
 from amst.training.state import digest_of, state_of

@@ -8,11 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from amst.errors import AmstError
+from amst.records import HISTORY
 from amst.results.cells import Cell
 from amst.results.statistics import Floats
-
-FILE = "history.csv"
-"""Lies beside a finished run's record."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ def read_history(path: Path) -> History:
 def histories(cell: Cell) -> list[History]:
     """Histories of the finished runs, by seed."""
     done = (run for run in cell.runs if run.seed in cell.records)
-    return [read_history(run.path.with_name(FILE)) for run in done]
+    return [read_history(run.path.with_name(HISTORY)) for run in done]
 
 
 def curves(found: list[History], prediction: str) -> Floats:

@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amst.errors import AmstError
-
-FILE = "predictions.npz"
-"""Lies beside a finished run's record."""
+from amst.records import PREDICTIONS
 
 
 def correctness(record: Path, main: str) -> tuple[list[str], NDArray[np.bool_]]:
@@ -23,7 +21,7 @@ def correctness(record: Path, main: str) -> tuple[list[str], NDArray[np.bool_]]:
     Raises:
         AmstError: its predictions are missing or damaged.
     """
-    path = record.with_name(FILE)
+    path = record.with_name(PREDICTIONS)
     try:
         with np.load(path, allow_pickle=False) as file:
             ids = [_text(value) for value in file["test/ids"]]

@@ -12,7 +12,16 @@ from amst.datasets.base import Part
 from amst.errors import AmstError
 from amst.files import replacing
 from amst.loading.dataset import PartData
-from amst.records import Cost, Result, RunRecord, write_record
+from amst.records import (
+    PREDICTIONS,
+    RECORD,
+    RUN_FILES,
+    WEIGHTS,
+    Cost,
+    Result,
+    RunRecord,
+    write_record,
+)
 from amst.training.assembly import Assembly
 from amst.training.attempts import Attempt, now
 from amst.training.checkpoint import load_weights
@@ -34,8 +43,8 @@ from amst.training.recorder import has_events
 from amst.training.signals import StopRequest
 
 _OTHER_DIGITS = 0.03  # of accuracy; half precision on another model of device may do that much
-FILES = ("weights.safetensors", "predictions.npz", "history.csv", "cost.csv", "run.json")
-"""What a finished run's folder holds besides ``tensorboard``, in the order of writing."""
+FILES = RUN_FILES[::-1]
+"""What a finished run's folder holds besides ``tensorboard``, the record last."""
 
 
 @dataclass(frozen=True)
@@ -148,14 +157,14 @@ def finish(
     stop.check()
     lock.check()
     weights = attempt.checkpoints.weights_path(loop.selected[main].epoch)
-    with replacing(out / "weights.safetensors") as temporary:
+    with replacing(out / WEIGHTS) as temporary:
         temporary.write_bytes(weights.read_bytes())
-    write_arrays(out / "predictions.npz", outcome.arrays())
+    write_arrays(out / PREDICTIONS, outcome.arrays())
     loop.recorder.write_tables(out)
     if not has_events(out / "tensorboard"):
         # Event files are no output of the rule: who clears them away may do so at any time.
         loop.recorder.events(out / "tensorboard").close()
-    write_record(out / "run.json", record)
+    write_record(out / RECORD, record)
     return record
 
 

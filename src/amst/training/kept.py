@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-RECORD = "run.json"
+from amst.records import RECORD
+
 KEPT = "finished"
 """Folder below a run's checkpoints that holds the finished run."""
 LOG = "log.txt"

@@ -41,8 +41,7 @@ class Progress:
     def finished(self, row: EpochRow, cost: CostRow) -> None:
         """An epoch is done."""
         self.note(row)
-        seconds = cost.train_seconds + cost.validate_seconds + cost.load_seconds
-        self.say(f"epoch {row.epoch + 1}/{self._epochs}  {self._news}  {seconds:.1f} s")
+        self.say(f"epoch {row.epoch + 1}/{self._epochs}  {self._news}  {cost.seconds:.1f} s")
 
     def note(self, row: EpochRow) -> None:
         """Take notice of an epoch that is done, without a line."""

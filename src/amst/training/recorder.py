@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from amst.files import write_text
+from amst.records import COSTS, HISTORY
 
 EVENTS = "events.out.tfevents"
 """How the names of event files begin; TensorBoard finds them by it."""
@@ -74,6 +75,11 @@ class CostRow:
     peak_device_bytes: int
     finished: float
 
+    @property
+    def seconds(self) -> float:
+        """Training, validation and waiting for batches."""
+        return self.train_seconds + self.validate_seconds + self.load_seconds
+
 
 def peak_host_bytes() -> int:
     """The most memory this process has held."""
@@ -124,21 +130,21 @@ class Recorder:
                 of the epochs are counted back from it.
         """
         recorder = cls()
-        recorder.history = [_epoch_row(row) for row in _read(folder / "history.csv")]
-        for row in reversed(_read(folder / "cost.csv")):
+        recorder.history = [_epoch_row(row) for row in _read(folder / HISTORY)]
+        for row in reversed(_read(folder / COSTS)):
             cost = _cost_row(row, ended)
             recorder.costs.insert(0, cost)
-            ended -= cost.train_seconds + cost.validate_seconds + cost.load_seconds
+            ended -= cost.seconds
         return recorder
 
     def write_tables(self, folder: Path) -> None:
         """Write ``history.csv`` and ``cost.csv``, each by rename."""
         predictions = self._predictions()
         rows = [row.cells(predictions) for row in self.history]
-        write_text(folder / "history.csv", _csv(rows))
+        write_text(folder / HISTORY, _csv(rows))
         columns = [field.name for field in fields(CostRow) if field.name != "finished"]
         costs = [{name: getattr(row, name) for name in columns} for row in self.costs]
-        write_text(folder / "cost.csv", _csv(costs))
+        write_text(folder / COSTS, _csv(costs))
 
     def _predictions(self) -> list[str]:
         return sorted(self.history[0].val_accuracy) if self.history else []

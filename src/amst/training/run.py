@@ -8,7 +8,7 @@ from pathlib import Path
 from amst.config.run import RunSettings
 from amst.datasets.splitfile import read_split
 from amst.errors import AmstError
-from amst.records import RunRecord, read_record
+from amst.records import RECORD, RunRecord, read_record
 from amst.training.assembly import assemble_training
 from amst.training.attempts import Attempt, drop_unfinished
 from amst.training.environment import model_of
@@ -120,7 +120,7 @@ def _finished(out: Path, digest: str) -> RunRecord | None:
     if not all((out / name).is_file() for name in FILES):
         return None
     try:
-        record = read_record(out / "run.json")
+        record = read_record(out / RECORD)
     except AmstError:
         return None
     return record if record.digest == digest else None
@@ -143,7 +143,7 @@ def _attempt(
     lock: RunLock,
     stop: StopRequest,
 ) -> RunRecord:
-    record = out / "run.json"
+    record = out / RECORD
     if record.is_file():
         print(
             f"{record} is of another version of this run, or not all of its files are there; "

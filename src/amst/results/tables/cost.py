@@ -34,8 +34,7 @@ def hours(record: RunRecord) -> float:
 
     What a kill took away and was trained again counts once.
     """
-    cost = record.cost
-    return (cost.train_seconds + cost.validate_seconds + cost.load_seconds) / HOUR
+    return record.cost.seconds / HOUR
 
 
 def operations(record: RunRecord) -> float:
