@@ -10,18 +10,24 @@ import pytest
 
 from amst.errors import AmstError
 from amst.results.bundle import SUMS, write_bundle
+from amst.results.cells import collect
+from amst.results.tables import Material
 
 ORDER = ("naive", "amst_full")
 
 
-def bundle(runs, out, **options):
-    count = write_bundle(runs, out, ORDER, **options)
+def bundle(runs, out, partial=False, **options):
+    count = write_bundle(material(runs, partial), out, **options)
     with tarfile.open(out) as archive:
         found = {
             entry.name: archive.extractfile(entry).read() for entry in archive if entry.isfile()
         }
     assert count == len(found)
     return found
+
+
+def material(runs, partial=False):
+    return Material(collect(runs, ORDER, partial=partial))
 
 
 @pytest.fixture
@@ -50,9 +56,9 @@ def test_every_file_has_its_checksum(tmp_path, runs):
 
 
 def test_equal_content_gives_equal_bytes_at_any_time_in_any_order(tmp_path, runs):
-    write_bundle(runs, tmp_path / "a" / "mine.tar.gz", ORDER)
+    write_bundle(material(runs), tmp_path / "a" / "mine.tar.gz")
     os.utime(runs[0].path, (0, 0))
-    write_bundle(runs[::-1], tmp_path / "b" / "mine.tar.gz", ORDER)
+    write_bundle(material(runs[::-1]), tmp_path / "b" / "mine.tar.gz")
     first, second = (tmp_path / folder / "mine.tar.gz" for folder in "ab")
     assert first.read_bytes() == second.read_bytes()
 
@@ -71,7 +77,7 @@ def test_unfinished_runs_are_refused_or_left_out(tmp_path, make, grid):
     plans = grid(*ORDER, seeds=1)
     runs = make(plans[0], plans[1].with_(state="failed"))
     with pytest.raises(AmstError, match="1 of 2 runs are not done"):
-        write_bundle(runs, tmp_path / "mine.tar.gz", ORDER)
+        write_bundle(material(runs), tmp_path / "mine.tar.gz")
     assert not (tmp_path / "mine.tar.gz").exists()
     found = bundle(runs, tmp_path / "mine.tar.gz", partial=True)
     assert not any("runs/digits/random/amst_full" in name for name in found)
@@ -81,5 +87,5 @@ def test_unfinished_runs_are_refused_or_left_out(tmp_path, make, grid):
 def test_a_file_that_a_run_lacks_is_named(tmp_path, runs):
     runs[0].path.with_name("history.csv").unlink()
     with pytest.raises(AmstError, match=r"naive/seed0/history\.csv"):
-        write_bundle(runs, tmp_path / "mine.tar.gz", ORDER)
+        write_bundle(material(runs), tmp_path / "mine.tar.gz")
     assert not (tmp_path / "mine.tar.gz").exists()

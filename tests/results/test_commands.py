@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from amst.cli import app
 from amst.errors import AmstError
 from amst.provenance import REQUIREMENTS
-from amst.records import read_record
+from amst.records import read_record, write_record
 
 
 @pytest.fixture
@@ -90,6 +90,7 @@ def test_outdated_runs_are_refused_and_named_in_partial_tables(results):
     for command in ("tables", "figures", "report"):
         with pytest.raises(AmstError, match=r"seed1 \(outdated\)"):
             amst(results, command)
+    assert not (results / "tables").exists()
     assert "from 1 of 2 runs" in amst(results, "tables", "--partial")
     assert "(1 of 2, 1 outdated)" in (results / "tables/partial/main.md").read_text()
 
@@ -104,6 +105,39 @@ def test_a_run_without_its_history_is_left_out_of_partial_output_and_named(resul
     assert done.exit_code == 0
     assert "left out: " in done.stderr
     assert "seed1/history.csv cannot be read" in done.stderr
+
+
+@pytest.fixture
+def made_again(monkeypatch):
+    """Every run is made again, with lower accuracies, as soon as its record has been read."""
+
+    def read(path):
+        record = read_record(path)
+        lower = [
+            row.model_copy(update={"metrics": row.metrics.model_copy(update={"accuracy": 0.1})})
+            for row in record.results
+        ]
+        write_record(path, record.model_copy(update={"results": tuple(lower)}))
+        return record
+
+    return lambda: monkeypatch.setattr("amst.results.cells.read_record", read)
+
+
+def test_tables_and_figures_of_a_report_rest_on_one_reading(results, made_again):
+    amst(results, "report")
+    before = (results / "report.html").read_bytes()
+    made_again()
+    amst(results, "report")
+    assert (results / "report.html").read_bytes() == before
+    amst(results, "report")
+    assert (results / "report.html").read_bytes() != before
+
+
+def test_a_bundle_does_not_mix_runs_with_those_made_meanwhile(results, made_again, tmp_path):
+    made_again()
+    with pytest.raises(AmstError, match=r"seed0/run\.json was written anew meanwhile"):
+        amst(results, "export", str(tmp_path / "mine.tar.gz"))
+    assert list(tmp_path.glob("*mine*")) == []
 
 
 def test_complete_tables_clear_the_partial_ones_and_say_so(results):

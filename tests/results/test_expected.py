@@ -10,7 +10,7 @@ from amst.results.bundle import write_bundle
 from amst.results.cells import collect
 from amst.results.expected import expected_runs
 from amst.results.figures import write_figures
-from amst.results.tables import write_tables
+from amst.results.tables import Material, write_tables
 from amst.training.state import run_digest
 
 METHODS = {"naive": "naive", "mla": "mla"}
@@ -37,7 +37,7 @@ def test_a_run_made_with_other_settings_than_the_grid_s_is_outdated(wanted, resu
         AmstError, match=r"1 of 3 runs are not done: .*seed0 \(outdated\); outdated:"
     ):
         collect(runs, [])
-    write_tables(runs, tmp_path, [], only=["main"], partial=True)
+    write_tables(Material(collect(runs, [], partial=True)), tmp_path, ["main"])
     assert "(2 of 3, 1 outdated)" in (tmp_path / "main.md").read_text()
 
 
@@ -65,7 +65,7 @@ def test_a_run_made_from_another_split_than_lies_there_is_outdated(wanted, resul
     assert [run.state for run in runs] == ["outdated", "done", "done"]
     with pytest.raises(AmstError, match="made with other settings or data than the grid's"):
         collect(runs, [])
-    write_tables(runs, tmp_path, [], partial=True)
+    write_tables(Material(collect(runs, [], partial=True)), tmp_path)
     assert "(2 of 3, 1 outdated)" in (tmp_path / "main.md").read_text()
     assert "another split" in (tmp_path / "runs.csv").read_text()
     split.unlink()
@@ -89,11 +89,11 @@ def test_a_damaged_run_is_marked_in_partial_tables_and_stops_no_other(
     runs = expected_runs(wanted, METHODS, results, partial=True)
     assert [run.state for run in runs] == ["damaged", "done", "done"]
     assert file in runs[0].why
-    write_tables(runs, tmp_path, [], partial=True)
+    write_tables(Material(collect(runs, [], partial=True)), tmp_path)
     assert "(2 of 3, 1 damaged)" in (tmp_path / "main.md").read_text()
     assert file in (tmp_path / "runs.csv").read_text()
     with pytest.raises(AmstError, match=file.replace(".", r"\.")):
-        write_tables(expected_runs(wanted, METHODS, results), tmp_path, [])
+        write_tables(Material(collect(expected_runs(wanted, METHODS, results), [])), tmp_path)
 
 
 @pytest.mark.parametrize("keep", [None, 0, 100, 2000])
@@ -104,9 +104,10 @@ def test_a_run_without_its_whole_history_stops_no_other(wanted, results, tmp_pat
     runs = expected_runs(wanted, METHODS, results, partial=True)
     assert [run.state for run in runs] == ["damaged", "done", "done"]
     assert "history.csv cannot be read as a history" in runs[0].why
-    assert write_figures(runs, tmp_path, [], partial=True, only=["curves"])
+    assert write_figures(collect(runs, [], partial=True), tmp_path, ["curves"])
+    collection = collect(expected_runs(wanted, METHODS, results), [])
     with pytest.raises(AmstError, match=r"history\.csv cannot be read"):
-        write_figures(expected_runs(wanted, METHODS, results), tmp_path, [], only=["curves"])
+        write_figures(collection, tmp_path, ["curves"])
 
 
 def test_a_run_without_its_costs_stops_no_partial_bundle(wanted, results, tmp_path):
@@ -115,9 +116,10 @@ def test_a_run_without_its_costs_stops_no_partial_bundle(wanted, results, tmp_pa
     runs = expected_runs(wanted, METHODS, results, partial=True)
     assert [run.state for run in runs] == ["damaged", "done", "done"]
     assert runs[0].why == f"{path} is missing"
-    assert write_bundle(runs, tmp_path / "export.tar.gz", [], partial=True)
+    assert write_bundle(Material(collect(runs, [], partial=True)), tmp_path / "export.tar.gz")
+    material = Material(collect(expected_runs(wanted, METHODS, results), []))
     with pytest.raises(AmstError, match=r"cost\.csv is missing"):
-        write_bundle(expected_runs(wanted, METHODS, results), tmp_path / "export.tar.gz", [])
+        write_bundle(material, tmp_path / "export.tar.gz")
 
 
 def test_a_record_in_the_wrong_folder_is_damaged(wanted, results):

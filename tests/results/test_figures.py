@@ -28,7 +28,7 @@ def test_every_figure_of_every_dataset_is_written_without_a_warning(make, grid, 
     runs = make(*grid("unimodal_audio", "naive", "amst_full", seeds=2), plan.with_(dataset="AVE"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        written = write_figures(runs, tmp_path, [])
+        written = write_figures(collect(runs, []), tmp_path)
     assert {path.name for path in written} == {
         f"{name}-{dataset}.{form}"
         for name in FIGURE_NAMES
@@ -42,25 +42,25 @@ def test_every_figure_of_every_dataset_is_written_without_a_warning(make, grid, 
 
 def test_the_same_runs_give_the_same_bytes(make, plan, tmp_path):
     runs = make(plan, plan.with_(seed=1))
-    first = write_figures(runs, tmp_path / "first", [], only=["curves"])
-    second = write_figures(runs[::-1], tmp_path / "second", [], only=["curves"])
+    first = write_figures(collect(runs, []), tmp_path / "first", ["curves"])
+    second = write_figures(collect(runs[::-1], []), tmp_path / "second", ["curves"])
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
 
 
 def test_the_look_does_not_depend_on_the_users_settings(make, plan, tmp_path):
     import matplotlib as mpl
 
-    runs = make(plan)
-    first = write_figures(runs, tmp_path / "first", [], only=["modalities"])
+    collection = collect(make(plan), [])
+    first = write_figures(collection, tmp_path / "first", ["modalities"])
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "red"}):
-        second = write_figures(runs, tmp_path / "second", [], only=["modalities"])
+        second = write_figures(collection, tmp_path / "second", ["modalities"])
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
 
 
 @pytest.mark.parametrize("name", FIGURE_NAMES)
 def test_a_figure_of_nothing_finished_can_be_drawn(make, plan, tmp_path, name):
     runs = make(plan.with_(state="running"), plan.with_(variant="mla", state="failed"))
-    assert write_figures(runs, tmp_path, [], partial=True, only=[name])
+    assert write_figures(collect(runs, [], partial=True), tmp_path, [name])
 
 
 def test_there_is_a_panel_per_variant_with_a_line_per_modality_and_one_fused(make, grid):

@@ -7,8 +7,10 @@ import pytest
 
 from amst.errors import AmstError
 from amst.records import read_record, write_record
+from amst.results.cells import collect
 from amst.results.names import FIGURE_NAMES, TABLE_NAMES
 from amst.results.report import AFTER, TITLES, caption_of, write_report
+from amst.results.tables import Material
 
 VARIANTS = ("unimodal_audio", "naive", "amst_full")
 DATA = (
@@ -46,8 +48,9 @@ class Page(HTMLParser):
 def report(tmp_path):
     """Write the report of runs and read it."""
 
-    def write(runs, **options):
-        write_report(runs, tmp_path / "report.html", VARIANTS, **options)
+    def write(runs, partial=False, **options):
+        material = Material(collect(runs, VARIANTS, partial=partial))
+        write_report(material, tmp_path / "report.html", **options)
         return (tmp_path / "report.html").read_text()
 
     return write
@@ -59,7 +62,8 @@ def complete(tmp_path_factory, small_grid):
     folder = tmp_path_factory.mktemp("report")
     (folder / "data.html").write_text(DATA)
     out = folder / "report.html"
-    write_report(small_grid, out, VARIANTS, data_reports={"digits": folder / "data.html"})
+    material = Material(collect(small_grid, VARIANTS))
+    write_report(material, out, data_reports={"digits": folder / "data.html"})
     return out.read_text()
 
 

@@ -10,12 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from amst.errors import AmstError
 from amst.records import read_record, write_record
 from amst.results.cells import collect
 from amst.results.names import TABLE_FORMS, TABLE_NAMES, TABLES_FROM_PREDICTIONS
 from amst.results.sheet import DASH, MINUS, TIMES
-from amst.results.tables import TABLES, write_tables
+from amst.results.tables import TABLES, Material, write_tables
 from amst.results.tables.balance import balance_table
 from amst.results.tables.cost import cost_table
 from amst.results.tables.scores import WORDS, score_table, validation_table
@@ -47,7 +46,8 @@ def shown(table):
 
 def cell_rows(runs, out, name, partial=True):
     """The rows of a table by the cell they are of."""
-    write_tables(runs, out, [], only=[name], partial=partial, compared=False)
+    material = Material(collect(runs, [], partial=partial), compared=False)
+    write_tables(material, out, [name])
     found = {}
     for row in rows_of(out / f"{name}.csv"):
         found.setdefault((row["dataset"], row["split"], row["variant"]), []).append(row)
@@ -59,7 +59,7 @@ def test_the_names_that_the_workflow_knows_are_the_tables_there_are():
 
 
 def test_every_table_is_written_in_every_form(small_grid, tmp_path):
-    written = write_tables(small_grid, tmp_path, [])
+    written = write_tables(Material(collect(small_grid, [])), tmp_path)
     assert {path.name for path in written} == {
         f"{name}.{form}" for name in TABLE_NAMES for form in TABLE_FORMS
     }
@@ -73,7 +73,8 @@ def test_the_main_table_has_a_row_per_variant_and_a_column_per_dataset(make, pla
         plan.with_(variant="ours", values={"fused": 0.8}),
         plan.with_(dataset="CREMAD", values={"fused": 0.25}),
     )
-    write_tables(runs, tmp_path, ["ours"], only=["main"], names={"ours": "Ours"}, compared=False)
+    collection = collect(runs, ["ours"], {"ours": "Ours"})
+    write_tables(Material(collection, compared=False), tmp_path, ["main"])
     assert (tmp_path / "main.md").read_text().splitlines()[2:] == [
         "|  | CREMAD | digits |",
         "|:---|---:|---:|",
@@ -97,7 +98,7 @@ def test_the_main_table_shows_the_main_prediction_of_a_method_with_several(make,
 def test_the_main_table_shows_the_metric_of_the_configuration(make, plan, tmp_path):
     (run,) = make(plan)
     metric = "mean_average_precision"
-    write_tables([run], tmp_path, [], only=["main"], metric=metric)
+    write_tables(Material(collect([run], []), metric=metric), tmp_path, ["main"])
     (row,) = rows_of(tmp_path / "main.csv")
     expected = read_record(run.path).metrics("fused").mean_average_precision
     assert (row["metric"], float(row["mean"])) == (metric, expected)
@@ -111,7 +112,7 @@ def test_tables_that_hold_variants_against_each_other_say_where_recipes_differ(
     make, plan, tmp_path, form
 ):
     runs = make(plan, plan.with_(variant="ours", epochs=300))
-    write_tables(runs, tmp_path, [])
+    write_tables(Material(collect(runs, [])), tmp_path)
     said = "Trained differently on digits: epochs 300 (ours), 30 (naive)."
     with_note = {p.stem for p in tmp_path.glob(f"*.{form}") if said in p.read_text()}
     assert with_note == {"main", "significance", "unimodal"}
@@ -122,7 +123,7 @@ def test_the_validation_table_shows_the_main_prediction_on_the_validation_part(
     make, plan, tmp_path, metric
 ):
     runs = make(*(plan.with_(seed=seed, samples=200) for seed in range(3)))
-    write_tables(runs, tmp_path, [], only=["validation"], metric=metric)
+    write_tables(Material(collect(runs, []), metric=metric), tmp_path, ["validation"])
     (row,) = rows_of(tmp_path / "validation.csv")
     of_val = [getattr(read_record(run.path).metrics("fused", "val"), metric) for run in runs]
     of_test = [getattr(read_record(run.path).metrics("fused"), metric) for run in runs]
@@ -164,7 +165,7 @@ def test_nothing_is_chosen_until_all_variants_of_the_method_are_done(make, plan,
 
 def test_a_note_says_why_nothing_is_bold(make, grid, plan, tmp_path):
     runs = make(plan.with_(variant="highest", values={"fused": 1.0}), *grid("naive", seeds=3))
-    write_tables(runs, tmp_path, [], only=["main", "macro_f1"])
+    write_tables(Material(collect(runs, [])), tmp_path, ["main", "macro_f1"])
     text = (tmp_path / "main.md").read_text()
     assert "on no dataset does the best share 3 seeds with another variant" in text
     assert "the test behind bold numbers is one of acc" in (tmp_path / "macro_f1.md").read_text()
@@ -192,17 +193,11 @@ def test_unfinished_cells_say_so_and_the_count_of_seeds_stands_with_the_number(m
     ]
 
 
-def test_without_partial_an_unfinished_grid_gives_no_table(make, plan, tmp_path):
-    runs = make(plan, plan.with_(seed=1, state="running"))
-    with pytest.raises(AmstError, match="1 of 2 runs are not done"):
-        write_tables(runs, tmp_path, [], only=["main"])
-    assert not (tmp_path / "main.csv").exists()
-
-
 @pytest.mark.parametrize("name", TABLE_NAMES)
 def test_tables_with_nothing_finished_can_be_made(make, plan, tmp_path, name):
     runs = make(plan.with_(state="missing"), plan.with_(variant="mla", state="failed"))
-    assert len(write_tables(runs, tmp_path, [], only=[name], partial=True)) == len(TABLE_FORMS)
+    material = Material(collect(runs, [], partial=True))
+    assert len(write_tables(material, tmp_path, [name])) == len(TABLE_FORMS)
 
 
 @settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
@@ -212,7 +207,8 @@ def test_the_order_of_the_records_changes_no_byte(small_grid, tmp_path_factory, 
     shuffler.shuffle(shuffled)
     before, after = tmp_path_factory.mktemp("a"), tmp_path_factory.mktemp("b")
     for runs, out in ((small_grid, before), (shuffled, after)):
-        write_tables(runs, out, ["naive"], only=[*RECORD_TABLES, "main"])
+        material = Material(collect(runs, ["naive"]))
+        write_tables(material, out, [*RECORD_TABLES, "main"])
     for path in sorted(before.iterdir()):
         assert path.read_bytes() == (after / path.name).read_bytes(), path.name
 
@@ -221,7 +217,7 @@ def test_times_and_hosts_change_nothing_but_cost_and_runs(make, plan, tmp_path):
     (run,) = make(plan)
     before, after = tmp_path / "before", tmp_path / "after"
     names = [name for name in TABLE_NAMES if name not in ("cost", "runs")]
-    write_tables([run], before, [], only=names)
+    write_tables(Material(collect([run], [])), before, names)
     record = read_record(run.path)
     changed = {
         "cost": record.cost.model_copy(update={"train_seconds": 9e9, "attempts": 7}),
@@ -230,7 +226,7 @@ def test_times_and_hosts_change_nothing_but_cost_and_runs(make, plan, tmp_path):
         "finished": "2031-01-02T00:00:00+00:00",
     }
     write_record(run.path, record.model_copy(update=changed))
-    write_tables([run], after, [], only=names)
+    write_tables(Material(collect([run], [])), after, names)
     for path in sorted(before.iterdir()):
         assert path.read_bytes() == (after / path.name).read_bytes(), path.name
 
@@ -346,7 +342,7 @@ def test_the_unimodal_table_has_a_row_per_prediction_at_the_epoch_that_is_its_ow
     record = read_record(run.path)
     assert record.metrics("entropy").accuracy == pytest.approx(0.8), "at the epoch of equal"
     assert record.metrics("modality/audio", selected_by="entropy").accuracy == pytest.approx(0.3)
-    write_tables([run], tmp_path, [], only=["unimodal"])
+    write_tables(Material(collect([run], [])), tmp_path, ["unimodal"])
     rows = rows_of(tmp_path / "unimodal.csv")
     means = {row["prediction"]: float(row["mean"]) for row in rows}
     assert len(rows) == len(means) == 9, "three fused ones and three of each modality"
@@ -379,7 +375,7 @@ def test_a_run_that_has_only_probes_is_not_shown_as_evaluated(make, plan):
 
 
 def test_latex_names_no_file_that_a_paper_lacks(small_grid, tmp_path):
-    write_tables(small_grid, tmp_path, [])
+    write_tables(Material(collect(small_grid, [])), tmp_path)
     for path in tmp_path.glob("*.tex"):
         assert "csv" not in path.read_text().lower(), path.name
         assert r"\setlength{\belowcaptionskip}" in path.read_text()
@@ -515,7 +511,7 @@ def test_hours_have_a_ratio_over_the_seeds_that_shared_a_device(make, plan, ours
 
 def test_the_table_of_runs_traces_every_run(make, plan, tmp_path):
     runs = make(plan, plan.with_(seed=1, state="failed"))
-    write_tables(runs, tmp_path, [], only=["runs"], partial=True)
+    write_tables(Material(collect(runs, [], partial=True)), tmp_path, ["runs"])
     done, failed = rows_of(tmp_path / "runs.csv")
     assert done["settings_hash"] == read_record(runs[0].path).settings_hash
     assert done["record"] == "digits/random/naive/seed0/run.json"
@@ -524,7 +520,7 @@ def test_the_table_of_runs_traces_every_run(make, plan, tmp_path):
 
 def test_an_unknown_table_is_an_error(small_grid, tmp_path):
     with pytest.raises(KeyError):
-        write_tables(small_grid, tmp_path, [], only=["best"])
+        write_tables(Material(collect(small_grid, [])), tmp_path, ["best"])
 
 
 def test_names_load_no_numbers_library_and_tables_no_torch():

@@ -11,9 +11,9 @@ import numpy as np
 from amst.config.run import Arithmetic, AudioFeatures, Modality, Recipe, RunSettings, SmallCNN
 from amst.metrics import metrics_of
 from amst.records import Cost, Environment, Result, RunRecord
-from amst.results.cells import Run
+from amst.results.cells import Run, collect
 from amst.results.names import TABLE_NAMES, TABLES_FROM_PREDICTIONS
-from amst.results.tables import write_tables
+from amst.results.tables import Material, write_tables
 
 VARIANTS, SEEDS = 10, 10
 CLASSES = tuple("0123456789")
@@ -47,7 +47,8 @@ def time_tables(records: int, folder: Path, significance: bool = False) -> list[
     for tables in sets:
         compared = tables is TABLES_FROM_PREDICTIONS
         start = time.perf_counter()
-        write_tables(runs, folder / "tables", (), only=tables, compared=compared)
+        material = Material(collect(runs, ()), compared=compared)
+        write_tables(material, folder / "tables", tables)
         timings.append(Timing(len(runs), tables, time.perf_counter() - start))
     return timings
 

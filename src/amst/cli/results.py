@@ -16,7 +16,8 @@ from amst.grid.runs import FORMAT
 from amst.results.names import CHECKOUT, FIGURE_NAMES, PUBLISHED, TABLE_NAMES
 
 if TYPE_CHECKING:
-    from amst.results.cells import Run
+    from amst.results.cells import Collection
+    from amst.results.tables import Material
 
 GridFile = Annotated[
     Path | None, typer.Option("--grid", help="what runs, as results/grid.json; by config.yaml")
@@ -38,8 +39,13 @@ def register(app: typer.Typer) -> None:
         app.command(rich_help_panel="Results")(command)
 
 
-def runs_of(planned: dict[str, Any], results: Path, partial: bool) -> "list[Run]":
-    """The runs of a grid with their present states; damaged and outdated ones are told."""
+def collected(planned: dict[str, Any], results: Path, partial: bool) -> "Collection":
+    """The records of a grid's runs, read once; damaged and outdated runs are told.
+
+    Raises:
+        AmstError: a run is not done and ``partial`` is false, or a record is not the run's.
+    """
+    from amst.results.cells import collect
     from amst.results.expected import expected_runs
 
     methods = {variant["name"]: variant["method"] for variant in planned["variants"]}
@@ -47,7 +53,31 @@ def runs_of(planned: dict[str, Any], results: Path, partial: bool) -> "list[Run]
     for run in runs:
         if run.why:
             typer.echo(f"left out: {run.why}", err=True)
-    return runs
+    return collect(runs, list(methods), partial=partial)
+
+
+def material_of(
+    planned: dict[str, Any], results: Path, partial: bool, published: Path
+) -> "Material":
+    """What the tables of a grid are made from: all parts of an output rest on one reading.
+
+    Raises:
+        AmstError: as of ``collected``, or there is no such file of published figures.
+    """
+    from amst.results.tables import Material
+
+    figures = figures_to_compare(published)
+    return Material(
+        collected(planned, results, partial),
+        samples=lists_of_samples(planned, results),
+        published=figures,
+        metric=planned["metric"],
+    )
+
+
+def runs_in(collection: "Collection") -> str:
+    """What an output was made of: ``2 of 3 runs``."""
+    return f"{len(collection.finished)} of {len(collection.runs)} runs"
 
 
 def planned_grid(file: Path | None, configfile: list[Path] | None) -> dict[str, Any]:
@@ -112,21 +142,11 @@ def tables(
     """Merge the run records into tables: CSV, Markdown, LaTeX and HTML."""
     from amst.results.tables import write_tables
 
-    what = planned_grid(planned, configfile)
-    runs = runs_of(what, results, partial)
+    names = chosen(only, TABLE_NAMES)
+    material = material_of(planned_grid(planned, configfile), results, partial, published)
     folder = out or (results / "tables" / "partial" if partial else results / "tables")
-    written = write_tables(
-        runs,
-        folder,
-        [variant["name"] for variant in what["variants"]],
-        partial=partial,
-        only=chosen(only, TABLE_NAMES),
-        samples=lists_of_samples(what, results),
-        published=figures_to_compare(published),
-        metric=what["metric"],
-    )
-    done = sum(run.state == "done" for run in runs)
-    typer.echo(f"{len(written)} files in {folder}, from {done} of {len(runs)} runs")
+    written = write_tables(material, folder, names)
+    typer.echo(f"{len(written)} files in {folder}, from {runs_in(material.collection)}")
     if not (partial or only or out):
         clear(folder / "partial")
 
@@ -142,15 +162,10 @@ def figures(
     """Draw the figures of every dataset: PDF and PNG."""
     from amst.results.figures import write_figures
 
-    what = planned_grid(planned, configfile)
+    names = chosen(only, FIGURE_NAMES)
+    collection = collected(planned_grid(planned, configfile), results, partial)
     folder = out or (results / "figures" / "partial" if partial else results / "figures")
-    written = write_figures(
-        runs_of(what, results, partial),
-        folder,
-        [variant["name"] for variant in what["variants"]],
-        partial=partial,
-        only=chosen(only, FIGURE_NAMES),
-    )
+    written = write_figures(collection, folder, names)
     typer.echo(f"{len(written)} files in {folder}")
     if not (partial or only or out):
         clear(folder / "partial")
@@ -168,25 +183,19 @@ def report(
     from amst.results.report import write_report
 
     what = planned_grid(planned, configfile)
-    runs = runs_of(what, results, partial)
+    material = material_of(what, results, partial, published)
     page = out or results / ("report-partial.html" if partial else "report.html")
     data = {
         owner: results / "features" / owner / "report.html"
         for owner in sorted(set(what["features"].values()))
     }
     write_report(
-        runs,
+        material,
         page,
-        [variant["name"] for variant in what["variants"]],
-        partial=partial,
-        samples=lists_of_samples(what, results),
-        published=figures_to_compare(published),
-        metric=what["metric"],
         left_out=what["left_out"],
         data_reports={name: path for name, path in data.items() if path.is_file()},
     )
-    done = sum(run.state == "done" for run in runs)
-    typer.echo(f"{page}, from {done} of {len(runs)} runs")
+    typer.echo(f"{page}, from {runs_in(material.collection)}")
     if not (partial or out):
         clear(results / "report-partial.html")
 
@@ -207,20 +216,10 @@ def export(
     if not out.name.endswith(".tar.gz"):
         raise AmstError(f"{out} is no .tar.gz", "Name a file that ends in .tar.gz")
     what = planned_grid(planned, configfile)
-    runs = runs_of(what, results, partial)
-    count = write_bundle(
-        runs,
-        out,
-        [variant["name"] for variant in what["variants"]],
-        partial=partial,
-        weights=weights,
-        samples=lists_of_samples(what, results),
-        published=figures_to_compare(published),
-        metric=what["metric"],
-        others=files_besides(what, results, configfile, published),
-    )
-    done = sum(run.state == "done" for run in runs)
-    typer.echo(f"{out}: {count} files of {done} of {len(runs)} runs")
+    material = material_of(what, results, partial, published)
+    others = files_besides(what, results, configfile, published)
+    count = write_bundle(material, out, weights=weights, others=others)
+    typer.echo(f"{out}: {count} files of {runs_in(material.collection)}")
 
 
 def files_besides(

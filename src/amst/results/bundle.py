@@ -5,30 +5,25 @@ import hashlib
 import io
 import tarfile
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from amst.errors import AmstError
 from amst.files import replacing
 from amst.records import WEIGHTS
-from amst.results.cells import OF_A_RUN, Run, collect
+from amst.results.cells import OF_A_RUN, Collection, record_of
 from amst.results.figures import write_figures
-from amst.results.tables import write_tables
+from amst.results.tables import Material, write_tables
 
 SUMS = "SHA256SUMS"
 """The manifest: checksum and path of every other file, as ``sha256sum --check`` reads it."""
 
 
 def write_bundle(
-    runs: Iterable[Run],
+    material: Material,
     out: Path,
-    order: Sequence[str],
     *,
-    partial: bool = False,
     weights: bool = False,
-    samples: Mapping[str, Path] | None = None,
-    published: Path | None = None,
-    metric: str = "accuracy",
     others: Mapping[str, Path | bytes] | None = None,
 ) -> int:
     """Write records, histories, predictions, tables and figures as a ``.tar.gz``.
@@ -37,53 +32,49 @@ def write_bundle(
     content gives equal bytes: times, owners and the order of the disk are left out.
 
     Args:
-        runs: every run that the grid expects, with its state.
+        material: what tables and figures are made from; lists of samples are not in it.
         out: the bundle; its name without suffixes is the folder that it unpacks to.
-        order: the variants in the order of the rows.
-        partial: whether runs may be unfinished.
         weights: whether the runs' weights are in it.
-        samples: dataset -> its ``samples.jsonl``, for the groups of the bootstrap; not in it.
-        published: CSV of published figures.
-        metric: of the main table.
         others: path in the bundle -> further files, or what is to be in them.
 
     Returns:
         How many files are in it.
 
     Raises:
-        AmstError: a run is not done and ``partial`` is false, or a file is not what it should be.
+        AmstError: a file is missing or is not what it should be, or a run was made again
+            meanwhile.
     """
-    expected = list(runs)
-    collection = collect(expected, order, partial=partial)
+    collection = material.collection
     names = (*OF_A_RUN, WEIGHTS) if weights else OF_A_RUN
     members: dict[str, Path | bytes] = dict(others or {})
-    for cell in collection.cells:
-        for run in cell.runs:
-            if run.seed in cell.records:
-                members |= {f"runs/{run.id}/{name}": run.path.with_name(name) for name in names}
-    with tempfile.TemporaryDirectory() as folder:
-        tables, figures = Path(folder, "tables"), Path(folder, "figures")
-        made = write_tables(
-            expected,
-            tables,
-            order,
-            partial=partial,
-            samples=samples,
-            published=published,
-            metric=metric,
-        )
-        made += write_figures(expected, figures, order, partial=partial)
+    for run in collection.finished:
+        members |= {f"runs/{run.id}/{name}": run.path.with_name(name) for name in names}
+    with tempfile.TemporaryDirectory() as folder, replacing(out) as temporary:
+        made = write_tables(material, Path(folder, "tables"))
+        made += write_figures(collection, Path(folder, "figures"))
         members |= {path.relative_to(folder).as_posix(): path for path in made}
-        _pack(out, members)
+        _pack(temporary, out.name.removesuffix(".tar.gz"), members)
+        _refuse_changed(collection)
     return len(members) + 1
 
 
-def _pack(out: Path, members: Mapping[str, Path | bytes]) -> None:
-    top = out.name.removesuffix(".tar.gz")
+def _refuse_changed(collection: Collection) -> None:
+    """Tables and figures are of the records as they were read; the files in the bundle are later.
+
+    A run that is made again loses its record first and gets it last.
+    """
+    for cell in collection.cells:
+        for run in cell.runs:
+            read = cell.records.get(run.seed)
+            if read and record_of(run).model_dump_json() != read.model_dump_json():
+                raise AmstError(f"{run.path} was written anew meanwhile", "Call it again")
+
+
+def _pack(out: Path, top: str, members: Mapping[str, Path | bytes]) -> None:
+    """Write an archive whose files lie in the folder ``top``."""
     sums = []
     with (
-        replacing(out) as temporary,
-        temporary.open("wb") as file,
+        out.open("wb") as file,
         gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):

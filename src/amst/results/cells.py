@@ -153,6 +153,16 @@ class Collection:
         """The cells of one split of one dataset, variants in order."""
         return [cell for cell in self.cells if (cell.dataset, cell.split) == (dataset, split)]
 
+    @property
+    def runs(self) -> list[Run]:
+        """Every run that the grid expects."""
+        return [run for cell in self.cells for run in cell.runs]
+
+    @property
+    def finished(self) -> list[Run]:
+        """The runs whose records are here."""
+        return [run for cell in self.cells for run in cell.runs if run.seed in cell.records]
+
     def find(self, dataset: str, split: str, variant: str) -> Cell | None:
         """One cell; None when the grid does not expect it."""
         return self._by_key.get((dataset, split, variant))

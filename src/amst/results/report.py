@@ -16,7 +16,7 @@ from PIL import Image
 
 from amst.files import write_text
 from amst.records import RunRecord
-from amst.results.cells import UNFINISHED, Collection, Run, collect
+from amst.results.cells import UNFINISHED, Collection
 from amst.results.common_settings import common_settings
 from amst.results.figures import write_figures
 from amst.results.figures.style import SETTINGS
@@ -63,38 +63,26 @@ class Section:
 
 
 def write_report(
-    runs: Iterable[Run],
+    material: Material,
     out: Path,
-    order: Sequence[str],
     *,
-    partial: bool = False,
-    samples: Mapping[str, Path] | None = None,
-    published: Path | None = None,
-    metric: str = "accuracy",
     left_out: Sequence[str] = (),
     data_reports: Mapping[str, Path] | None = None,
 ) -> None:
     """Write the report.
 
     Args:
-        runs: every run that the grid expects, with its state.
+        material: what tables and figures are made from.
         out: the HTML file.
-        order: the variants in the order of the rows.
-        partial: whether runs may be unfinished; their cells then say so.
-        samples: dataset -> its ``samples.jsonl``, for the groups of the bootstrap.
-        published: CSV of published figures.
-        metric: of the tables `main` and `validation`.
         left_out: lines on what the grid cannot run.
         data_reports: dataset -> its data report, an HTML page.
 
     Raises:
-        AmstError: a run is not done and ``partial`` is false, or a file is not what it should be.
+        AmstError: a file beside a record, or the published figures, are not what they should be.
     """
-    expected = list(runs)
-    collection = collect(expected, order, partial=partial)
-    material = Material(collection, samples or {}, published, True, metric)
+    collection = material.collection
     names = [name for name in TABLE_NAMES if name in TITLES]
-    pictures = _pictures(expected, order, partial)
+    pictures = _pictures(collection)
     values = {
         "sections": _sections(list(make_tables(material, names)), pictures),
         "left_out": left_out,
@@ -116,13 +104,12 @@ def write_report(
 def _facts(collection: Collection) -> dict[str, Any]:
     """What the page says of the runs besides their results."""
     records = [record for cell in collection.cells for record in cell.records.values()]
-    expected = [run for cell in collection.cells for run in cell.runs]
     blocks = [(collection.title(*block), collection.block(*block)) for block in collection.blocks]
     return {
         "cells": collection.cells,
         "done": len(records),
-        "expected": len(expected),
-        "unfinished": [run for run in expected if run.state in UNFINISHED],
+        "expected": len(collection.runs),
+        "unfinished": [run for run in collection.runs if run.state in UNFINISHED],
         "last": max((record.finished for record in records), default=""),
         "settings": [(title, common_settings(cells)) for title, cells in blocks],
         "methods": {cell.variant: cell.method for cell in collection.cells},
@@ -167,11 +154,11 @@ def caption_of(figure: str) -> str:
     return str(publish_parts(text, writer="html5")["body"])
 
 
-def _pictures(runs: Sequence[Run], order: Sequence[str], partial: bool) -> dict[str, str]:
+def _pictures(collection: Collection) -> dict[str, str]:
     """Figure -> an image per dataset, each with its bytes."""
     found = dict.fromkeys(FIGURE_NAMES, "")
     with tempfile.TemporaryDirectory() as folder:
-        for path in write_figures(runs, Path(folder), order, partial=partial):
+        for path in write_figures(collection, Path(folder)):
             if path.suffix == ".png":
                 name, _, dataset = path.stem.partition("-")
                 found[name] += _image(path, f"{TITLES[name]}, {dataset}")

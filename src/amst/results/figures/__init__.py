@@ -1,11 +1,11 @@
 """The figures: each a pure function of run records and histories, one file per dataset."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from amst.results.cells import Cell, Collection, Run, collect
+from amst.results.cells import Cell, Collection
 from amst.results.figures.finals import accuracy_against_hours, unimodal_against_fused
 from amst.results.figures.learning import learning_curves, skip_schedule
 from amst.results.figures.style import save, style
@@ -21,32 +21,22 @@ FIGURES: Mapping[str, Callable[[Collection, Sequence[Cell]], Figure]] = {
 
 
 def write_figures(
-    runs: Iterable[Run],
-    out: Path,
-    order: Sequence[str],
-    *,
-    names: Mapping[str, str] | None = None,
-    partial: bool = False,
-    only: Sequence[str] = FIGURE_NAMES,
+    collection: Collection, out: Path, only: Sequence[str] = FIGURE_NAMES
 ) -> list[Path]:
     """Write figures as ``<name>-<dataset>.pdf`` and ``.png``, for every dataset of the runs.
 
     Args:
-        runs: every run that the grid expects, with its state.
+        collection: the records; histories lie beside them.
         out: folder of the files.
-        order: the variants in the order of panels and rows.
-        names: variant -> what a reader is shown.
-        partial: whether runs may be unfinished; their panels then say so.
         only: names of the figures to draw.
 
     Returns:
         The files written.
 
     Raises:
-        AmstError: a run is not done and ``partial`` is false, or a file is not what it should be.
+        AmstError: a history is not what it should be.
         KeyError: there is no figure of that name.
     """
-    collection = collect(runs, order, names, partial)
     written = []
     with style():
         for dataset in sorted({cell.dataset for cell in collection.cells}):

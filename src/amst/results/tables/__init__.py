@@ -1,11 +1,11 @@
 """The tables: each a pure function of run records, written in four forms."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from amst.results.cells import Collection, Run, collect
+from amst.results.cells import Collection
 from amst.results.common_settings import differing_recipes
 from amst.results.comparison import Comparison, compare, drawn_text, groups_of, leaders
 from amst.results.names import TABLE_NAMES
@@ -30,17 +30,18 @@ class Material:
 
     Attributes:
         collection: the records.
-        samples: dataset -> its ``samples.jsonl``, for the groups of the bootstrap.
+        samples: dataset -> its ``samples.jsonl``; without it every test sample is a group of its
+            own in the bootstrap.
         published: CSV of published figures; None for no such figures.
         compared: whether the main table marks the best by significance, which reads predictions.
         metric: of the tables `main` and `validation`, one of ``scores.WORDS``.
     """
 
     collection: Collection
-    samples: Mapping[str, Path]
-    published: Path | None
-    compared: bool
-    metric: str
+    samples: Mapping[str, Path] = field(default_factory=dict)
+    published: Path | None = None
+    compared: bool = True
+    metric: str = "accuracy"
 
     @cached_property
     def comparison(self) -> Comparison:
@@ -100,42 +101,19 @@ def _with_recipes(table: Table, collection: Collection) -> Table:
     return replace(table, notes=(*table.notes, *differing_recipes(collection)))
 
 
-def write_tables(
-    runs: Iterable[Run],
-    out: Path,
-    order: Sequence[str],
-    *,
-    names: Mapping[str, str] | None = None,
-    partial: bool = False,
-    only: Sequence[str] = TABLE_NAMES,
-    samples: Mapping[str, Path] | None = None,
-    published: Path | None = None,
-    compared: bool = True,
-    metric: str = "accuracy",
-) -> list[Path]:
+def write_tables(material: Material, out: Path, only: Sequence[str] = TABLE_NAMES) -> list[Path]:
     """Write tables as ``<name>.csv``, ``.md``, ``.tex`` and ``.html``.
 
     Args:
-        runs: every run that the grid expects, with its state.
+        material: what they are made from.
         out: folder of the files.
-        order: the variants in the order of the rows.
-        names: variant -> what a reader is shown.
-        partial: whether runs may be unfinished; their cells then say so.
         only: names of the tables to write.
-        samples: dataset -> its ``samples.jsonl``; without it every test sample is a group of its
-            own in the bootstrap.
-        published: CSV of published figures for ``reproduction``.
-        compared: whether ``main`` marks the best by significance, for which it reads predictions.
-        metric: of ``main`` and ``validation``: 'accuracy', 'macro_f1' or
-            'mean_average_precision'.
 
     Returns:
         The files written.
 
     Raises:
-        AmstError: a run is not done and ``partial`` is false, or a file is not what it should be.
+        AmstError: predictions or published figures are not what they should be.
         KeyError: there is no table of that name.
     """
-    collection = collect(runs, order, names, partial)
-    material = Material(collection, samples or {}, published, compared, metric)
     return [path for table in make_tables(material, only) for path in write_files(table, out)]
