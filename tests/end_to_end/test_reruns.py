@@ -60,6 +60,7 @@ def test_a_lost_file_is_made_again_and_nothing_else(suite: Suite, file: str, exp
         ("datasets.digits.max_lost", 0.5, {"manifest": 1}),
         # a dry run does not tell of the figures, which show as changed when the grid is written
         ("grid.methods", ["naive"], {"grid": 1, **RESULTS}),
+        ("tables.names", {"naive": "Joint", "digits": "Digits"}, {"grid": 1, **RESULTS}),
         (
             "datasets.digits.modalities",
             {"audio": {"features": {"mel_bins": 24}}},
@@ -132,6 +133,9 @@ ALL_RUNS = {"grid": 1, "train": 2, **RESULTS}
         ("arithmetic.threads", 2, ALL_RUNS),
         ("datasets.digits.recipe.epochs", 3, ALL_RUNS),
         ("tables.metric", "macro_f1", {"grid": 1, "tables": 1}),
+        # what is drawn anew shows when the grid has been written
+        ("tables.names", {"naive": "Joint training"}, {"grid": 1, "tables": 1}),
+        ("tables.names", {"pmr": "PMR"}, {}),  # which the grid does not have
         ("datasets.digits.split_seed", 1, {"split": 1, "data_report": 1, "train": 2, **RESULTS}),
         ("datasets.digits.modalities.text.encoder", {"dropout": 0.2}, ALL_RUNS),
         ("datasets.digits.modalities.visual.crop", 24, ALL_RUNS),

@@ -119,6 +119,24 @@ def test_the_shipped_configurations_are_valid():
             "methods.short.recipe.epochs: expected a whole number",
         ),
         ("methods.short.sweep", {"head": "concat"}, "methods.short.sweep.head: expected a list"),
+        (
+            "tables.names",
+            {"naiv": "Joint"},
+            "tables.names: unknown name 'naiv'. Did you mean 'naive'?",
+        ),
+        ("tables.names", {"CREMAD": 3}, "tables.names.CREMAD: expected text, got 3"),
+        ("tables.names", {"naive": ""}, "tables.names.naive: expected one line of text, got ''"),
+        ("tables.names", {"short": "a\nb"}, r"tables.names.short: expected one line of text, got"),
+        (
+            "tables.names",
+            {"naive": "Audio", "unimodal_audio": "Audio"},
+            "tables.names: naive and unimodal_audio are both shown as 'Audio'. Name one of them",
+        ),
+        (
+            "tables.names",
+            {"unimodal_audio": "naive"},
+            "tables.names: naive and unimodal_audio are both shown as 'naive'",
+        ),
         ("methods.empty", {}, "methods.empty.method: missing. Valid names: amst_alternating"),
     ],
 )

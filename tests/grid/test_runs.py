@@ -133,6 +133,18 @@ def test_the_grid_as_plain_values_names_runs_and_methods(values):
     assert next(iter(plain["runs"])) == "digits/random/naive/seed0"
 
 
+def test_names_for_readers_are_in_the_grid_as_far_as_it_has_them_and_in_no_run(values):
+    values["grid"]["datasets"] = ["digits", "CREMAD"]
+    values["grid"]["methods"].append("unimodal_text")
+    before = as_dict(check_config(values))
+    shown = {"naive": "Joint", "unimodal_text": "Text alone", "CREMAD": "CREMA-D"}
+    values["tables"] = {"names": {**shown, "amst": "not in the grid"}}
+    after = as_dict(check_config(values))
+    assert after["names"] == shown
+    assert after["runs"] == before["runs"]
+    assert after["left_out"] == ["Text alone does not apply to CREMA-D, which has no text"]
+
+
 def test_the_grid_has_the_hash_of_every_run_s_settings(values):
     values["grid"]["seeds"] = [0, 5]
     config = check_config(values)

@@ -140,6 +140,38 @@ def test_a_bundle_does_not_mix_runs_with_those_made_meanwhile(results, made_agai
     assert list(tmp_path.glob("*mine*")) == []
 
 
+def test_readers_are_shown_names_of_the_configuration_and_machines_are_not(results):
+    planned = json.loads((results / "planned.json").read_text())
+    planned["names"] = {"naive": "Joint & <late>", "digits": "100% Digits"}
+    (results / "planned.json").write_text(json.dumps(planned))
+    amst(results, "tables")
+    shown = {
+        "md": ("Joint & \\<late>", "100% Digits"),
+        "tex": (r"Joint \& $<$late$>$", r"100\% Digits"),
+        "html": ("Joint &amp; &lt;late&gt;", "100% Digits"),
+    }
+    for form, (variant, dataset) in shown.items():
+        text = (results / f"tables/main.{form}").read_text()
+        assert variant in text
+        assert dataset in text
+    for path in (results / "tables").glob("*.csv"):
+        assert "Joint" not in path.read_text()
+        assert "Digits" not in path.read_text()
+    assert "digits,random,naive" in (results / "tables/main.csv").read_text()
+
+
+def test_names_stand_in_the_configuration(tmp_path):
+    names = tmp_path / "names.yaml"
+    names.write_text("tables: {names: {naive: Joint training, digits: Spoken digits}}\n")
+    where = ["--results", str(tmp_path), "--configfile", str(names)]
+    call = ["tables", "--partial", "--only", "main", *where]
+    assert CliRunner().invoke(app, call).exit_code == 0
+    lines = (tmp_path / "tables/partial/main.md").read_text().splitlines()
+    assert "|  | Spoken digits |" in lines
+    assert "| Joint training | missing |" in lines
+    assert "| mla | missing |" in lines
+
+
 def test_complete_tables_clear_the_partial_ones_and_say_so(results):
     amst(results, "tables", "--partial")
     amst(results, "tables", "--only", "main")

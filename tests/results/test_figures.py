@@ -47,6 +47,12 @@ def test_the_same_runs_give_the_same_bytes(make, plan, tmp_path):
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
 
 
+@pytest.mark.parametrize("name", FIGURE_NAMES)
+def test_a_name_with_dollars_is_no_formula(make, plan, tmp_path, name):
+    collection = collect(make(plan), [], {"naive": r"for 2 $\nothing$ more"})
+    assert len(write_figures(collection, tmp_path, [name])) == len(FIGURE_FORMS)
+
+
 def test_the_look_does_not_depend_on_the_users_settings(make, plan, tmp_path):
     import matplotlib as mpl
 

@@ -138,6 +138,22 @@ def test_what_the_grid_cannot_run_is_said(make, grid, report):
     assert line in report(make(*grid("naive", seeds=1)), left_out=[line])
 
 
+def test_names_for_readers_stand_everywhere_but_in_the_names_of_runs(make, grid, tmp_path):
+    names = {"naive": 'Joint "<late>"', "digits": "Digits & more"}
+    data = {"digits": tmp_path / "data.html"}
+    data["digits"].write_text(DATA)
+    out = tmp_path / "report.html"
+    runs = make(*grid("naive", seeds=1))
+    write_report(Material(collect(runs, VARIANTS, names)), out, data_reports=data)
+    text = out.read_text()
+    page = Page(text)
+    assert "<td>Joint &#34;&lt;late&gt;&#34;</td><td>naive</td>" in text, "variant and method"
+    assert 'alt="Learning curves, Digits &amp; more"' in text
+    assert "Data of Digits & more" in page.text
+    assert set(page.links) <= set(page.anchors)
+    assert "digits/random/naive/seed0" in page.text
+
+
 @pytest.mark.parametrize("figure", FIGURE_NAMES)
 def test_figures_have_the_captions_of_snakemakes_report(figure):
     assert "<p>" in caption_of(figure)

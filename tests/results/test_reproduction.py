@@ -130,6 +130,13 @@ def test_readers_see_published_conditions_beside_our_settings(make, mla, figure)
     assert all(entry.runs for entry in block.rows[0][4:]), "every number links to its runs"
 
 
+def test_the_heading_calls_a_dataset_as_readers_know_it(make, mla, figure):
+    collection = collect(make(mla), [], {"CREMAD": "CREMA-D"})
+    table = reproduction_table(collection, figure())
+    assert table.blocks[0].title == "CREMA-D amst, mla; published with: released"
+    assert table.rows[0]["dataset"] == "CREMAD"
+
+
 def test_figures_of_datasets_that_are_not_in_the_grid_are_one_line(make, plan, figure):
     table = reproduction_table(collect(make(plan), []), figure())
     assert table.blocks == ()

@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import re
 import subprocess
 import sys
 
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 from amst.records import read_record, write_record
 from amst.results.cells import collect
 from amst.results.names import TABLE_FORMS, TABLE_NAMES, TABLES_FROM_PREDICTIONS
-from amst.results.sheet import DASH, MINUS, TIMES
-from amst.results.tables import TABLES, Material, write_tables
+from amst.results.sheet import DASH, MINUS, TIMES, to_csv, to_markdown
+from amst.results.tables import TABLES, Material, make_tables, write_tables
 from amst.results.tables.balance import balance_table
 from amst.results.tables.cost import cost_table
 from amst.results.tables.scores import WORDS, score_table, validation_table
@@ -191,6 +192,24 @@ def test_unfinished_cells_say_so_and_the_count_of_seeds_stands_with_the_number(m
         (0, 1, 1),
         (1, 0, 1),
     ]
+
+
+def test_names_for_readers_stand_in_all_tables_and_in_no_csv(small_grid):
+    own = {run.variant for run in small_grid} | {"digits"}
+    names = {name: f"Reader's {number}" for number, name in enumerate(sorted(own))}
+    for table in make_tables(Material(collect(small_grid, [], names))):
+        words = set(re.findall(r"\w+", to_markdown(table)))
+        assert not words & own, table.name
+        assert "Reader" not in to_csv(table)
+
+
+def test_datasets_that_share_clips_are_called_as_readers_know_them(make, plan, tmp_path):
+    runs = make(plan.with_(dataset="IEMOCAP"), plan.with_(dataset="IEMOCAP3"))
+    collection = collect(runs, [], {"IEMOCAP3": "IEMOCAP (3)"})
+    write_tables(Material(collection), tmp_path, ["ranks"])
+    text = (tmp_path / "ranks.md").read_text()
+    assert "every dataset (2: IEMOCAP, IEMOCAP (3))" in text
+    assert "IEMOCAP and IEMOCAP (3) share clips" in text
 
 
 @pytest.mark.parametrize("name", TABLE_NAMES)

@@ -53,7 +53,8 @@ def collected(planned: dict[str, Any], results: Path, partial: bool) -> "Collect
     for run in runs:
         if run.why:
             typer.echo(f"left out: {run.why}", err=True)
-    return collect(runs, list(methods), partial=partial)
+    # A file of before there were names has none.
+    return collect(runs, list(methods), planned.get("names"), partial)
 
 
 def material_of(

@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 from pydantic_core import PydanticCustomError
 
 from amst.config.execution import ExecutionSettings
-from amst.config.run import Arithmetic, Augmentation, Encoder, Recipe, Settings
+from amst.config.run import Arithmetic, Augmentation, Encoder, KeyMistake, Recipe, Settings
 
 
 class Grid(Settings):
@@ -96,13 +96,25 @@ class DatasetSettings(Settings):
 
 
 class TableSettings(Settings):
-    """What the tables ``main`` and ``validation`` show.
+    """What tables, figures and the report show.
 
     Attributes:
-        metric: of every variant's main prediction, on the test and on the validation part.
+        metric: of the tables ``main`` and ``validation``: of every variant's main prediction, on
+            the test and on the validation part.
+        names: variant or dataset -> what a reader is shown for it: `{CREMAD: CREMA-D}`. Files,
+            CSV and messages keep its own name.
     """
 
     metric: Literal["accuracy", "macro_f1", "mean_average_precision"] = "accuracy"
+    names: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("names")
+    @classmethod
+    def _are_one_line(cls, names: dict[str, str]) -> dict[str, str]:
+        for name, shown in names.items():
+            if shown.splitlines() != [shown] or shown.isspace():
+                raise KeyMistake(name, f"expected one line of text, got {shown!r}")
+        return names
 
 
 class ContainerSettings(Settings):

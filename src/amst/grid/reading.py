@@ -133,6 +133,7 @@ def _checked(values: Mapping[str, Any]) -> Config:
             if applies(name, variant):
                 method_settings(config, name, variant)
     _check_grid(config)
+    _check_names(config)
     _check_modalities(config)
     return config
 
@@ -145,6 +146,23 @@ def _check_grid(config: Config) -> None:
         known(name, config.methods, "grid.methods")
     for key in ("datasets", "methods", "seeds"):
         no_duplicates(getattr(grid, key), f"grid.{key}")
+
+
+def _check_names(config: Config) -> None:
+    """Refuse what is shown for something that is not there, or for two rows or columns."""
+    names = config.tables.names
+    for name in names:
+        known(name, {*all_variants(config), *config.datasets}, "tables.names")
+    for shown_together in (grid_variants(config), config.grid.datasets):
+        users: dict[str, str] = {}
+        for name in shown_together:
+            shown = names.get(name, name)
+            if shown in users:
+                raise AmstError(
+                    f"tables.names: {users[shown]} and {name} are both shown as {shown!r}",
+                    "Name one of them otherwise",
+                )
+            users[shown] = name
 
 
 def _check_modalities(config: Config) -> None:

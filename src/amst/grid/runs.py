@@ -81,21 +81,41 @@ def as_dict(config: Config) -> dict[str, Any]:
     """
     variants = all_variants(config)
     resolve = Resolver(config)
+    names = names_shown(config)
     return {
         "format": FORMAT,
         "metric": config.tables.metric,
+        "names": names,
         "variants": [{"name": n, "method": variants[n].method} for n in grid_variants(config)],
         "features": {name: features_owner(config, name) for name in config.grid.datasets},
         "runs": {cell.run: resolve.hash(cell) for cell in cells(config)},
-        "left_out": left_out(config),
+        "left_out": left_out(config, names),
     }
 
 
-def left_out(config: Config) -> list[str]:
-    """One line for each method of the grid that a dataset of the grid cannot run."""
+def names_shown(config: Config) -> dict[str, str]:
+    """Variant or dataset -> what a reader is shown, of those that the grid's tables can name.
+
+    A name for anything else is none of theirs: they are not made anew for it.
+    """
+    datasets = config.grid.datasets
+    owners = (features_owner(config, name) for name in datasets)
+    named = {*grid_variants(config), *datasets, *owners}
+    return {name: shown for name, shown in config.tables.names.items() if name in named}
+
+
+def left_out(config: Config, names: Mapping[str, str] | None = None) -> list[str]:
+    """One line for each method of the grid that a dataset of the grid cannot run.
+
+    Args:
+        config: the configuration.
+        names: variant or dataset -> what the lines call it; itself unless given.
+    """
     variants = all_variants(config)
+    shown = names or {}
     return [
-        f"{name} does not apply to {dataset}, which has no {variants[name].settings['modality']}"
+        f"{shown.get(name, name)} does not apply to {shown.get(dataset, dataset)}, which has no "
+        f"{variants[name].settings['modality']}"
         for dataset in config.grid.datasets
         for name in grid_variants(config)
         if not applies(dataset, variants[name])

@@ -137,7 +137,7 @@ class Collection:
     Attributes:
         cells: by dataset, split, then variant in the configured order.
         variants: the variants in that order.
-        names: variant -> what a reader is shown for it.
+        names: variant or dataset -> what a reader is shown for it.
     """
 
     cells: tuple[Cell, ...]
@@ -171,14 +171,15 @@ class Collection:
     def _by_key(self) -> dict[tuple[str, str, str], Cell]:
         return {(cell.dataset, cell.split, cell.variant): cell for cell in self.cells}
 
-    def label(self, variant: str) -> str:
-        """What a reader is shown for a variant."""
-        return self.names.get(variant, variant)
+    def label(self, name: str) -> str:
+        """What a reader is shown for a variant or a dataset."""
+        return self.names.get(name, name)
 
     def title(self, dataset: str, split: str) -> str:
         """What a reader is shown for a split of a dataset: the split where there are several."""
         splits = {cell.split for cell in self.cells if cell.dataset == dataset}
-        return dataset if len(splits) == 1 else f"{dataset} {split}"
+        label = self.label(dataset)
+        return label if len(splits) == 1 else f"{label} {split}"
 
 
 def collect(
@@ -192,7 +193,7 @@ def collect(
     Args:
         runs: every run that the grid expects, in any order.
         order: the variants in the order of the tables; others follow, sorted by name.
-        names: variant -> what a reader is shown; the variant itself where it is left out.
+        names: variant or dataset -> what a reader is shown; itself where it is left out.
         partial: whether runs may be unfinished.
 
     Raises:

@@ -4,6 +4,7 @@ The page holds its pictures and links to nothing, so that it can be sent as one 
 """
 
 import base64
+import html
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -106,6 +107,7 @@ def _facts(collection: Collection) -> dict[str, Any]:
     records = [record for cell in collection.cells for record in cell.records.values()]
     blocks = [(collection.title(*block), collection.block(*block)) for block in collection.blocks]
     return {
+        "label": collection.label,
         "cells": collection.cells,
         "done": len(records),
         "expected": len(collection.runs),
@@ -161,7 +163,7 @@ def _pictures(collection: Collection) -> dict[str, str]:
         for path in write_figures(collection, Path(folder)):
             if path.suffix == ".png":
                 name, _, dataset = path.stem.partition("-")
-                found[name] += _image(path, f"{TITLES[name]}, {dataset}")
+                found[name] += _image(path, f"{TITLES[name]}, {collection.label(dataset)}")
     return found
 
 
@@ -170,4 +172,5 @@ def _image(path: Path, alt: str) -> str:
     with Image.open(path) as picture:
         width = round(picture.width / SETTINGS["savefig.dpi"] * PIXELS_PER_INCH)
     source = base64.b64encode(path.read_bytes()).decode()
-    return f'<img src="data:image/png;base64,{source}" alt="{alt}" style="width:{width}px">\n'
+    text = html.escape(alt)
+    return f'<img src="data:image/png;base64,{source}" alt="{text}" style="width:{width}px">\n'

@@ -1,6 +1,7 @@
 """The figures: each a pure function of run records and histories, one file per dataset."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -37,6 +38,9 @@ def write_figures(
         AmstError: a history is not what it should be.
         KeyError: there is no figure of that name.
     """
+    # Matplotlib takes what stands between two dollars for a formula.
+    names = {name: shown.replace("$", r"\$") for name, shown in collection.names.items()}
+    collection = replace(collection, names=names)
     written = []
     with style():
         for dataset in sorted({cell.dataset for cell in collection.cells}):

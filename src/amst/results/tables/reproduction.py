@@ -117,7 +117,7 @@ def reproduction_table(collection: Collection, figures: Sequence[Figure]) -> Tab
             *(f"ours {MINUS} theirs", "interval", "published one"),
         ),
         blocks=tuple(
-            Block(_title(section), tuple(body), _our_settings(collection, section))
+            Block(_title(collection, section), tuple(body), _our_settings(collection, section))
             for section, body in sections.items()
         ),
         notes=(
@@ -177,9 +177,9 @@ def _section(figure: Figure) -> Section:
     return figure.dataset, figure.split, figure.method, figure.conditions
 
 
-def _title(section: Section) -> str:
+def _title(collection: Collection, section: Section) -> str:
     dataset, split, method, conditions = section
-    return f"{dataset} {split}, {method}; published with: {conditions}"
+    return f"{collection.label(dataset)} {split}, {method}; published with: {conditions}"
 
 
 def _our_settings(collection: Collection, section: Section) -> str:

@@ -213,12 +213,12 @@ def ranks_table(collection: Collection) -> Table:
     return Table(
         name="ranks",
         caption="Average rank by test accuracy, 1 the best, of the variants that have results on "
-        f"every dataset ({len(datasets)}: {', '.join(datasets) or 'none'}).",
+        f"every dataset ({len(datasets)}: {', '.join(map(collection.label, datasets)) or 'none'}).",
         columns=("variant", "against", "average_rank", "datasets", "wilcoxon_p", *COUNTS),
         rows=tuple(rows),
         heads=("", "average rank", "seeds"),
         blocks=(Block("", tuple(body)),),
-        notes=("Seeds: those of all datasets together.", *_wilcoxon_note(datasets)),
+        notes=("Seeds: those of all datasets together.", *_wilcoxon_note(collection, datasets)),
         origins=origins(collection.cells),
         beside=_wilcoxon_beside(len(datasets)),
     )
@@ -330,8 +330,8 @@ def _seeds_of(collection: Collection, variant: str) -> tuple[dict[str, Value], s
     return {**counts(together, None), "seeds": done}, seeds_text(done, together)
 
 
-def _wilcoxon_note(datasets: Sequence[str]) -> tuple[str, ...]:
-    shared = [name for name in SHARED_CLIPS if name in datasets]
+def _wilcoxon_note(collection: Collection, datasets: Sequence[str]) -> tuple[str, ...]:
+    shared = [collection.label(name) for name in SHARED_CLIPS if name in datasets]
     together = f"{' and '.join(shared)} share clips: they are not independent of each other."
     also = (together,) if len(shared) > 1 else ()
     if len(datasets) >= FEWEST_FOR_WILCOXON:
