@@ -3,7 +3,6 @@
 Needs NumPy only, so a run can be checked on any machine.
 """
 
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isclose
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from amst.errors import AmstError
 from amst.metrics import metrics_of, shapley
 from amst.records import Metrics, Result, RunRecord, read_record
+from amst.results.predictions import FILE, read_predictions
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -49,24 +49,14 @@ def recompute(folder: Path) -> Recomputed:
         AmstError: a file is missing or damaged.
     """
     record = read_record(folder / "run.json")
-    path = folder / "predictions.npz"
-    arrays = _read(path)
+    path = folder / FILE
+    arrays = read_predictions(path)
     try:
         return _recompute(record, arrays)
     except (KeyError, ValueError, IndexError) as error:
         raise AmstError(
             f"{path} does not belong to its record ({error})",
             "Delete the run's folder and run it again",
-        ) from error
-
-
-def _read(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise AmstError(
-            f"{path} cannot be read ({error})", "Delete the run's folder and run it again"
         ) from error
 
 
