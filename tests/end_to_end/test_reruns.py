@@ -179,6 +179,8 @@ def test_changed_code_plans_the_steps_that_use_it(suite: Suite, module: str, exp
     [
         ("methods/naive.py", {"train": 1, **RESULTS}),
         ("features/frames.py", {"extract": 2, **PREPARED}),
+        ("features/verification.py", {"manifest": 1}),
+        ("datasets/stratified.py", {"split": 1, "data_report": 1}),
     ],
 )
 def test_steps_that_use_changed_code_run_and_give_the_same(
