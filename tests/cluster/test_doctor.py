@@ -143,7 +143,7 @@ def test_slurm_that_is_down_says_why(slurm: Slurm, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(slurm, "environment", slurm_that_is_down(tmp_path))
     done = doctor(slurm, tmp_path)
     assert done.returncode == 1
-    assert "scontrol show config: " in done.stdout
+    assert "SLURM: scontrol: " in done.stdout
     assert "Unable to contact slurm controller" in done.stdout
 
 

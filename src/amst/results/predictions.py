@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from amst.errors import AmstError
 from amst.records import PREDICTIONS
 
-
 DAMAGE = (OSError, EOFError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
 """What NumPy and zipfile raise of a file that is cut off or has a wrong byte somewhere."""
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from amst.errors import AmstError
 from amst.metrics import metrics_of, shapley
-from amst.records import Metrics, Result, RunRecord, read_record
-from amst.results.predictions import FILE, read_predictions
+from amst.records import PREDICTIONS, RECORD, Metrics, Result, RunRecord, read_record
+from amst.results.predictions import read_predictions
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -48,8 +48,8 @@ def recompute(folder: Path) -> Recomputed:
     Raises:
         AmstError: a file is missing or damaged.
     """
-    record = read_record(folder / "run.json")
-    path = folder / FILE
+    record = read_record(folder / RECORD)
+    path = folder / PREDICTIONS
     arrays = read_predictions(path)
     try:
         return _recompute(record, arrays)
