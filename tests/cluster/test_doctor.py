@@ -172,7 +172,7 @@ def test_what_sacctmgr_does_not_answer_is_said(slurm: Slurm, monkeypatch: pytest
     settings = {"PreemptType": "preempt/qos", "PreemptMode": "CANCEL",
                 "AccountingStorageType": "accounting_storage/slurmdbd"}  # fmt: skip
     (account,) = scheduler._account(settings, Site())
-    assert (account.verdict, account.text.split()[0]) == ("fault", "sacctmgr")
+    assert (account.verdict, account.text.split()[0]) == ("fault", "sacctmgr:")
     (found,) = scheduler.pre_emption(settings, {}, Site())
     assert found.verdict == "note"
     assert "whether a QOS cancels jobs cannot be told: sacctmgr" in found.text
