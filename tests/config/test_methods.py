@@ -7,6 +7,7 @@ import pytest
 
 from amst import methods
 from amst.config import methods as from_files
+from amst.config.run import Modality, Roberta, TextFeatures
 from amst.errors import AmstError
 
 
@@ -43,3 +44,17 @@ def test_a_file_that_is_no_python_is_told_with_its_line(tmp_path, monkeypatch):
     with pytest.raises(AmstError) as caught:
         from_files.settings_class("torn")
     assert str(caught.value) == f"{tmp_path}/torn.py, line 2: '(' was never closed. Mend the file"
+
+
+def test_a_method_of_one_modality_is_refused_where_the_dataset_lacks_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(from_files, "FOLDER", tmp_path)
+    (tmp_path / "heard.py").write_text(
+        'class Settings(AloneSettings):\n    modality: str = "ear"\n'
+    )
+    modality = Modality(kind="text", features=TextFeatures(), encoder=Roberta())
+    with pytest.raises(AmstError, match=r"heard trains on 'ear', which the .* It has: eye, text"):
+        from_files.trained_modalities(
+            "heard", {"modality": "ear"}, {"eye": modality, "text": modality}
+        )
+    trained = from_files.trained_modalities("heard", {"modality": "eye"}, {"eye": modality})
+    assert trained == {"eye": modality}

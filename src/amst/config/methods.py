@@ -76,10 +76,19 @@ def trained_modalities(
     """Those of a dataset's modalities that a run knows of: all, or the one of ``AloneSettings``.
 
     What is set for the others must not train such a run anew.
+
+    Raises:
+        AmstError: the dataset lacks that one.
     """
-    if issubclass(settings_class(method), AloneSettings):
-        return {settings["modality"]: modalities[settings["modality"]]}
-    return dict(modalities)
+    if not issubclass(settings_class(method), AloneSettings):
+        return dict(modalities)
+    name = settings["modality"]
+    if name not in modalities:
+        raise AmstError(
+            f"method {method} trains on {name!r}, which the dataset has not",
+            f"It has: {', '.join(modalities)}",
+        )
+    return {name: modalities[name]}
 
 
 def foreign_name(method: str, error: NameError) -> AmstError:

@@ -212,7 +212,7 @@ class LeakageReport(BaseModel):
     ids: list[Shared]
     groups: list[Shared]
     media: list[Shared] | None
-    overlaps: list[Shared] = []
+    overlaps: list[Shared]
 
     @property
     def clean(self) -> bool:
