@@ -1,10 +1,12 @@
 """What runs, and with which settings."""
 
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from amst.config import methods as from_files
 from amst.errors import AmstError
 from amst.grid import Cell, Resolver, as_dict, cells, check_config, left_out, raw_root
 
@@ -31,6 +33,27 @@ def test_a_modality_that_a_dataset_lacks_is_left_out_and_said_so(values):
     assert left_out(config) == ["unimodal_text does not apply to CREMAD, which has no text"]
     with pytest.raises(AmstError, match="unimodal_text does not apply to CREMAD"):
         Resolver(config)(Cell("CREMAD", "amst", "unimodal_text", 0))
+
+
+@pytest.mark.parametrize("default", ["visual", "smell"])
+def test_a_method_may_have_a_default_of_its_one_modality(values, default, tmp_path, monkeypatch):
+    shutil.copytree(from_files.FOLDER, tmp_path / "methods")
+    monkeypatch.setattr(from_files, "FOLDER", tmp_path / "methods")
+    method = f"only_{default}"
+    text = f'class Settings(AloneSettings):\n    modality: str = "{default}"\n'
+    (tmp_path / "methods" / f"{method}.py").write_text(text)
+    values["methods"]["mine"] = {"method": method}
+    values["grid"] |= {"datasets": ["digits", "IEMOCAP3", "MVSA"], "methods": ["mine"]}
+    values["datasets"] |= {"IEMOCAP3": {"raw": "x"}, "MVSA": {"raw": "y"}}
+    if default == "smell":
+        with pytest.raises(AmstError, match=r"methods.mine.modality: unknown name 'smell'"):
+            check_config(values)
+        return
+    values["methods"]["heard"] = {"method": method, "modality": "audio"}
+    values["grid"]["methods"] = ["mine", "heard"]
+    config = check_config(values)
+    assert left_out(config) == ["heard does not apply to MVSA, which has no audio"]
+    assert [*settings(values, "mine").modalities] == ["visual"]
 
 
 def test_a_sweep_makes_an_entry_of_each_value(values):

@@ -16,7 +16,13 @@ from amst.datasets.digits import Digits, DigitsSettings
 from amst.errors import AmstError
 from amst.grid.messages import known, nearest, no_duplicates, validated
 from amst.grid.runs import modalities_of, recipe_of
-from amst.grid.variants import all_variants, applies, grid_variants, method_settings
+from amst.grid.variants import (
+    all_variants,
+    applies,
+    grid_variants,
+    method_settings,
+    modality_of,
+)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,8 +133,9 @@ def _checked(values: Mapping[str, Any]) -> Config:
         _check_dataset(config, name, settings)
     everywhere = {one for name in config.datasets for one in registry.load(name).modalities}
     for variant in all_variants(config).values():
-        if "modality" in variant.settings:
-            known(variant.settings["modality"], everywhere, variant.place("modality"))
+        modality = modality_of(variant)
+        if modality is not None:
+            known(modality, everywhere, variant.place("modality"))
         for name in config.datasets:
             if applies(name, variant):
                 method_settings(config, name, variant)

@@ -25,7 +25,14 @@ from amst.config.settings import Config, ModalityOverrides
 from amst.datasets import registry
 from amst.errors import AmstError
 from amst.grid.messages import known, validated
-from amst.grid.variants import Variant, all_variants, applies, grid_variants, method_settings
+from amst.grid.variants import (
+    Variant,
+    all_variants,
+    applies,
+    grid_variants,
+    method_settings,
+    modality_of,
+)
 
 ENCODERS = {"audio": ResNet18(), "visual": ResNet18(), "text": Roberta()}
 FEATURES: dict[str, type] = {
@@ -115,7 +122,7 @@ def left_out(config: Config, names: Mapping[str, str] | None = None) -> list[str
     shown = names or {}
     return [
         f"{shown.get(name, name)} does not apply to {shown.get(dataset, dataset)}, which has no "
-        f"{variants[name].settings['modality']}"
+        f"{modality_of(variants[name])}"
         for dataset in config.grid.datasets
         for name in grid_variants(config)
         if not applies(dataset, variants[name])

@@ -125,8 +125,15 @@ def _spelled(value: Any) -> str:
 
 def applies(dataset: str, variant: Variant) -> bool:
     """Whether a variant can run on a dataset: one that trains a single modality needs it there."""
-    modality = variant.settings.get("modality")
+    modality = modality_of(variant)
     return modality is None or modality in registry.load(dataset).modalities
+
+
+def modality_of(variant: Variant) -> str | None:
+    """What a variant's setting ``modality`` says, or its method's default of it; None without."""
+    field = settings_class(variant.method).model_fields.get("modality")
+    default = None if field is None or field.is_required() else field.default
+    return variant.settings.get("modality", default)
 
 
 def _settings(method: str, values: Mapping[str, Any], where: str) -> MethodSettings:
