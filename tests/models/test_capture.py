@@ -8,6 +8,7 @@ tests of encoders and of all methods.
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from copy import deepcopy
+from itertools import chain
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,8 +26,10 @@ from amst.config.run import (
     TextFeatures,
 )
 from amst.errors import AmstError
-from amst.loading.batch import TextTokens
+from amst.loading.batch import Batch, TextTokens
+from amst.methods.amst_full import AmstFull
 from amst.models import capture
+from amst.models.capture import CapturedPass
 from amst.models.encoders import SmallCNNEncoder
 from amst.models.network import Network
 from amst.models.problem import Problem
@@ -205,24 +208,33 @@ def test_a_copy_has_a_pass_of_its_own(encoder: SmallCNNEncoder, replayed: list[i
     assert any(weight.any() for weight in encoder.parameters())
 
 
+def problem() -> Problem:
+    text = SmallTransformer(layers=1, heads=2, width=6)
+    cnn = SmallCNN(widths=(4,))
+    return Problem(
+        modalities={
+            "b": Modality(kind="text", features=TextFeatures(), encoder=text),
+            "a": Modality(kind="audio", features=AudioFeatures(), encoder=cnn),
+            "c": Modality(kind="audio", features=AudioFeatures(), encoder=cnn),
+        },
+        shapes={"a": SHAPE, "b": (5,), "c": SHAPE},
+        vocabulary=9,
+        classes=3,
+        embedding=6,
+        recipe=Recipe(batch_size=3),
+        seed=0,
+    )
+
+
+def inputs() -> dict[str, Any]:
+    ids, sound = torch.randint(9, (3, 5)), torch.randn(2, 3, *SHAPE)
+    tokens = TextTokens(ids, torch.ones_like(ids, dtype=torch.bool))
+    return {"a": sound[0], "b": tokens, "c": sound[1]}
+
+
 def test_a_network_replays_all_that_it_can(replayed: list[int]) -> None:
     def network() -> Network:
-        text = SmallTransformer(layers=1, heads=2, width=6)
-        cnn = SmallCNN(widths=(4,))
-        problem = Problem(
-            modalities={
-                "b": Modality(kind="text", features=TextFeatures(), encoder=text),
-                "a": Modality(kind="audio", features=AudioFeatures(), encoder=cnn),
-                "c": Modality(kind="audio", features=AudioFeatures(), encoder=cnn),
-            },
-            shapes={"a": SHAPE, "b": (5,), "c": SHAPE},
-            vocabulary=9,
-            classes=3,
-            embedding=6,
-            recipe=Recipe(batch_size=3),
-            seed=0,
-        )
-        return Network(problem, "late_sum").train()
+        return Network(problem(), "late_sum").train()
 
     frozen, ours, theirs = network(), network(), network()
     frozen.encoders.requires_grad_(False)
@@ -232,9 +244,7 @@ def test_a_network_replays_all_that_it_can(replayed: list[int]) -> None:
     assert ours.captured
     assert not theirs.captured
     for step in range(3):
-        ids, sound = torch.randint(9, (3, 5)), torch.randn(2, 3, *SHAPE)
-        tokens = TextTokens(ids, torch.ones_like(ids, dtype=torch.bool))
-        batch = {"a": sound[0], "b": tokens, "c": sound[1]}
+        batch = inputs()
         for each in (ours, theirs):
             forward = each(batch, ["b", "c"] if step == 1 else None)
             assert forward.fused is not None
@@ -244,3 +254,40 @@ def test_a_network_replays_all_that_it_can(replayed: list[int]) -> None:
     state = theirs.state_dict()
     for name, value in ours.state_dict().items():
         assert torch.equal(value, state[name]), name
+
+
+def test_all_encoders_of_amst_full_run_at_once(
+    replayed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None waits for another one, of the other model neither, forward or backward."""
+    happened: list[str] = []
+
+    def noted(owner: type, name: str) -> None:
+        function = getattr(owner, name)
+
+        def note(*args: Any) -> Any:
+            happened.append(name)
+            return function(*args)
+
+        static = isinstance(vars(owner)[name], staticmethod)
+        monkeypatch.setattr(owner, name, staticmethod(note) if static else note)
+
+    noted(CapturedPass, "__call__")
+    noted(CapturedPass, "join")
+    noted(capture._Copy, "backward")
+    noted(Network, "step")
+    ours, theirs = [AmstFull(AmstFull.Settings(skip={"c": 2}), problem()) for _ in range(2)]
+    for network in ours.networks.values():
+        network.train().capture_training()
+    for epoch, captured in enumerate((4, 2)):
+        batch = Batch(torch.tensor([0, 1, 2]), inputs(), torch.arange(3))
+        theirs.train()
+        theirs.train_step(batch, epoch)
+        happened.clear()
+        ours.train_step(batch, epoch)
+        heads = ["step"] * (4 - epoch)  # one of each modality in turn, and the joint one
+        passes = [["__call__"] * captured, ["join"] * captured, heads, ["backward"] * captured]
+        assert happened == [*chain(*passes), "step", "step"]
+    assert replayed == [3] * 6
+    for name, value in theirs.weights().items():
+        assert torch.equal(value, ours.weights()[name]), name

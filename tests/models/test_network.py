@@ -14,7 +14,7 @@ from amst.config.run import (
     TextFeatures,
 )
 from amst.loading.batch import TextTokens
-from amst.models.network import Network
+from amst.models.network import Network, update_encoders
 from amst.models.problem import Problem
 
 INPUTS = {
@@ -98,6 +98,72 @@ def test_an_encoder_that_is_run_without_gradient_moves_its_statistics_only() -> 
         f"encoders.sound.layers.1.{part}"
         for part in ("running_mean", "running_var", "num_batches_tracked")
     }
+
+
+@pytest.mark.parametrize("names", [["sound", "words"], ["words"]])
+def test_encoders_that_wait_are_updated_as_those_that_do_not(names: list[str]) -> None:
+    at_once, waiting = network_of(), network_of()
+    for _ in range(3):
+        forward = at_once(INPUTS)
+        for _, logits in at_once.logits_in_turn(forward, names):
+            at_once.update(cross_entropy(logits, LABELS))
+        forward = waiting(INPUTS)
+        before = {k: v.clone() for k, v in waiting.state_dict().items()}
+        for name, logits in waiting.logits_in_turn(forward, names):
+            waiting.backward_head(cross_entropy(logits, LABELS), forward)
+            assert not any(each.grad is not None for each in waiting.encoder(name).parameters())
+            waiting.step()
+        changed = {k for k, v in waiting.state_dict().items() if not v.equal(before[k])}
+        assert changed
+        assert all(each.startswith("head") for each in changed)
+        update_encoders({waiting: forward})
+        for name, value in at_once.state_dict().items():
+            assert value.equal(waiting.state_dict()[name]), name
+
+
+def test_encoders_of_several_networks_are_updated_together() -> None:
+    alone, both = [[network_of(stream=name) for name in "ab"] for _ in range(2)]
+    for network in alone:
+        fused = network(INPUTS, ["words"], without_gradient=["sound"]).fused
+        network.update(cross_entropy(fused, LABELS))
+    started = [network.start(INPUTS, ["words"], ["sound"]) for network in both]
+    passes = {n: n.finish(each) for n, each in zip(both, started, strict=True)}
+    for network, forward in passes.items():
+        network.backward_head(cross_entropy(forward.fused, LABELS), forward)
+        network.step()
+    update_encoders(passes)
+    for one, other in zip(alone, both, strict=True):
+        for name, value in one.state_dict().items():
+            assert value.equal(other.state_dict()[name]), name
+
+
+def test_losses_that_reach_one_encoder_are_summed_for_it() -> None:
+    network, waiting = network_of(), network_of()
+    forward = network(INPUTS)
+    losses = [cross_entropy(forward.fused, LABELS), forward.logits["words"].square().sum()]
+    network.backward(torch.stack(losses).sum())
+    forward = waiting(INPUTS)
+    waiting.backward_head(forward.logits["words"].square().sum(), forward)
+    again = {name: waiting.logits(name, e) for name, e in forward.embeddings.items()}
+    waiting.backward_head(cross_entropy(waiting.head.fuse(again), LABELS), forward)
+    update_encoders({waiting: forward})
+    for name in INPUTS:
+        expected = [each.grad for each in network.encoder(name).parameters()]
+        for ours, theirs in zip(waiting.encoder(name).parameters(), expected, strict=True):
+            assert ours.grad is not None
+            torch.testing.assert_close(ours.grad, theirs)
+
+
+def test_a_frozen_encoder_leaves_the_head_to_train() -> None:
+    network = network_of()
+    network.encoders.requires_grad_(False)
+    forward = network(INPUTS)
+    weights = [each.clone() for each in network.head.parameters()]
+    network.backward_head(cross_entropy(forward.fused, LABELS), forward)
+    network.step()
+    update_encoders({network: forward})
+    assert not forward.gradients
+    assert not any(a.equal(b) for a, b in zip(network.head.parameters(), weights, strict=True))
 
 
 def test_a_part_without_gradient_is_not_updated() -> None:

@@ -23,6 +23,7 @@ from amst.loading import loader as loading
 from amst.loading.batch import Batch
 from amst.loading.dataset import PartData
 from amst.loading.loader import EpochBatches
+from amst.models import network as networks
 from amst.models.capture import CapturedPass
 from amst.models.network import Network
 from amst.training.assembly import Assembly, assemble_training, set_arithmetic
@@ -260,8 +261,13 @@ def _watching(watch: Stopwatch, device: torch.device) -> Iterator[None]:
 
     with (
         mock.patch.object(loading, "cut", watched(loading.cut, "augment")),
-        mock.patch.object(Network, "forward", watched(Network.forward, "forward")),
+        mock.patch.object(Network, "start", watched(Network.start, "forward")),
+        mock.patch.object(Network, "finish", watched(Network.finish, "forward")),
         mock.patch.object(Network, "backward", watched(Network.backward, "backward")),
+        mock.patch.object(Network, "backward_head", watched(Network.backward_head, "backward")),
+        mock.patch.object(
+            networks, "backward_encoders", watched(networks.backward_encoders, "backward")
+        ),
         mock.patch.object(Network, "step", watched(Network.step, "step")),
         mock.patch.object(Network, "update_probes", watched(Network.update_probes, "step")),
     ):

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from amst.config.run import SkippingSettings
-from amst.methods.base import Batch, Forward, Network, Problem, StepResult
+from amst.methods.base import Batch, Forward, Network, Problem, StepResult, update_encoders
 from amst.methods.skipping import SkippingMethod, trained_in
 
 
@@ -28,19 +28,20 @@ class AmstAlternating(SkippingMethod[Settings]):
     def train_step(self, batch: Batch, epoch: int) -> StepResult:
         """One update per modality that trains in this epoch."""
         trained = trained_in(epoch, self.modalities, self.settings.skip)
-        forward = self.forward(self.network, batch, epoch)
-        loss = update_in_turn(self.network, forward, trained, batch.labels)
+        (forward,) = self.forward([self.network], batch, epoch)
+        loss = update_head_in_turn(self.network, forward, trained, batch.labels)
+        update_encoders({self.network: forward})
         self.network.update_probes(forward, batch.labels)
         return StepResult(loss, forward.predictions())
 
 
-def update_in_turn(
+def update_head_in_turn(
     network: Network, forward: Forward, names: Collection[str], labels: Tensor
 ) -> Tensor:
-    """For each modality in turn: loss CE(z_m, y), update of head and encoder m.
+    """For each modality in turn: loss CE(z_m, y), update of the head.
 
     The embeddings stay those of the one forward pass; each modality meets the head that the one
-    before has updated.
+    before has updated. Encoder m, which only this loss reaches, waits for ``update_encoders``.
 
     Returns:
         The sum of the losses, detached.
@@ -48,6 +49,7 @@ def update_in_turn(
     total = torch.zeros((), device=labels.device)
     for _, logits in network.logits_in_turn(forward, names):
         loss = cross_entropy(logits, labels)
-        network.update(loss)
+        network.backward_head(loss, forward)
+        network.step()
         total = total + loss.detach()
     return total

@@ -15,9 +15,9 @@ from pydantic import Field
 from torch import Tensor
 
 from amst.config.run import SkippingSettings
-from amst.methods.amst_alternating import update_in_turn
-from amst.methods.amst_joint import update_jointly
-from amst.methods.base import Batch, Forward, Problem, StepResult
+from amst.methods.amst_alternating import update_head_in_turn
+from amst.methods.amst_joint import update_head_jointly
+from amst.methods.base import Batch, Forward, Problem, StepResult, update_encoders
 from amst.methods.skipping import SkippingMethod, trained_in
 
 
@@ -40,15 +40,18 @@ class AmstFull(SkippingMethod[Settings]):
         self.joint = self.build("concat", branch="joint", stream="joint")
 
     def train_step(self, batch: Batch, epoch: int) -> StepResult:
-        """Both branches train on the batch, each by its own loss or losses."""
+        """Both branches train on the batch, each by its own loss or losses.
+
+        They share nothing, so their encoders can run at once.
+        """
         trained = trained_in(epoch, self.modalities, self.settings.skip)
-        a = self.forward(self.alternating, batch, epoch)
-        j = self.forward(self.joint, batch, epoch)
-        loss = update_in_turn(self.alternating, a, trained, batch.labels)
+        a, j = self.forward([self.alternating, self.joint], batch, epoch)
+        loss = update_head_in_turn(self.alternating, a, trained, batch.labels)
         if self.settings.second_branch == "paper":
-            loss = loss + update_jointly(self.joint, j, trained, batch.labels)
+            loss = loss + update_head_jointly(self.joint, j, trained, batch.labels)
         else:
-            loss = loss + update_in_turn(self.joint, j, trained, batch.labels)
+            loss = loss + update_head_in_turn(self.joint, j, trained, batch.labels)
+        update_encoders({self.alternating: a, self.joint: j})
         self.alternating.update_probes(a, batch.labels)
         self.joint.update_probes(j, batch.labels)
         return StepResult(loss, combine(a, j))

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from amst.config.run import SkippingSettings
-from amst.methods.base import Batch, Forward, Network, Problem, StepResult
+from amst.methods.base import Batch, Forward, Network, Problem, StepResult, update_encoders
 from amst.methods.skipping import SkippingMethod, trained_in
 
 
@@ -28,18 +28,19 @@ class AmstJoint(SkippingMethod[Settings]):
     def train_step(self, batch: Batch, epoch: int) -> StepResult:
         """One update of the modalities that train in this epoch."""
         trained = trained_in(epoch, self.modalities, self.settings.skip)
-        forward = self.forward(self.network, batch, epoch)
-        loss = update_jointly(self.network, forward, trained, batch.labels)
+        (forward,) = self.forward([self.network], batch, epoch)
+        loss = update_head_jointly(self.network, forward, trained, batch.labels)
+        update_encoders({self.network: forward})
         self.network.update_probes(forward, batch.labels)
         return StepResult(loss, forward.predictions())
 
 
-def update_jointly(
+def update_head_jointly(
     network: Network, forward: Forward, names: Collection[str], labels: Tensor
 ) -> Tensor:
-    """Loss CE(sum of z_m over ``names``, y), one update of their encoders and the head.
+    """Loss CE(sum of z_m over ``names``, y), one update of the head.
 
-    Without any name nothing is updated.
+    Their encoders wait for ``update_encoders``. Without any name nothing is updated.
 
     Returns:
         The loss, detached; 0 without any name.
@@ -47,5 +48,6 @@ def update_jointly(
     if not names:
         return torch.zeros((), device=labels.device)
     loss = cross_entropy(network.head.fuse({m: forward.logits[m] for m in names}), labels)
-    network.update(loss)
+    network.backward_head(loss, forward)
+    network.step()
     return loss.detach()

@@ -20,7 +20,7 @@ from amst.config.run import MethodSettings
 from amst.errors import AmstError
 from amst.loading.batch import Batch
 from amst.models.heads import HeadName
-from amst.models.network import Forward, Network
+from amst.models.network import Forward, Network, update_encoders
 from amst.models.problem import Problem
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Problem",
     "StepResult",
     "check_names",
+    "update_encoders",
 ]
 
 

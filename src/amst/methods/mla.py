@@ -24,6 +24,7 @@ from amst.methods.base import (
     Problem,
     StepResult,
     check_names,
+    update_encoders,
 )
 from amst.models.heads import SharedHead
 
@@ -79,12 +80,13 @@ class Mla(Method[Settings]):
         total = torch.zeros((), device=batch.labels.device)
         for name, logits in self.network.logits_in_turn(forward, self.modalities):
             loss = cross_entropy(logits, batch.labels)
-            self.network.backward(loss)
+            self.network.backward_head(loss, forward)
             if self.settings.head_projection:
                 progress = self.batch_index / self.batches
                 self.projection.apply(self.classifier.weight, forward.embeddings[name], progress)
             self.network.step()
             total = total + loss.detach()
+        update_encoders({self.network: forward})
         self.network.update_probes(forward, batch.labels)
         self.batch_index += 1
         return StepResult(total, self._predictions(forward))
@@ -102,9 +104,7 @@ class Mla(Method[Settings]):
             present = [self.settings.weights[name] for name in forward.logits]
             weighted = [w / sum(present) * z_m for w, z_m in zip(present, z, strict=True)]
             named["weights"] = torch.stack(weighted).sum(dim=0)
-        others = forward.predictions()
-        del others["fused"]
-        return named | others
+        return named | {k: v for k, v in forward.predictions().items() if k != "fused"}
 
     def state_dict(self) -> dict[str, Any]:
         """With the projection and the position in the epoch that it depends on."""

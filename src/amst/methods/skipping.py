@@ -3,7 +3,7 @@
 Source: AMST (github.com/CXianRen/AMST).
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar
 
 from amst.config.run import SkippingSettings
@@ -29,11 +29,12 @@ class SkippingMethod(Method[S]):
         """Those with epoch mod k_m = 0, also where the skipped ones are run forward."""
         return frozenset(trained_in(epoch, self.modalities, self.settings.skip))
 
-    def forward(self, network: Network, batch: Batch, epoch: int) -> Forward:
-        """One forward pass: of those that train, and without a graph of those only run."""
+    def forward(self, networks: Sequence[Network], batch: Batch, epoch: int) -> list[Forward]:
+        """One forward pass each: of those that train, without a graph of those only run."""
         trained = self.trained_modalities(epoch)
         skipped = self.active_modalities(epoch) - trained
-        return network(batch.inputs, trained, without_gradient=skipped)
+        started = [network.start(batch.inputs, trained, skipped) for network in networks]
+        return [network.finish(each) for network, each in zip(networks, started, strict=True)]
 
 
 def trained_in(epoch: int, modalities: Collection[str], skip: Mapping[str, int]) -> list[str]:

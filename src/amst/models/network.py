@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -26,12 +26,14 @@ class Forward:
         logits: modality -> z_m (B, C).
         fused: z (B, C); None when no modality was run.
         probes: modality -> logits of the probe on the detached embedding (B, C).
+        gradients: modality -> gradient of e_m (B, D) by losses of ``Network.backward_head``.
     """
 
     embeddings: dict[str, Tensor]
     logits: dict[str, Tensor]
     fused: Tensor | None
     probes: dict[str, Tensor]
+    gradients: dict[str, Tensor] = field(default_factory=dict)
 
     def predictions(self, prefix: str = "", fused: str = "fused") -> dict[str, Tensor]:
         """Detached logits by prediction name: fused, ``modality/<m>`` and ``probe/<m>``."""
@@ -146,6 +148,18 @@ class Network(nn.Module):
             without_gradient: run these too, but without a graph: in training their BatchNorm
                 statistics move and nothing else.
         """
+        return self.finish(self.start(inputs, names, without_gradient))
+
+    def start(
+        self,
+        inputs: Mapping[str, Any],
+        names: Collection[str] | None = None,
+        without_gradient: Collection[str] = (),
+    ) -> dict[str, Tensor]:
+        """The first half of ``forward``: what encoders give, which may still be computed.
+
+        Two networks that are both started before one of them is finished may run at once.
+        """
         wanted = set(inputs if names is None else names) | set(without_gradient)
         started: dict[str, Tensor] = {}
         # Those first that run beside what comes after them.
@@ -153,9 +167,13 @@ class Network(nn.Module):
         for name in sorted(names, key=lambda each: not self.encoder(each).captured):
             with torch.set_grad_enabled(torch.is_grad_enabled() and name not in without_gradient):
                 started[name] = self._start(name, inputs[name])
-        dtype = next(self.head.parameters()).dtype
-        embeddings = {name: self.encoder(name).join(started[name]).to(dtype) for name in names}
         self.steps += int(self.training)
+        return {name: started[name] for name in names}
+
+    def finish(self, started: Mapping[str, Tensor]) -> Forward:
+        """The second half of ``forward``: head and probes on what ``start`` has given."""
+        dtype = next(self.head.parameters()).dtype
+        embeddings = {name: self.encoder(name).join(e).to(dtype) for name, e in started.items()}
         with self._full_precision(embeddings.values()):
             logits = {name: self.head.logits(name, e) for name, e in embeddings.items()}
             fused = self.head.fuse(logits) if logits else None
@@ -222,9 +240,25 @@ class Network(nn.Module):
 
     def backward(self, loss: Tensor) -> None:
         """New gradients of encoders and head; None for those that ``loss`` does not reach."""
-        for optimiser in self.optimisers.values():
-            optimiser.zero_grad()
+        self.forget_gradients()
         loss.backward()
+
+    def backward_head(self, loss: Tensor, forward: Forward) -> None:
+        """New gradients of the head alone: a ``step`` then updates nothing else.
+
+        ``forward``, which ``loss`` is of, keeps the gradients of its embeddings, summed over such
+        losses. ``update_encoders`` goes on from there.
+        """
+        self.forget_gradients()
+        reached = {name: e for name, e in forward.embeddings.items() if e.requires_grad}
+        parameters = [each for each in self.head.parameters() if each.requires_grad]
+        found = torch.autograd.grad(loss, [*reached.values(), *parameters], allow_unused=True)
+        for name, gradient in zip(reached, found, strict=False):
+            if gradient is not None:
+                before = forward.gradients.get(name)
+                forward.gradients[name] = gradient if before is None else before + gradient
+        for parameter, gradient in zip(parameters, found[len(reached) :], strict=True):
+            parameter.grad = gradient
 
     def step(self) -> None:
         """Update encoders and head where there is a gradient."""
@@ -246,6 +280,11 @@ class Network(nn.Module):
         torch.stack(losses).sum().backward()
         for name in forward.probes:
             self.probe_optimisers[name].step()
+
+    def forget_gradients(self) -> None:
+        """No gradients of encoders and head any more: a ``step`` updates nothing."""
+        for optimiser in self.optimisers.values():
+            optimiser.zero_grad()
 
     def decay(self) -> None:
         """Multiply every learning rate by the recipe's factor."""
@@ -274,3 +313,25 @@ class Network(nn.Module):
 
     def _all_optimisers(self) -> dict[str, SGD]:
         return self.optimisers | {f"probe/{n}": o for n, o in self.probe_optimisers.items()}
+
+
+def update_encoders(passes: Mapping[Network, Forward]) -> None:
+    """Backward pass and step of the encoders, from the gradients that ``backward_head`` has left.
+
+    One backward pass through all encoders of all networks: those that are captured run at once.
+
+    Args:
+        passes: network -> the forward pass that its losses were of.
+    """
+    for network in passes:
+        network.forget_gradients()
+    backward_encoders(passes.values())
+    for network in passes:
+        network.step()
+
+
+def backward_encoders(passes: Iterable[Forward]) -> None:
+    """Gradients of the weights of encoders, from those of their embeddings."""
+    reached = [(each.embeddings[m], g) for each in passes for m, g in each.gradients.items()]
+    if reached:
+        torch.autograd.backward([e for e, _ in reached], [g for _, g in reached])
