@@ -1,4 +1,4 @@
-# Two commands do everything on a machine with Python 3.11, git and make:
+# Two commands do everything on a machine with Python 3.11 or newer, git and make:
 #   make demo    the main job on the embedded dataset: raw files -> features -> runs -> tables
 #   make test    all tests
 # Each sets up .venv from the pinned requirements if it is not there.

@@ -19,7 +19,8 @@ from tests.end_to_end.suite import ROOT
 
 UV = ROOT / ".uv"
 HOST = ("/usr/bin", "/usr/sbin", "/usr/lib", "/usr/share", "/usr/lib64")
-INSIDE = "/usr/local/lib/python3.11/site-packages"
+PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
+INSIDE = f"/usr/local/lib/{PYTHON}/site-packages"
 BINDINGS = ",".join((*HOST, f"{sysconfig.get_path('purelib')}:{INSIDE}"))
 """Value of APPTAINER_BIND with which the image has all packages."""
 
@@ -35,16 +36,16 @@ def base(root: Path) -> Path:
         (root / "etc" / name).write_text("")
     prefix, local = Path(sys.base_prefix), root / "usr" / "local"
     unneeded = shutil.ignore_patterns("test", "__pycache__", "config-3*", "site-packages")
-    library = local / "lib" / "python3.11"
-    shutil.copytree(prefix / "lib" / "python3.11", library, ignore=unneeded, symlinks=True)
-    for shared in (prefix / "lib").glob("libpython3.11.so*"):
+    library = local / "lib" / PYTHON
+    shutil.copytree(prefix / "lib" / PYTHON, library, ignore=unneeded, symlinks=True)
+    for shared in (prefix / "lib").glob(f"lib{PYTHON}.so*"):
         shutil.copy2(shared, local / "lib", follow_symlinks=False)
-    python = local / "bin" / "python3.11"
-    shutil.copy2(prefix / "bin" / "python3.11", python)
+    python = local / "bin" / PYTHON
+    shutil.copy2(prefix / "bin" / PYTHON, python)
     subprocess.run(["patchelf", "--set-rpath", "$ORIGIN/../lib", python], check=True)
     for name in ("python", "python3"):
-        (local / "bin" / name).symlink_to("python3.11")
-    for part in (UV / "lib" / "python3.11" / "site-packages").iterdir():
+        (local / "bin" / name).symlink_to(PYTHON)
+    for part in (UV / "lib" / PYTHON / "site-packages").iterdir():
         if part.name.split("-")[0] in ("uv", "pip"):
             shutil.copytree(part, library / "site-packages" / part.name)
     shutil.copy2(UV / "bin" / "uv", local / "bin" / "uv")

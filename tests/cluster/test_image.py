@@ -6,7 +6,7 @@ from pathlib import Path
 
 from amst.files import sha256_of
 from tests.cluster.conftest import GRID
-from tests.cluster.images import apptainer
+from tests.cluster.images import INSIDE, apptainer
 from tests.cluster.machines import ClusterSuite, Slurm
 
 IN_IMAGE = ("--sdm", "apptainer")
@@ -33,7 +33,7 @@ def test_media_are_read_in_the_image_as_outside(image_builder: ClusterSuite, gri
 
 
 def test_every_section_of_the_definition_has_been_used(image: Path):
-    installed = apptainer("exec", image, "ls", "/usr/local/lib/python3.11/site-packages")
+    installed = apptainer("exec", image, "ls", INSIDE)
     assert "numpy" in installed.stdout, "the prepared packages are bound over the image's"
     bare = apptainer("exec", "--env", "A=1", image, "ls", "/opt/amst")
     assert bare.stdout.split() == ["requirements.txt"]
