@@ -246,6 +246,7 @@ def test_the_loop_is_measured_against_its_bare_steps(config, digits):
     settings = settings_of(config, "digits", "naive")
     cost = measure_loop(settings, digits.manifest, digits.split, Execution(), 1)
     assert cost.loop > 0 < cost.bare
+    assert cost.least == cost.ratio == cost.most == cost.loop / cost.bare
     assert cost.lines() == [cost.lines()[0]]
 
 

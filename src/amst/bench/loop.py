@@ -3,7 +3,7 @@
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,23 +26,25 @@ class LoopCost:
     """Seconds of the same epochs.
 
     Attributes:
-        loop: with loading, augmentation, checkpoints, events, lock and progress.
-        bare: training steps and validation predictions on batches made before.
+        loop: with loading, augmentation, checkpoints, events, lock and progress; median.
+        bare: training steps and validation predictions on batches made before; median.
+        ratio: how much longer the loop takes; the median of the turns' own ratios, which a machine
+            that is faster in one turn than in the next does not move.
+        least: the smallest of them.
+        most: the largest of them.
     """
 
     loop: float
     bare: float
-
-    @property
-    def ratio(self) -> float:
-        """How much longer the loop takes."""
-        return self.loop / self.bare
+    ratio: float
+    least: float
+    most: float
 
     def lines(self) -> list[str]:
         """One line."""
         return [
             f"all epochs by the loop: {self.loop:.2f} s, their bare steps and predictions: "
-            f"{self.bare:.2f} s, ratio {self.ratio:.3f}"
+            f"{self.bare:.2f} s, ratio {self.ratio:.3f} ({self.least:.3f} to {self.most:.3f})"
         ]
 
 
@@ -56,21 +58,30 @@ def measure_loop(
         manifest: of the dataset.
         split: its split.
         execution: device and residency.
-        rounds: turns, after one that warms up.
+        rounds: turns, after one that warms up. Every second one begins with the bare steps.
     """
+
+    def seconds(way: Callable[[Assembly], float]) -> float:
+        return way(assemble_training(settings, manifest, split, execution))
+
     loops, bares = [], []
     for turn in range(rounds + 1):
-        pair = (
-            _loop_seconds(assemble_training(settings, manifest, split, execution)),
-            _bare_seconds(assemble_training(settings, manifest, split, execution)),
-        )
+        found = {way: seconds(way) for way in (_loop, _bare)[:: 1 if turn % 2 else -1]}
         if turn:
-            loops.append(pair[0])
-            bares.append(pair[1])
-    return LoopCost(statistics.median(loops), statistics.median(bares))
+            loops.append(found[_loop])
+            bares.append(found[_bare])
+    ratios = [loop / bare for loop, bare in zip(loops, bares, strict=True)]
+    return LoopCost(
+        statistics.median(loops),
+        statistics.median(bares),
+        statistics.median(ratios),
+        min(ratios),
+        max(ratios),
+    )
 
 
-def _loop_seconds(run: Assembly) -> float:
+def _loop(run: Assembly) -> float:
+    """Seconds of all epochs."""
     loop = TrainingLoop(
         run.method, run.loader, run.part("train"), run.part("val"), run.autocast(), None
     )
@@ -93,7 +104,8 @@ def _surroundings(run: Assembly, loop: TrainingLoop) -> Iterator[Surroundings]:
         yield Surroundings(CheckpointFolder(Path(name, "states")), lock, stop, shown, events)
 
 
-def _bare_seconds(run: Assembly) -> float:
+def _bare(run: Assembly) -> float:
+    """Seconds of their steps and predictions."""
     method, loader = run.method, run.loader
     train, val = run.part("train"), run.part("val")
     checked = list(loader.in_order(val))
