@@ -35,7 +35,7 @@ def _generated_otherwise(config: Config, owner: str) -> bool:
     try:
         found = json.loads((raw_root(config, owner) / f"{Digits.name}.json").read_text("utf-8"))
         return DigitsSettings.model_validate(found["settings"]) != DigitsSettings(**wanted)
-    except (OSError, ValueError, LookupError):
+    except (OSError, ValueError, LookupError, TypeError):
         return False
 
 
