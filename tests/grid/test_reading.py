@@ -36,6 +36,12 @@ def test_the_shipped_configurations_are_valid():
     [
         ("grid.sedes", [0], "grid.sedes: unknown key. Did you mean 'seeds'?"),
         ("container.image", "docker://example/amst:1", "container.image: a published image needs"),
+        (
+            "container.image",
+            f"docker://a/b@sha256:{'a' * 65}",
+            "container.image: a published image",
+        ),
+        ("container.image", "https://example/amst.sif", "container.image: a published image needs"),
         ("recipes", {}, "recipes: unknown key. Did you mean 'recipe'?"),
         ("recipe.epoch", 3, "recipe.epoch: unknown key. Did you mean 'epochs'?"),
         ("recipe.epochs", 0, "recipe.epochs: must be greater than 0, got 0"),
@@ -93,6 +99,11 @@ def test_the_shipped_configurations_are_valid():
             "datasets.digits.method_defaults.amst_*.skip.audio: must be greater than 0, got 0",
         ),
         (
+            "datasets.CREMAD.method_defaults",  # which the grid does not have
+            {"amst_*": {"skip": {"audio": 0}}},
+            "datasets.CREMAD.method_defaults.amst_*.skip.audio: must be greater than 0, got 0",
+        ),
+        (
             "methods.short.sweep",
             {"learning_rate": [0.1]},
             "methods.short.sweep.learning_rate: a sweep goes over the method's settings, not "
@@ -138,6 +149,13 @@ def test_the_shipped_configurations_are_valid():
             "tables.names: naive and unimodal_audio are both shown as 'naive'",
         ),
         ("methods.empty", {}, "methods.empty.method: missing. Valid names: amst_alternating"),
+        ("methods.short.sweep", {"head": []}, "methods.short.sweep.head: expected a list of val"),
+        (
+            "datasets.CREMAD.generate",
+            {"samples": 100},
+            "datasets.CREMAD.generate: only the embedded dataset is made: unknown name 'CREMAD'",
+        ),
+        ("datasets.CREMAD.options", {"x": 1}, "datasets.CREMAD.options: dataset CREMAD has no opt"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_path_and_the_nearest_name(values, path, value, message):
@@ -158,6 +176,11 @@ def test_a_wrong_setting_is_named_with_its_path_and_the_nearest_name(values, pat
         ("grid.methods", ["naive", "naive"], "grid.methods: 'naive' stands twice. Remove one"),
         ("grid.datasets", ["digits"] * 2, "grid.datasets: 'digits' stands twice. Remove one"),
         ("grid", 3, "grid: expected a map of settings, got 3"),
+        (
+            "grid",
+            {"datasets": ["digits"], "methods": ["naive"], "sedes": [0]},
+            "grid.sedes: unknown key. Did you mean 'seeds'?",
+        ),
         ("recipe.epochs", True, "recipe.epochs: expected a number, got True"),
         ("recipe.learning_rate", float("inf"), "recipe.learning_rate: expected a finite number"),
         ("recipe.learning_rate", float("nan"), "recipe.learning_rate: expected a finite number"),
@@ -219,6 +242,29 @@ def test_a_modality_gets_only_what_fits_its_kind(values, modality, settings, mes
         check_config(put(values, f"datasets.digits.modalities.{modality}", settings))
     assert str(caught.value).startswith(f"datasets.digits.modalities.{modality}.")
     assert message in str(caught.value)
+
+
+def test_a_picture_may_be_cropped_to_its_whole(values):
+    visual = {"crop": 32, "features": {"size": 32}}
+    check_config(put(values, "datasets.digits.modalities.visual", visual))
+
+
+def test_two_datasets_of_the_grid_are_not_shown_as_one(values):
+    values["tables"] = {"names": {"digits": "Data", "CREMAD": "Data"}}
+    check_config(values)
+    values["grid"]["datasets"] = ["digits", "CREMAD"]
+    with pytest.raises(AmstError, match="digits and CREMAD are both shown as 'Data'"):
+        check_config(values)
+
+
+@pytest.mark.parametrize("alphas", [[1.0], [2.0, 2.0]], ids=["of another entry", "of its own"])
+def test_a_sweep_makes_no_second_variant_of_a_name(values, alphas):
+    values["methods"] |= {
+        "strong-alpha-1.0": {"method": "pmr"},
+        "strong": {"method": "pmr", "sweep": {"alpha": alphas}},
+    }
+    with pytest.raises(AmstError, match=r"methods.strong: a second variant named 'strong-alpha-"):
+        check_config(values)
 
 
 def test_shards_are_shared_by_who_has_some(values):
@@ -288,6 +334,13 @@ def test_broken_yaml_is_told_with_its_line(tmp_path):
     (tmp_path / "config.yaml").write_text("grid:\n  seeds: [1\nmethods: {}\n")
     with pytest.raises(AmstError, match=r"config.yaml, line 3: not YAML"):
         read_config(tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "- grid\n", "grid\n"])
+def test_a_file_that_is_no_map_is_told(tmp_path, text):
+    (tmp_path / "over.yaml").write_text(text)
+    with pytest.raises(AmstError, match=r"over\.yaml: expected a map of settings"):
+        read_config(ROOT / "config.yaml", tmp_path / "over.yaml")
 
 
 def test_a_missing_file_is_told(tmp_path):

@@ -7,8 +7,19 @@ import sys
 import pytest
 
 from amst.config import methods as from_files
+from amst.config.run import Augmentation, RunSettings
 from amst.errors import AmstError
-from amst.grid import Cell, Resolver, as_dict, cells, check_config, left_out, raw_root
+from amst.grid import (
+    Cell,
+    Resolver,
+    as_dict,
+    cells,
+    check_config,
+    left_out,
+    modalities_of,
+    pretrained_of,
+    raw_root,
+)
 
 
 def settings(values, variant="naive", dataset="digits", split="random", seed=0):
@@ -24,6 +35,12 @@ def test_the_grid_crosses_datasets_splits_methods_and_seeds(values):
         for variant in ("naive", "unimodal_audio")
         for seed in (0, 1)
     ]
+
+
+def test_methods_stand_in_the_order_of_the_grid(values):
+    values["grid"]["methods"] = ["unimodal_audio", "naive"]
+    names = [cell.variant for cell in cells(check_config(values))]
+    assert names == ["unimodal_audio"] * 2 + ["naive"] * 2
 
 
 def test_a_modality_that_a_dataset_lacks_is_left_out_and_said_so(values):
@@ -68,6 +85,14 @@ def test_a_sweep_makes_an_entry_of_each_value(values):
         "sweep-skip-audio5-text3-skipped_encoder-off",
     ]
     assert settings(values, names[1]).method_settings["skip"] == {"audio": 5, "text": 3}
+    values["methods"]["sweep"]["sweep"]["skip"][1] = {"text": 3, "audio": 5}
+    assert cells(check_config(values))[-1].variant == names[1], "whatever its keys' order"
+
+
+def test_a_swept_value_wins_over_the_entrys_own(values):
+    values["methods"]["strong"] = {"method": "pmr", "alpha": 3.0, "sweep": {"alpha": [0.5, 2.0]}}
+    for alpha in (0.5, 2.0):
+        assert settings(values, f"strong-alpha-{alpha}").method_settings["alpha"] == alpha
 
 
 def test_a_variants_own_value_wins_over_the_datasets_and_that_over_the_methods(values):
@@ -104,9 +129,17 @@ def test_recipes_layer_in_the_same_order(values):
     assert settings(values, "short").recipe.epochs == 3
 
 
-def test_the_embedding_is_768_with_text_and_512_without(values):
+def test_the_embedding_is_768_with_text_and_512_without_unless_it_is_set(values):
     assert settings(values).embedding == 768
     assert settings(values, dataset="CREMAD", split="amst").embedding == 512
+    values["datasets"]["digits"]["embedding"] = 64
+    assert settings(values).embedding == 64
+
+
+def test_the_arithmetic_of_the_configuration_reaches_every_run(values):
+    values["arithmetic"] = {"precision": "bf16", "threads": 3}
+    found = settings(values).arithmetic
+    assert (found.precision, found.threads, found.tf32) == ("bf16", 3, "conv")
 
 
 def test_equal_settings_have_equal_hashes_and_any_change_another(values):
@@ -134,6 +167,37 @@ def test_what_is_set_for_one_modality_leaves_the_runs_of_another_alone_as_they_a
     assert resolve.pretrained("digits", "naive") == ("roberta-large",)
 
 
+def test_how_pictures_are_cropped_reaches_the_runs_of_visual_modalities_only(values):
+    visual = {"crop": 96, "augmentation": {"min_area": 0.5, "flip": False}}
+    values["datasets"]["digits"]["modalities"] = {"visual": visual}
+    found = settings(values).modalities
+    assert found["visual"].crop == 96
+    assert found["visual"].augmentation == Augmentation(min_area=0.5, flip=False)
+    assert {(found[name].crop, found[name].augmentation) for name in ("audio", "text")} == {
+        (None, None)
+    }
+
+
+def test_models_in_folders_and_the_tokenizer_of_the_suite_are_not_fetched(
+    values, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    for tokenizer, weights, wanted in (
+        ("digits", "roberta-base", ((), ("roberta-base",))),
+        ("somebody/words", "mine", (("somebody/words",), ())),
+        ("/data/words", "./not-here-yet", ((), ())),
+    ):
+        values["datasets"]["digits"]["modalities"] = {
+            "text": {
+                "features": {"tokenizer": tokenizer},
+                "encoder": {"name": "roberta", "weights": weights},
+            }
+        }
+        found = pretrained_of(check_config(values), "digits")
+        assert (found["tokenizers"], found["weights"]) == wanted
+
+
 def test_how_a_run_is_executed_is_no_part_of_its_settings(values):
     first = settings(values).hash
     values["execution"] = {"device": "cpu", "deadline": 60}
@@ -144,7 +208,14 @@ def test_how_a_run_is_executed_is_no_part_of_its_settings(values):
 
 def test_a_dataset_can_share_the_shards_of_another(values):
     values["datasets"] |= {"IEMOCAP3": {"raw": "x"}, "IEMOCAP": {"shares": "IEMOCAP3"}}
-    assert str(raw_root(check_config(values), "IEMOCAP")) == "x"
+    values["datasets"]["IEMOCAP3"]["modalities"] = {
+        "audio": {"features": {"mel_bins": 24}, "encoder": {"name": "small_cnn"}}
+    }
+    config = check_config(values)
+    assert str(raw_root(config, "IEMOCAP")) == "x"
+    audio = modalities_of(config, "IEMOCAP")["audio"]
+    assert audio.features.mel_bins == 24, "as it was stored"
+    assert audio.encoder.name == "resnet18", "which it chooses itself"
 
 
 def test_the_grid_as_plain_values_names_runs_and_methods(values):
@@ -154,6 +225,26 @@ def test_the_grid_as_plain_values_names_runs_and_methods(values):
         {"name": "unimodal_audio", "method": "unimodal"},
     ], "in the order of the grid"
     assert next(iter(plain["runs"])) == "digits/random/naive/seed0"
+
+
+def test_the_grid_as_plain_values_names_the_owners_of_features(values):
+    values["datasets"] |= {"IEMOCAP3": {"raw": "x"}, "IEMOCAP": {"shares": "IEMOCAP3"}}
+    values["grid"] |= {"datasets": ["IEMOCAP", "digits"], "methods": ["naive"]}
+    shown = {"IEMOCAP3": "IEMOCAP with text"}
+    values["tables"] = {"metric": "macro_f1", "names": {**shown, "CREMAD": "none of the grid"}}
+    plain = as_dict(check_config(values))
+    assert plain["features"] == {"IEMOCAP": "IEMOCAP3", "digits": "digits"}
+    assert plain["names"] == shown
+    assert plain["metric"] == "macro_f1"
+
+
+@pytest.mark.parametrize("begin", ["", "./"])
+def test_a_run_is_known_by_each_of_its_files(begin):
+    cell = Cell("digits", "group-fold2", "naive", 12)
+    assert Cell.of_file(f"{begin}results/runs/{cell.run}/history.csv") == cell
+    assert Cell.of_file(f"{begin}results/features/{cell.run}/history.csv") is None
+    with_a_log = f"{begin}logs/results/runs/{cell.run}/run.json"
+    assert Cell.of_file(with_a_log) is None
 
 
 def test_names_for_readers_are_in_the_grid_as_far_as_it_has_them_and_in_no_run(values):
@@ -169,10 +260,21 @@ def test_names_for_readers_are_in_the_grid_as_far_as_it_has_them_and_in_no_run(v
 
 
 def test_the_grid_has_the_hash_of_every_run_s_settings(values):
-    values["grid"]["seeds"] = [0, 5]
+    values["grid"] |= {"datasets": ["digits", "CREMAD"], "seeds": [0, 5]}
+    values["datasets"]["CREMAD"]["split"] = ["random", "group"]  # one that digits has, too
     config = check_config(values)
     resolve = Resolver(config)
     assert as_dict(config)["runs"] == {cell.run: resolve(cell).hash for cell in cells(config)}
+
+
+def test_a_run_s_settings_as_text_are_its_settings_in_whatever_form(values):
+    config = check_config(values)
+    resolve, cell = Resolver(config), Cell("digits", "random", "naive", 3)
+    hashed = resolve.hash(cell)
+    text = resolve.text(cell)
+    assert '"seed": 3' in text
+    assert RunSettings.model_validate_json(text) == resolve(cell)
+    assert resolve.hash(cell) == hashed == resolve(cell).hash
 
 
 def test_reading_a_configuration_loads_neither_torch_nor_pandas():
