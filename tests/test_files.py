@@ -1,0 +1,74 @@
+"""A file appears whole or not at all, with the rights of any other file."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from amst.files import replacing, write_json, write_text
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_whatever_interrupts_the_writer_the_old_file_stays_and_nothing_else(tmp_path, error):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def write() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("ne")
+            raise error
+
+    with pytest.raises(error):
+        write()
+    assert [each.name for each in tmp_path.iterdir()] == ["a.txt"]
+    assert path.read_text() == "old"
+
+
+def test_what_is_not_whole_yet_lies_beside_the_file_under_a_hidden_name(tmp_path):
+    path = tmp_path / "deep" / "a.npz"
+    with replacing(path) as temporary:
+        assert temporary.parent == path.parent, "on one file system with it"
+        assert temporary.name.startswith(".a.npz.")
+        assert temporary.suffix == ".npz", "by which some libraries choose what they write"
+        assert not path.exists()
+    assert [each.name for each in path.parent.iterdir()] == ["a.npz"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664)])
+def test_others_may_read_a_file_as_far_as_the_umask_lets_them(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "a", "text")
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == mode
+
+
+def test_the_content_is_on_the_disk_before_the_file_has_its_name(tmp_path, monkeypatch):
+    """Else a machine that dies may leave an empty file in place of the old one."""
+    steps: list[tuple[str, int]] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def synced(number: int) -> None:
+        fsync(number)
+        steps.append(("synced", os.fstat(number).st_ino))
+
+    def renamed(self: Path, target: Path) -> Path:
+        steps.append(("renamed", self.stat().st_ino))
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    write_text(tmp_path / "a", "text")
+    file = (tmp_path / "a").stat().st_ino
+    assert steps == [("synced", file), ("renamed", file)]
+
+
+def test_json_has_sorted_keys_and_readable_letters(tmp_path):
+    write_json(tmp_path / "a.json", {"b": "Öl", "a": {"d": 1, "c": None}})
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert text == '{\n  "a": {\n    "c": null,\n    "d": 1\n  },\n  "b": "Öl"\n}\n'
+    assert json.loads(text)["b"] == "Öl"
