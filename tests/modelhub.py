@@ -20,12 +20,17 @@ class Hub(ThreadingHTTPServer):
         asked: (path, Range header) of every request.
         breaks: number of answers that end after half of their bytes.
         failures: number of answers that are errors of the server.
+        garbled: number of answers that are no HTTP.
+        denied: paths that are not for everybody.
+        ranges: whether it sends the rest of a file; else always the whole one.
     """
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Answer)
         self.content, self.asked = {}, []
-        self.breaks = self.failures = 0
+        self.breaks = self.failures = self.garbled = 0
+        self.denied: set[str] = set()
+        self.ranges = True
 
     @property
     def address(self):
@@ -36,9 +41,17 @@ class _Answer(BaseHTTPRequestHandler):
     def do_GET(self):
         asked = self.headers.get("Range")
         self.server.asked.append((self.path.rpartition("/")[2], asked))
+        asked = asked if self.server.ranges else None
         if self.server.failures:
             self.server.failures -= 1
             self.send_error(503)
+            return
+        if self.server.garbled:
+            self.server.garbled -= 1
+            self.wfile.write(b"no HTTP\r\n\r\n")
+            return
+        if self.path in self.server.denied:
+            self.send_error(403)
             return
         if self.path not in self.server.content:
             self.send_error(404)

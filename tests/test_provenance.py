@@ -52,11 +52,99 @@ def test_the_closure_follows_imports_within_functions_too(package):
     assert closure("amst.a") == {"amst", "amst.a", "amst.b", "amst.c"}
 
 
+@pytest.mark.parametrize(
+    "block",
+    [
+        "if f:\n    pass\nelse:\n    {}",
+        "try:\n    pass\nexcept ValueError:\n    {}",
+        "try:\n    pass\nfinally:\n    {}",
+        "for _ in f:\n    pass\nelse:\n    {}",
+        "match f:\n    case 1:\n        {}",
+        "with f:\n    {}",
+        "class A:\n    async def f(self):\n        {}",
+    ],
+)
+@pytest.mark.parametrize("words", ["import amst.c", "from amst import c", "from amst.c import X"])
+def test_imports_count_wherever_they_stand(package, block, words):
+    folder, digest = package
+    (folder / "b.py").write_text(block.format(words))
+    before = digest()
+    assert "amst.c" in closure("amst.a")
+    (folder / "c.py").write_text("X = 2\n")
+    assert digest() != before
+
+
 def test_comments_docstrings_and_layout_do_not_count(package):
     folder, digest = package
+    (folder / "b.py").write_text("try:\n    class A:\n        X = 1\nfinally:\n    pass\n")
     before = digest()
-    (folder / "c.py").write_text('"""Text."""\n# a comment\nX    =    1\n"""of X"""\n')
+    (folder / "b.py").write_text(
+        '"""Text."""\ntry:\n    # a comment\n    class A:\n        """More."""\n\n'
+        '        X    =    1\n        """of X"""\nfinally:\n    pass\n'
+    )
     assert digest() == before
+
+
+@pytest.fixture
+def remembering(tmp_path, monkeypatch):
+    """Makes readers that remember in one folder; they may write there."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    return lambda: sources.Sources(tmp_path / "__pycache__")
+
+
+def module(folder: Path, text: str) -> Path:
+    (folder / "module.py").write_text(text)
+    return folder / "module.py"
+
+
+def parses_nothing(monkeypatch):
+    monkeypatch.setattr(sources.ast, "parse", lambda *_: pytest.fail("parsed again"))
+
+
+def test_what_a_source_says_is_remembered_until_the_source_changes(
+    remembering, tmp_path, monkeypatch
+):
+    first, path = remembering(), module(tmp_path, "import amst.a\nX = 1\n")
+    said = first.read(path)
+    assert said.imports == ["amst.a"]
+    first.keep()
+    changed = remembering().read(module(tmp_path, "import amst.b\nX = 1\n"))
+    assert changed.imports == ["amst.b"]
+    assert changed.code != said.code
+    module(tmp_path, "import amst.a\nX = 1\n")
+    parses_nothing(monkeypatch)
+    assert remembering().read(path) == said
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"a": 1}', '{"a": {"imports": []}}', "\xff"])
+def test_what_is_remembered_may_be_damaged(remembering, tmp_path, text):
+    first, path = remembering(), module(tmp_path, "X = 1\n")
+    said = first.read(path)
+    first.keep()
+    (remembered,) = (tmp_path / "__pycache__").iterdir()
+    remembered.write_bytes(text.encode("latin-1"))
+    assert remembering().read(path) == said
+
+
+def test_where_nothing_can_be_remembered_nothing_is(remembering, tmp_path):
+    (tmp_path / "__pycache__").touch()
+    reader = remembering()
+    assert reader.read(module(tmp_path, "X = 1\n")).imports == []
+    reader.keep()
+
+
+def test_of_very_many_sources_the_latest_are_remembered(remembering, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_MOST", 2)
+    reader = remembering()
+    for number in range(3):
+        reader.read(module(tmp_path, f"X = {number}\n"))
+    reader.keep()
+    again = remembering()
+    with pytest.MonkeyPatch.context() as patched:
+        parses_nothing(patched)
+        for number in (1, 2):
+            again.read(module(tmp_path, f"X = {number}\n"))
+    assert again.read(module(tmp_path, "X = 0\n")).imports == []
 
 
 @pytest.mark.parametrize("module", ["a", "b", "c"])

@@ -91,6 +91,69 @@ def test_a_call_that_failed_is_continued_by_the_next(hub, tmp_path, model_files)
     assert (folder / "config.json").read_bytes() == model_files["config.json"]
 
 
+def test_a_server_that_sends_no_rest_of_a_file_sends_all_of_it_again(hub, tmp_path):
+    hub.breaks, hub.ranges = 1, False
+    folder = fetch_model("tiny", tmp_path, hub.address, pause=0.01)
+    assert not damaged(folder)
+
+
+def test_what_came_of_a_model_that_is_not_pinned_is_not_continued(hub, tmp_path, model_files):
+    """The rest could be of another version."""
+    hub.breaks = 1
+    folder = fetch_model("somebody/other", tmp_path, hub.address, pause=0.01)
+    assert {asked for _, asked in hub.asked} == {None}
+    assert (folder / "config.json").read_bytes() == model_files["config.json"]
+
+
+def test_a_file_that_had_come_whole_when_a_call_was_killed_is_taken(hub, tmp_path, model_files):
+    folder = tmp_path / "models/tiny"
+    folder.mkdir(parents=True)
+    (folder / ".config.json.part").write_bytes(model_files["config.json"])
+    fetch_model("tiny", tmp_path, hub.address)
+    assert not damaged(folder)
+    assert not list(folder.glob(".*"))
+
+
+def test_more_bytes_than_a_file_has_are_none_of_it(hub, tmp_path, model_files):
+    folder = tmp_path / "models/tiny"
+    folder.mkdir(parents=True)
+    (folder / ".config.json.part").write_bytes(model_files["config.json"] + b" ")
+    with pytest.raises(AmstError, match=r"config\.json is not the expected file"):
+        fetch_model("tiny", tmp_path, hub.address)
+    fetch_model("tiny", tmp_path, hub.address)
+    assert not damaged(folder)
+
+
+def test_an_answer_that_is_no_http_is_asked_for_again(hub, tmp_path):
+    hub.garbled = 2
+    assert not damaged(fetch_model("tiny", tmp_path, hub.address, attempts=3, pause=0.01))
+    hub.garbled = 9
+    with pytest.raises(AmstError, match=r"cannot fetch .*config\.json: no HTTP"):
+        fetch_model("tiny", tmp_path / "other", hub.address, attempts=2, pause=0.01)
+
+
+@pytest.mark.parametrize("name", ["nobody/tiny", "somebody/other"])
+def test_a_file_that_is_lacking_is_an_error_unless_a_model_may_do_without(hub, tmp_path, name):
+    """A pinned model has all its files; one that may not be read is not one that is not there."""
+    pinned = name == "nobody/tiny"
+    path = f"/{name}/resolve/{REVISION if pinned else 'main'}/vocab.json"
+    told = "404"
+    if pinned:
+        del hub.content[path]
+    else:
+        hub.denied.add(path)
+        told = "403"
+    with pytest.raises(AmstError, match=rf"vocab\.json: .*{told}"):
+        fetch_model("tiny" if pinned else name, tmp_path, hub.address, pause=0.01)
+
+
+def test_without_the_note_of_what_was_fetched_nothing_is_taken_for_it(hub, tmp_path):
+    folder = fetch_model("somebody/other", tmp_path, hub.address)
+    (folder / "staged.json").write_text("{")
+    with pytest.raises(AmstError, match=r"staged\.json is damaged .*Delete the folder"):
+        fetch_model("somebody/other", tmp_path, hub.address)
+
+
 def test_other_bytes_than_the_pinned_ones_are_refused(hub, tmp_path):
     hub.content[f"/nobody/tiny/resolve/{REVISION}/config.json"] = b"<html>log in first</html>"
     with pytest.raises(AmstError, match=r"config\.json is not the expected file"):
