@@ -3,14 +3,18 @@
 from pathlib import Path
 
 import pytest
+from snakemake.cli import get_argument_parser
 
-from amst.cluster.calls import call_of
+from amst.cluster.calls import _LOOKS, call_of
 
 
 @pytest.mark.parametrize(
     "words",
     ["-n", "-npq", "--dry-run", "--lint", "--summary", "--report r.html", "--report=r.html",
-     "--unlock", "--dag", "--rulegraph", "--list-rules", "--detailed-summary", "--list-untracked"],
+     "--unlock", "--dag", "--rulegraph", "--list-rules", "--detailed-summary", "--list-untracked",
+     "--archive a.tar.gz", "--containerize", "--d3dag", "--filegraph", "--list-target-rules",
+     "--list-changes code", "--list-input-changes", "--list-params-changes", "--list-conda-envs",
+     "--print-compilation", "--generate-unit-tests t"],
 )  # fmt: skip
 def test_a_call_that_only_looks(words: str):
     assert not call_of(tuple(words.split())).runs
@@ -28,6 +32,16 @@ def test_a_call_that_may_run_jobs_or_change_outputs(words: str):
 @pytest.mark.parametrize("words", ["-d X", "-dX", "--directory X", "--directory=X", "--direc=X"])
 def test_the_working_folder_in_every_form(words: str):
     assert call_of(tuple(words.split())).folder == Path("X")
+
+
+def test_every_option_that_is_looked_for_is_one_of_snakemake():
+    assert set(_LOOKS) <= set(vars(get_argument_parser().parse_args([])))
+
+
+def test_what_is_asked_for_is_what_stands_by_itself():
+    words = ("a/run.json", "all", "--cores", "2", "-n")
+    assert call_of(words).targets == ("a/run.json", "all")
+    assert call_of(("--cores", "2")).targets == ()
 
 
 def test_the_working_folder_is_this_one_unless_said():

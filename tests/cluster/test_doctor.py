@@ -300,6 +300,51 @@ def test_without_accounting_ended_jobs_must_stay_visible(age, first, verdict):
     assert scheduler.accounting(settings, Site(first_status_check=first)).verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("kill_wait", "verdicts"),
+    [("30 sec", ["ok"]), ("15 sec", ["ok"]), ("14 sec", ["ok", "note"]), (None, ["ok"])],
+)
+def test_little_time_from_sigterm_to_sigkill_is_noted(kill_wait: str | None, verdicts: list[str]):
+    settings = {} if kill_wait is None else {"KillWait": kill_wait}
+    found = list(scheduler.pre_emption(settings, {}, Site()))
+    assert [finding.verdict for finding in found] == verdicts
+
+
+def test_a_partition_that_is_down_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Through a stand-in for sinfo."""
+    program = tmp_path / "sinfo"
+    program.write_text("#!/bin/sh\necho gpu:2\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    partitions = {"cpu": {"State": "UP", "MaxTime": "1:00"}, "gpu": {"State": "DRAIN"}}
+    cpu, gpu, offered = scheduler._wanted(partitions, Site())
+    assert [each.verdict for each in (cpu, gpu, offered)] == ["ok", "fault", "ok"]
+    assert gpu.text == "gpu is DRAIN"
+
+
+def test_what_a_job_asks_for_is_what_the_plugin_would_say():
+    resources = {"slurm_partition": "gpu", "gpu": 2, "gpu_model": "a100", "mem_mb": "9 * attempt",
+                 "runtime": 60, "gres": "", "qos": ""}  # fmt: skip
+    asked = requests.Request("a job", resources)
+    assert asked.options() == ["--partition=gpu", "--time=60", "--gpus=a100:2"]
+    without = requests.Request("a job", {**resources, "gpu": 0})
+    assert without.options() == ["--partition=gpu", "--time=60"]
+
+
+def test_training_jobs_ask_for_what_their_dataset_and_then_the_site_wants():
+    config = grid.read_config(ROOT / "config.yaml")
+    own = config.datasets["digits"].resources
+    site = Site(resources={"train": {"runtime": 7}, "extract": {"mem_mb": 5}})
+    others, extract, training = requests.requests(site, config)
+    assert (extract.about, extract.resources["mem_mb"]) == ("jobs of rule extract", 5)
+    assert extract.resources["runtime"] == others.resources["runtime"]
+    assert training.about == "training on digits"
+    assert training.resources["runtime"] == 7
+    assert training.resources["mem_mb"] == own.mem_mb
+    assert training.resources["cpus_per_task"] == own.threads
+    assert training.resources["slurm_partition"] == ("gpu" if own.gpu else "cpu")
+
+
 @pytest.mark.parametrize(("driver", "verdict"), [("535.104", "fault"), ("580.65.06", "ok")])
 def test_an_old_driver_is_a_fault(driver, verdict):
     assert node.judge_driver([f"NVIDIA A100, {driver}"], cuda=13).verdict == verdict

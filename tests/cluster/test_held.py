@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from amst.cluster import earlier, held, live
+from amst.errors import AmstError
 from tests.cluster.machines import Slurm, until
 
 
@@ -94,6 +95,46 @@ def test_a_job_that_no_node_can_start_is_not_released_for_ever(
         seen.look([failing()])
     assert asked == [("scontrol", "release", "7")] * 3
     assert ["released" in line for line in lines] == [True, True, True, False]
+
+
+def test_a_job_that_slurm_does_not_release_is_told_of_once(
+    lines: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(*words: str) -> str:
+        raise AmstError("scontrol: Access denied")
+
+    monkeypatch.setattr(held, "ask", refuse)
+    seen = held.HeldJobs(lines.append)
+    for _ in range(2):
+        seen.look([failing()])
+    (line,) = lines
+    assert "it waits until `scontrol release 7`" in line
+
+
+def test_a_job_that_is_stuck_is_told_of_once_whatever_slurm_says_in_between(lines: list[str]):
+    seen = held.HeldJobs(lines.append)
+    for reason in ("PartitionTimeLimit", "Priority", "PartitionTimeLimit", "BadConstraints"):
+        seen.look([live.LiveJob("7", "PENDING", "", reason)])
+    assert len(lines) == 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_who_watches_goes_on_when_slurm_did_not_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    answers = iter([AmstError("no answer"), [live.LiveJob("7", "PENDING", "", "JobHeldUser")]])
+
+    def asked(folder: Path) -> list[live.LiveJob]:
+        answer = next(answers, None)
+        if answer is None:
+            raise SystemExit  # ends the thread
+        if isinstance(answer, AmstError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(held, "live_jobs", asked)
+    held.watch(Path(), poll=0.01).join(20)
+    assert capsys.readouterr().err.startswith("SLURM holds job 7 (JobHeldUser): it waits until")
 
 
 def test_a_job_that_is_held_again_is_told_of_again(lines: list[str]):

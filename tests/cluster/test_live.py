@@ -1,6 +1,7 @@
 """Jobs of a folder are found wherever they are, and SLURM's commands may fail in many ways."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,58 @@ def hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("hidden")
 def test_a_job_in_a_hidden_partition_lives(tmp_path: Path):
     assert live.live_jobs(tmp_path) == [live.LiveJob("7", "RUNNING", "rule_train")]
+    assert not live.has_ended("7")
+
+
+@pytest.fixture
+def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
+    """Lets a stand-in for squeue say something and end."""
+    program = tmp_path / "bin" / "squeue"
+    program.parent.mkdir()
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+    def says(text: str, code: int = 0) -> None:
+        (tmp_path / "said").write_text(text)
+        program.write_text(f"#!/bin/sh\ncat {tmp_path}/said >&{2 if code else 1}\nexit {code}\n")
+        program.chmod(0o755)
+
+    return says
+
+
+def test_jobs_of_other_folders_are_not_those_of_this_one(squeue, tmp_path: Path):
+    own, other = live.prefix_of(tmp_path), live.prefix_of(tmp_path / "other")
+    squeue(
+        f"7|{own}_1|RUNNING|None|rule_train|of a|name\n8|{other}_1|RUNNING|None|rule_train\n"
+        f"9|{own}0_1|RUNNING|None|rule_train\n10|mine|PENDING|Priority|(null)\n"
+        f"11|{own}_2|PENDING|Priority|(null)\n"
+    )
+    assert live.live_jobs(tmp_path) == [
+        live.LiveJob("7", "RUNNING", "rule_train|of a|name"),
+        live.LiveJob("11", "PENDING", "", "Priority"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "ended"),
+    [
+        ("", 0, True),
+        ("7\n", 0, False),
+        ("slurm_load_jobs error: Invalid job id specified", 1, True),
+        ("slurm_load_jobs error: Unable to contact slurm controller", 1, False),
+    ],
+)
+def test_a_job_has_ended_if_slurm_says_so(squeue, said: str, code: int, ended: bool):
+    squeue(said, code)
+    assert live.has_ended("7") is ended
+    assert not live.has_ended("7", own="7"), "it is the one that asks"
+    assert not live.has_ended("")
+
+
+def test_without_slurm_no_job_lives_and_nobody_says_that_one_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert live.live_jobs(tmp_path) == []
     assert not live.has_ended("7")
 
 

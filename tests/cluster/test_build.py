@@ -1,0 +1,80 @@
+"""How the image is built, through a stand-in for apptainer; the real one is in test_image."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from amst.cluster.image import build, image_name
+from amst.errors import AmstError
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    folder = tmp_path / "checkout"
+    (folder / "containers").mkdir(parents=True)
+    for name in ("amst.def", "requirements.txt"):
+        (folder / "containers" / name).write_text(f"the {name}")
+    return folder
+
+
+@pytest.fixture
+def apptainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A program that says what it was called with and writes an image."""
+    program = tmp_path / "bin" / "apptainer"
+    program.parent.mkdir()
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+
+    def ends_with(code: int, offers: str = "--mksquashfs-args string") -> Path:
+        program.write_text(
+            "#!/bin/sh\n"
+            f'if [ "$2" = --help ]; then echo "{offers}"; exit; fi\n'
+            f'{{ printf "%s\\n" "$@"; env; }} > {tmp_path}/called\n'
+            'for word; do case $word in *.part) echo "an image" > "$word" ;; esac; done\n'
+            f"exit {code}\n"
+        )
+        program.chmod(0o755)
+        return tmp_path / "called"
+
+    return ends_with
+
+
+def test_an_image_is_there_when_it_is_whole(apptainer, checkout: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("APPTAINER_BIND", "/data")
+    monkeypatch.setenv("SINGULARITY_BIND", "/data")
+    monkeypatch.setenv("APPTAINER_TMPDIR", "/scratch")
+    called, image = apptainer(0), tmp_path / "images" / "amst.sif"
+    build(checkout, image, "--build-arg 'base=a b'")
+    assert [path.name for path in image.parent.iterdir()] == ["amst.sif"]
+    lines = called.read_text().splitlines()
+    assert "--fakeroot" in lines
+    assert "base=a b" in lines
+    assert "--mksquashfs-args" in lines
+    assert "APPTAINER_TMPDIR=/scratch" in lines
+    assert not [line for line in lines if "_BIND=" in line], "jobs' folders are no part of it"
+    apptainer(0, "--other options")
+    build(checkout, image)
+    assert "--mksquashfs-args" not in called.read_text()
+
+
+def test_of_a_build_that_fails_nothing_is_left(apptainer, checkout: Path, tmp_path: Path):
+    apptainer(3)
+    image = tmp_path / "images" / "amst.sif"
+    with pytest.raises(AmstError, match=r"the image was not built: .*apptainer build .* with 3"):
+        build(checkout, image)
+    assert list(image.parent.iterdir()) == []
+    image.write_text("an older one")
+    with pytest.raises(AmstError):
+        build(checkout, image)
+    assert image.read_text() == "an older one"
+
+
+@pytest.mark.parametrize("changed", ["amst.def", "requirements.txt"])
+def test_an_image_of_another_definition_or_other_packages_has_another_name(
+    checkout: Path, changed: str
+):
+    before = image_name(checkout)
+    (checkout / "containers" / "other.txt").touch()
+    assert image_name(checkout) == before
+    (checkout / "containers" / changed).write_text("more")
+    assert image_name(checkout) != before
