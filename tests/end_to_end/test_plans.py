@@ -1,13 +1,16 @@
 """What can be seen before anything runs: dry runs, the paper's grid, missing data, the linter."""
 
+import json
 import re
 import shlex
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import yaml
 
+from amst.training.execution import Execution
 from tests.end_to_end.suite import ROOT, SMALL, Suite, planned
 
 METHODS = 11
@@ -129,6 +132,88 @@ def test_a_run_that_cannot_be_is_refused_in_one_line(fresh: Suite, run: str, sai
     assert done.returncode != 0
     assert done.stderr.splitlines()[-1].startswith(f"amst: {target}: "), done.stderr
     assert said in done.stderr.splitlines()[-1]
+
+
+def told(fresh: Suite, code: str, *arguments: str) -> Any:
+    """A value of the workflow, as a call of Snakemake sees it that only plans.
+
+    Args:
+        fresh: the suite.
+        code: gives it the name `told`.
+        arguments: of the call.
+    """
+    with (fresh.checkout / "Snakefile").open("a") as file:
+        file.write(f'\n\n{code}\nprint("told: " + json.dumps(told), file=sys.stderr)\n')
+    said = fresh.snakemake("results/grid.json", "-n", *arguments).stderr
+    return json.loads(re.search("^told: (.*)$", said, re.MULTILINE)[1])
+
+
+def test_jobs_are_told_how_runs_are_executed(fresh: Suite):
+    resources = {"gpu": 1, "threads": 2}
+    fresh.configure(
+        {
+            "execution": {"device": "cpu", "deadline": 60},
+            "grid": {"datasets": ["digits", "AVE"]},
+            "datasets": {
+                "AVE": {"raw": "raw", "resources": resources},
+                "digits": {"resources": {"threads": 2}},
+            },
+        }
+    )
+    names = 'told = {name: os.environ[name] for name in ("AMST_EXECUTION", "AMST_WITHOUT_GPU")}'
+    found = told(fresh, names, "--cores", "6", "--resources", "gpu=2")
+    assert found["AMST_WITHOUT_GPU"] == "digits"
+    how = Execution.model_validate_json(found["AMST_EXECUTION"])
+    assert (how.device, how.deadline) == ("cpu", 60)
+    assert how.keep, "Snakemake may delete a run's files before it has seen that it is done"
+    assert how.runs_on_node == 3, "of digits, by cores; two of AVE, by GPUs"
+    assert how.runs_on_gpu == 0
+
+
+def test_a_job_that_ended_asks_for_more_as_long_as_that_may_help(fresh: Suite):
+    run = "digits/random/naive/seed1"
+    code = """
+from types import SimpleNamespace
+from amst.files import write_text
+
+w = SimpleNamespace(dataset="digits", split="random", variant="naive", seed="1")
+note = f"results/checkpoints/{cell_of(w).run}/kills"
+told = {"prepared": [growing(100)(w, attempt) for attempt in range(1, 7)], "trained": []}
+for kills_of_run in ("0", "1", "2", "9"):
+    write_text(note, kills_of_run)
+    told["trained"] += [[memory(w, attempt) for attempt in (1, 2, 9)]]
+"""
+    fresh.configure({"datasets": {"digits": {"resources": {"mem_mb": 1000}}}})
+    found = told(fresh, code)
+    assert fresh.file(f"results/checkpoints/{run}/kills").exists()
+    assert found["prepared"] == [100, 200, 400, 800, 800, 800]
+    assert found["trained"] == [
+        [1000, 1000, 1000],  # time limits have ended it
+        [1000, 2000, 2000],
+        [1000, 3000, 3000],
+        [1000, 3000, 3000],
+    ]
+
+
+def test_containers_see_every_folder_that_the_configuration_names(fresh: Suite, tmp_path):
+    folders = {name: tmp_path / name for name in ("raw", "lists", "words", "weights", "disk")}
+    for folder in folders.values():
+        folder.mkdir()
+    text = {
+        "features": {"tokenizer": str(folders["words"])},
+        "encoder": {"name": "roberta", "weights": str(folders["weights"])},
+    }
+    datasets = {
+        "MVSA": {"raw": str(folders["raw"]), "modalities": {"text": text}},
+        "CREMAD": {"lists": str(folders["lists"])},
+    }
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("NODE_DISK", str(folders["disk"]))
+        values = {"grid": {"datasets": ["MVSA"]}, "datasets": datasets}
+        fresh.configure({**values, "execution": {"stage": "$NODE_DISK"}})
+        bound = told(fresh, 'bind_roots()\ntold = os.environ["APPTAINER_BIND"]').split(",")
+    assert {f"{folder}:{folder}" for folder in folders.values()} <= set(bound)
+    assert f"{fresh.checkout}:{fresh.checkout}:ro" in bound
 
 
 def test_the_linter_finds_nothing(fresh: Suite):
