@@ -4,6 +4,7 @@ import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -133,11 +134,46 @@ def test_an_earlier_life_of_the_same_slurm_job_is_followed_at_once(tmp_path, mon
         pass
 
 
-def test_a_writer_elsewhere_is_believed_while_its_heart_beats(tmp_path):
+@pytest.mark.parametrize(
+    ("job", "restarts"),
+    [("17", 1), ("17", 2), ("18", 0)],
+    ids=["beside it", "started after it", "another job"],
+)
+def test_other_processes_of_slurm_jobs_may_live(tmp_path, monkeypatch, job, restarts):
+    """As a second call in one allocation does, on another of its nodes."""
     path = tmp_path / "lock"
-    _left_behind(path)
-    with pytest.raises(AmstError, match="elsewhere"):
-        _lock(path, wait=0.3).__enter__()
+    _left_behind(path, job=job, restarts=restarts)
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    with pytest.raises(AmstError, match="another process writes this run"):
+        _lock(path, wait=0.1).__enter__()
+
+
+def test_a_process_that_nobody_has_waited_for_is_dead(tmp_path):
+    """Nothing in a container may do so."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    try:
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        start = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[19]
+        path = tmp_path / "lock"
+        _left_behind(path, host=Writer.this().host, pid=child, pid_start=start)
+        with _lock(path):
+            pass
+    finally:
+        os.waitpid(child, 0)
+
+
+def test_a_writer_elsewhere_is_believed_while_its_heart_beats(tmp_path, monkeypatch):
+    """By the clock of the file system, whatever clock and processes this host has."""
+    path = tmp_path / "lock"
+    _left_behind(path, pid_start="1")
+    now = time.time
+    for hours in (0, 1, -1):
+        monkeypatch.setattr(time, "time", lambda hours=hours: now() + 3600 * hours)
+        with pytest.raises(AmstError, match="elsewhere"):
+            _lock(path, wait=0.1).__enter__()
 
 
 def test_a_writer_elsewhere_is_followed_when_its_heart_has_stopped(tmp_path):
@@ -164,6 +200,53 @@ def test_the_heart_beats_while_the_lock_is_held(tmp_path):
         os.utime(path, (0, 0))
         time.sleep(0.4)
         assert path.stat().st_mtime > time.time() - 5
+
+
+def test_the_heart_beats_on_after_an_error_of_the_file_system(tmp_path, monkeypatch):
+    path, utime, errors = tmp_path / "lock", os.utime, [OSError(5, "Input/output error")]
+
+    def failing(touched, *arguments):
+        if errors and Path(touched) == path:
+            raise errors.pop()
+        utime(touched, *arguments)
+
+    monkeypatch.setattr(os, "utime", failing)
+    with _lock(path, stale_after=0.6):
+        utime(path, (0, 0))
+        time.sleep(0.4)
+        assert not errors
+        assert path.stat().st_mtime > time.time() - 5
+
+
+def test_the_heart_of_a_writer_that_lost_its_lock_beats_for_no_other(tmp_path):
+    path = tmp_path / "lock"
+    lock = _lock(path, stale_after=0.6).__enter__()
+    _left_behind(path)
+    os.utime(path, (1, 1))
+    time.sleep(0.3)
+    assert path.stat().st_mtime == 1
+    lock.release()
+
+
+def test_a_lock_that_was_not_the_dead_one_is_put_back(tmp_path):
+    """Between the look at a dead writer's lock and its removal, another one has taken over."""
+    path = tmp_path / "lock"
+    _left_behind(path, token="dead")
+    os.utime(path, (1, 1))
+    late = _lock(path)
+    look = late._now
+
+    def looking():
+        found = look()
+        _left_behind(path, token="quicker")
+        os.utime(path, (1, 1))
+        late._now = look
+        return found
+
+    late._now = looking
+    assert late._take_over_if_dead()
+    assert json.loads(path.read_text())["token"] == "quicker"
+    assert [each.name for each in tmp_path.iterdir()] == ["lock"]
 
 
 def test_a_lost_lock_is_noticed_and_left_to_its_new_holder(tmp_path):
@@ -207,6 +290,72 @@ def test_of_two_attempts_at_one_run_the_second_finds_it_done(workplace, undistur
     assert (first.wait(), second.wait()) == (0, 0), first.said + second.said
     assert sorted("is held by" in each.said for each in (first, second)) == [False, True]
     assert place.results() == undisturbed(place.settings)
+
+
+def _taken_by_another(place):
+    lock = place.checkpoints / "lock"
+    lock.unlink()
+    _left_behind(lock)
+
+
+def test_an_error_after_the_lock_was_lost_is_not_the_run_s(workplace):
+    def before():
+        from amst.methods.naive import Naive
+
+        def broken(self, batch, epoch):
+            _taken_by_another(place)
+            raise RuntimeError("the other one has moved what this one reads")
+
+        Naive.train_step = broken
+
+    place = workplace()
+    process = place.start(before)
+    assert process.wait() == SAVED, process.said
+    assert "was lost to elsewhere" in process.said
+    assert not place.failed.exists()
+
+
+def test_a_writer_that_lost_its_lock_after_its_last_epoch_writes_no_results(workplace):
+    def before():
+        from amst.training import finish
+
+        evaluate = finish.linear_evaluation
+
+        def standing_still(*arguments):
+            _taken_by_another(place)
+            return evaluate(*arguments)
+
+        finish.linear_evaluation = standing_still
+
+    place = workplace(recipe={"epochs": 1})
+    process = place.start(before)
+    assert process.wait() == SAVED, process.said
+    assert "was lost to elsewhere" in process.said
+    assert [path.name for path in place.out.iterdir()] == ["tensorboard"]
+
+
+def test_who_waits_for_an_attempt_that_fails_does_not_fail_again(workplace):
+    def before():
+        from amst.methods.naive import Naive
+
+        def broken(self, batch, epoch):
+            while not waited_for.exists():
+                time.sleep(0.01)
+            raise RuntimeError("out of luck")
+
+        Naive.train_step = broken
+
+    place = workplace()
+    waited_for = place.folder / "waited for"
+    first = place.start(before)
+    while not (place.checkpoints / "lock").exists():
+        time.sleep(0.01)
+    second = place.start(before)
+    second.wait_for("is held by")
+    waited_for.touch()
+    assert (first.wait(), second.wait()) == (1, 1), second.said
+    assert "amst retry" in second.said
+    assert json.loads(place.failed.read_text())["attempts"] == 1
 
 
 def test_an_attempt_leaves_to_try_again_where_another_one_trains_for_long(workplace):

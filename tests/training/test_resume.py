@@ -8,6 +8,7 @@ import pytest
 
 from amst.loading.loader import Loader
 from amst.records import read_record
+from amst.training.finish import FILES
 from amst.training.signals import SAVED
 
 STEPS = 8  # training batches of an epoch: 120 clips in batches of 16
@@ -107,6 +108,8 @@ def test_killed_between_any_two_renames(workplace, undisturbed, moment, epochs):
         place = workplace(**options)
         process = place.start(_signal_at_rename(count, signal.SIGKILL, moment))
         killed = process.wait() == -signal.SIGKILL
+        if (place.out / "run.json").exists():
+            assert all((place.out / name).exists() for name in FILES), "the record is the last"
         if killed:
             place.finish()
         assert place.results() == reference
@@ -114,6 +117,26 @@ def test_killed_between_any_two_renames(workplace, undisturbed, moment, epochs):
         assert not [path for path in place.out.rglob(".*") if path.is_file()]
     # The count of attempts, per epoch weights (if better) and state, five files of the run.
     assert 7 + epochs <= count - 1 <= 6 + 2 * epochs
+
+
+def test_stopped_after_the_last_epoch(workplace, undisturbed):
+    def before():
+        from amst.training import finish
+
+        evaluate = finish.linear_evaluation
+
+        def told(*arguments):
+            found = evaluate(*arguments)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            return found
+
+        finish.linear_evaluation = told
+
+    place = workplace()
+    assert place.start(before).wait() == SAVED
+    assert not (place.out / "run.json").exists()
+    assert "continuing in epoch 4 after 0 batches" in place.finish().said
+    assert place.results() == undisturbed(place.settings)
 
 
 def test_sigterm_outside_of_slurm_saves_and_leaves(workplace, undisturbed, signal_in_step):
@@ -189,11 +212,17 @@ def test_a_finished_run_is_left_alone(workplace):
     assert {path: path.stat().st_mtime_ns for path in place.out.rglob("*")} == before
 
 
-def test_a_run_with_changed_settings_starts_anew_and_says_so(workplace, undisturbed):
+def test_a_run_with_changed_settings_starts_anew_and_says_so(
+    workplace, undisturbed, signal_in_step
+):
     place = workplace()
     place.finish()
     place.settings = workplace(seed=1).settings
-    assert "replacing it" in place.finish().said
+    killed = place.start(signal_in_step("naive", 2, signal.SIGKILL))
+    assert killed.wait() == -signal.SIGKILL
+    assert "replacing it" in killed.said
+    assert not (place.out / "run.json").exists(), "it would be taken for this run's"
+    place.finish()
     assert place.results() == undisturbed(place.settings)
 
 
