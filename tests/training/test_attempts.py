@@ -2,7 +2,11 @@ import json
 import platform
 import signal
 
+import pytest
+
+from amst.errors import AmstError, HostError
 from amst.records import read_record
+from amst.training.attempts import Attempt
 from amst.training.environment import CAPTURED
 from amst.training.signals import SAVED
 
@@ -36,6 +40,20 @@ def test_an_error_that_is_no_users_mistake_is_noted_with_its_place(workplace):
     assert place.start(before).wait() == 1
     error = json.loads(place.failed.read_text())["error"]
     assert error.startswith("RuntimeError: out of luck (test_attempts.py:")
+
+
+@pytest.mark.parametrize(
+    ("error", "hosts"),
+    [
+        (AmstError("the split is of another name"), []),
+        (HostError("the disk is full"), [platform.node()]),
+        (RuntimeError("no device"), [platform.node()]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_the_user_gave_is_wrong_on_every_host_and_a_full_disk_on_one(tmp_path, error, hosts):
+    Attempt(tmp_path, "a/b/c/seed0", "d", "").fail(error)
+    assert json.loads((tmp_path / "failed.json").read_text())["hosts"] == hosts
 
 
 def test_an_error_on_one_host_may_be_that_hosts_fault(workplace):
@@ -152,7 +170,12 @@ def test_a_missing_manifest_is_named(workplace):
 def test_attempts_are_counted_and_forgotten_when_the_run_is_done(workplace, signal_in_step):
     place = workplace()
     assert place.start(signal_in_step("naive", 2, signal.SIGUSR1)).wait() == SAVED
+    (count,) = place.checkpoints.glob("attempts-*.json")
+    began = "2020-02-02T02:02:02+00:00"
+    count.write_text(json.dumps({**json.loads(count.read_text()), "started": began}))
     assert place.start(signal_in_step("naive", 2, signal.SIGKILL)).wait() == -signal.SIGKILL
     place.finish()
-    assert read_record(place.out / "run.json").cost.attempts == 3
+    record = read_record(place.out / "run.json")
+    assert record.cost.attempts == 3
+    assert record.started == began, "when the first one did"
     assert list(place.checkpoints.iterdir()) == []

@@ -100,6 +100,14 @@ def test_a_damaged_state_is_named_and_the_one_before_is_used(folder, capsys, dam
     assert not newest.exists()
 
 
+def test_what_a_killed_writer_left_goes_when_the_next_one_begins(folder):
+    folder.save(0, 0, _state(1))
+    for name in (".epoch-0001-batch-000000.pt.abc.pt", ".weights-0001.safetensors.abc.safetensors"):
+        (folder.path / name).write_bytes(b"half")
+    assert folder.load()["value"].tolist() == [1, 1, 1]
+    assert [path.name for path in folder.path.iterdir()] == ["epoch-0000-batch-000000.pt"]
+
+
 def test_when_all_states_are_damaged_the_run_starts_anew(folder):
     for epoch in range(2):
         folder.save(epoch, 0, _state(epoch)).write_bytes(b"nonsense")
@@ -128,6 +136,17 @@ def test_weights_stay_while_a_kept_state_refers_to_them(folder):
         kept = {path.name for path in folder.path.glob("weights-*")}
         assert f"weights-{best:04d}.safetensors" in kept
     assert kept == {"weights-0001.safetensors"}
+
+
+def test_weights_stay_while_it_is_not_known_what_a_kept_state_refers_to(folder):
+    weights = {"w": torch.arange(4.0)}
+    folder.save(1, 0, _state(1, {0: folder.save_weights(0, weights)}))
+    later = CheckpointFolder(folder.path)
+    newer = {1: later.save_weights(1, weights)}
+    later.save(2, 0, _state(2, newer))
+    assert folder.weights_path(0).exists(), "as the older state may have it"
+    later.save(3, 0, _state(3, newer))
+    assert not folder.weights_path(0).exists()
 
 
 def test_weights_come_back_exactly(folder):

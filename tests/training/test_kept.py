@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from snakemake.persistence.file import FilePersistence
 
 from amst.methods.naive import Naive
 from amst.records import read_record
 from amst.training.finish import FILES
-from amst.training.kept import KEPT, forget_seen, set_aside
+from amst.training.kept import KEPT, LOG, forget, forget_seen, keep, set_aside, take_back, unseen
 from amst.training.recorder import has_events
 from tests.end_to_end.suite import mark_incomplete
 from tests.training.conftest import started_again
@@ -70,6 +71,68 @@ def test_killed_between_its_record_and_its_second_names_it_has_its_last_epoch_ye
     started_again(place)
     assert "continuing in epoch 4 after 0 batches" in place.finish().said
     assert place.results() == undisturbed(place.settings)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Folders of a finished run with small files: its own and that of its checkpoints."""
+    out, checkpoints = tmp_path / "run", tmp_path / "checkpoints"
+    out.mkdir()
+    for name in FILES:
+        (out / name).write_text(name)
+    keep(out, checkpoints, FILES)
+    return out, checkpoints
+
+
+def test_what_is_kept_already_is_at_no_moment_gone(files):
+    out, checkpoints = files
+    before = (checkpoints / KEPT).stat().st_ino
+    keep(out, checkpoints, FILES)
+    assert (checkpoints / KEPT).stat().st_ino == before
+    (out / "run.json").unlink()
+    (out / "run.json").write_text("of a later one")
+    keep(out, checkpoints, FILES)
+    assert (checkpoints / KEPT / "run.json").read_text() == "of a later one"
+
+
+def test_the_record_is_the_last_to_be_kept_and_to_come_back(files, monkeypatch):
+    out, checkpoints = files
+    made, link = [], os.link
+    monkeypatch.setattr(
+        os, "link", lambda source, target: (link(source, target), made.append(Path(target).name))
+    )
+    for name in FILES:
+        (out / name).unlink()
+    (checkpoints / KEPT / LOG).write_text("said")
+    take_back(checkpoints, out)
+    assert sorted(made) == sorted(FILES), "and what it has said is no file of a run"
+    assert made[-1] == "run.json"
+    made.clear()
+    forget(checkpoints)
+    keep(out, checkpoints, FILES)
+    assert made == list(FILES)
+    assert made[-1] == "run.json"
+
+
+def test_what_a_killed_process_had_begun_to_forget_goes(files):
+    _, checkpoints = files
+    left = checkpoints / f".{KEPT}.0123"
+    left.mkdir()
+    (left / "run.json").write_text("half gone")
+    forget(checkpoints)
+    assert list(checkpoints.iterdir()) == []
+
+
+def test_a_run_is_not_yet_seen_however_long_its_name(tmp_path):
+    """Snakemake cuts the names of its marks into folders."""
+    names = [f"digits/random/{'swept-' * repeats}naive/seed0" for repeats in (0, 40)]
+    snakemake = FilePersistence(path=tmp_path / ".snakemake")
+    for name in names:
+        snakemake._mark_incomplete(f"results/runs/{name}/run.json", None)
+        snakemake._mark_incomplete(f"results/runs/{name}/history.csv", None)
+    snakemake._mark_incomplete("results/tables/main.csv", None)
+    (tmp_path / ".snakemake/incomplete/no base64").touch()
+    assert sorted(unseen(tmp_path)) == sorted(names)
 
 
 def test_a_kept_run_of_other_settings_is_replaced(workplace, undisturbed):

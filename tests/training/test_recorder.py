@@ -63,6 +63,9 @@ def test_events_of_an_earlier_attempt_are_replaced(tmp_path):
     events = _rows(2).events(tmp_path)
     later = _rows(3)
     events.add(later.history[2], later.costs[2])
+    # whoever looks on sees an epoch when it is done
+    found = EventAccumulator(str(tmp_path)).Reload()
+    assert [event.step for event in found.Scalars("train_loss")] == [0, 1, 2]
     events.close()
     found = EventAccumulator(str(tmp_path)).Reload()
     scalars = found.Scalars("val_accuracy/modality/audio")

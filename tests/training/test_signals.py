@@ -44,5 +44,24 @@ def test_a_deadline_is_a_request_too():
     assert stop.reason == "deadline"
 
 
+def test_the_time_before_a_deadline_is_set_counts():
+    """So long it took to load what reads the deadline."""
+    stop = StopRequest()
+    time.sleep(0.06)
+    stop.set_deadline(0.05)
+    assert stop
+
+
+@pytest.mark.timeout(30)
+def test_at_its_deadline_a_run_leaves_at_once_under_slurm_too(monkeypatch):
+    """Nobody is about to kill it before the end of its time, which it is to be ahead of."""
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    stop = StopRequest()
+    stop.set_deadline(1e-9)
+    assert stop
+    with pytest.raises(StoppedError, match=r"saved \(deadline\)"):
+        stop.leave("saved")
+
+
 def test_without_a_request_there_is_no_leaving():
     StopRequest().check()
