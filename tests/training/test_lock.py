@@ -289,6 +289,7 @@ def test_of_two_attempts_at_one_run_the_second_finds_it_done(workplace, undistur
     first, second = place.start(), place.start()
     assert (first.wait(), second.wait()) == (0, 0), first.said + second.said
     assert sorted("is held by" in each.said for each in (first, second)) == [False, True]
+    assert sorted("epoch 1/3" in each.said for each in (first, second)) == [False, True]
     assert place.results() == undisturbed(place.settings)
 
 
