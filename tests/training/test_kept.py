@@ -86,9 +86,9 @@ def files(tmp_path):
 
 def test_what_is_kept_already_is_at_no_moment_gone(files):
     out, checkpoints = files
-    before = (checkpoints / KEPT).stat().st_ino
+    (checkpoints / KEPT / "mark").touch()
     keep(out, checkpoints, FILES)
-    assert (checkpoints / KEPT).stat().st_ino == before
+    assert (checkpoints / KEPT / "mark").exists(), "it is the same folder"
     (out / "run.json").unlink()
     (out / "run.json").write_text("of a later one")
     keep(out, checkpoints, FILES)
@@ -197,6 +197,19 @@ def test_a_controller_puts_aside_what_its_predecessor_has_not_seen(workplace, tm
     place.finish()
     assert place.results() == results
     assert read_record(place.out / "run.json").cost.attempts == 1
+
+
+def test_what_a_controller_finds_without_a_record_stays_as_it_is(files, tmp_path):
+    """Its job was restarted and has yet to take the finished run back, or to train on."""
+    runs, checkpoints = (tmp_path / "results" / name / RUN for name in ("runs", "checkpoints"))
+    for source, target in zip(files, (runs, checkpoints), strict=True):
+        target.parent.mkdir(parents=True)
+        source.rename(target)
+    mark_incomplete(tmp_path, RUN)
+    (runs / "run.json").unlink()
+    before = sorted(path for path in tmp_path.rglob("*"))
+    assert set_aside(tmp_path) == []
+    assert sorted(path for path in tmp_path.rglob("*")) == before
 
 
 def test_without_hard_links_it_trains_again(workplace, undisturbed):
