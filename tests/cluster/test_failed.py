@@ -34,7 +34,13 @@ def tries(failed: RunSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             raise OSError("the scheduler's own")
 
     monkeypatch.setattr(JobScheduler, "_handle_error", handle_error)
-    end_failed_runs(lambda _: (failed, tmp_path / "features"), tmp_path)
+
+    def run_of(_: object) -> tuple[RunSettings, Path]:
+        if (tmp_path / "away").exists():
+            raise OSError(116, "Stale file handle")
+        return failed, tmp_path / "features"
+
+    end_failed_runs(run_of, tmp_path)
 
     def ask(rule: str = "train", group: bool = False, breaks: bool = False) -> tuple[int, int]:
         its = SimpleNamespace(name=rule, _restart_times=TRIES)
@@ -81,7 +87,5 @@ def test_jobs_of_other_rules_and_groups_are_left_alone(failed, tries, tmp_path):
 
 def test_what_cannot_be_read_now_is_tried_again(failed, tries, tmp_path):
     note(failed, tmp_path)
-    (tmp_path / "features").touch()
-    (tmp_path / "checkpoints").rename(tmp_path / "moved")
-    (tmp_path / "checkpoints").touch()
+    (tmp_path / "away").touch()
     assert tries() == (TRIES, TRIES)
