@@ -89,6 +89,18 @@ def test_a_sweep_makes_an_entry_of_each_value(values):
     assert cells(check_config(values))[-1].variant == names[1], "whatever its keys' order"
 
 
+def test_a_swept_text_is_spelled_as_part_of_a_folder_s_name(values, tmp_path, monkeypatch):
+    shutil.copytree(from_files.FOLDER, tmp_path / "methods")
+    monkeypatch.setattr(from_files, "FOLDER", tmp_path / "methods")
+    text = 'class Settings(MethodSettings):\n    words: str = ""\n'
+    (tmp_path / "methods/spoken.py").write_text(text)
+    values["methods"]["mine"] = {"method": "spoken", "sweep": {"words": ["../a b", "1.5e-3"]}}
+    values["grid"] |= {"methods": ["mine"], "seeds": [0]}
+    variants = [cell.variant for cell in cells(check_config(values))]
+    assert variants == ["mine-words-.._a_b", "mine-words-1.5e_3"]
+    assert settings(values, variants[0]).method_settings["words"] == "../a b"
+
+
 def test_a_swept_value_wins_over_the_entrys_own(values):
     values["methods"]["strong"] = {"method": "pmr", "alpha": 3.0, "sweep": {"alpha": [0.5, 2.0]}}
     for alpha in (0.5, 2.0):
