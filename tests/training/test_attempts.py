@@ -179,3 +179,12 @@ def test_attempts_are_counted_and_forgotten_when_the_run_is_done(workplace, sign
     assert record.cost.attempts == 3
     assert record.started == began, "when the first one did"
     assert list(place.checkpoints.iterdir()) == []
+
+
+def test_what_a_kill_left_of_a_finished_run_goes_with_the_next_call(workplace):
+    place = workplace(recipe={"epochs": 1})
+    place.finish()
+    left = place.checkpoints / f"attempts-{read_record(place.out / 'run.json').digest}.json"
+    left.write_text('{"number": 1, "started": "2020-02-02T02:02:02+00:00"}')
+    assert "epoch" not in place.finish().said
+    assert list(place.checkpoints.iterdir()) == []

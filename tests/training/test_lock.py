@@ -316,6 +316,25 @@ def test_an_error_after_the_lock_was_lost_is_not_the_run_s(workplace):
     assert not place.failed.exists()
 
 
+def test_a_writer_that_lost_its_lock_in_an_epoch_does_not_save_it(workplace):
+    def before():
+        from amst.methods.naive import Naive
+
+        train_step = Naive.train_step
+
+        def losing(self, batch, epoch):
+            if epoch == 1:
+                _taken_by_another(place)
+            return train_step(self, batch, epoch)
+
+        Naive.train_step = losing
+
+    place = workplace(recipe={"learning_rate": 1e-12})  # none is better than the first one
+    process = place.start(before)
+    assert process.wait() == SAVED, process.said
+    assert [path.name for path in place.states()] == ["epoch-0001-batch-000000.pt"]
+
+
 def test_a_writer_that_lost_its_lock_after_its_last_epoch_writes_no_results(workplace):
     def before():
         from amst.training import finish
