@@ -149,7 +149,7 @@ def told(fresh: Suite, code: str, *arguments: str) -> Any:
 
 
 def test_jobs_are_told_how_runs_are_executed(fresh: Suite):
-    resources = {"gpu": 1, "threads": 2}
+    resources = {"gpu": 1, "threads": 1}
     fresh.configure(
         {
             "execution": {"device": "cpu", "deadline": 60},
