@@ -34,6 +34,14 @@ def test_the_end_of_another_job_does_not_count():
     assert not inherited.get(ENDS, "").startswith("7:")
 
 
+def test_what_was_noted_outside_the_container_stays_inside_it(monkeypatch):
+    """Where SLURM's commands are not."""
+    monkeypatch.setenv("PATH", "")
+    environ = {"SLURM_JOB_ID": "7", ENDS: "7:1700000000"}
+    note_end(environ)
+    assert environ[ENDS] == "7:1700000000"
+
+
 def test_the_end_that_slurm_gives_is_taken():
     environ = {"SLURM_JOB_ID": "9", "SLURM_JOB_END_TIME": "1700000000"}
     note_end(environ)

@@ -8,6 +8,7 @@ import pytest
 
 from amst.cluster import image as image_module
 from amst.cluster.image import BIND, bind, bindings, digest_of
+from amst.cluster.links import targets
 from amst.files import sha256_of
 
 
@@ -57,6 +58,18 @@ def test_links_deep_in_a_raw_folder_are_followed(work, tmp_path):
     (videos / "gone").symlink_to(tmp_path / "nothing")
     bound = bindings(tmp_path / "checkout", [Path("data/AVE")]).split(",")
     assert bound[1:] == [f"{archive}:{archive}", f"{other}:{other}"]
+
+
+def test_links_are_looked_for_as_deep_as_is_said(tmp_path):
+    there, too_deep = tmp_path / "there", tmp_path / "too-deep"
+    folder = tmp_path / "results/runs/CREMAD/amst"
+    for each in (there, too_deep, folder):
+        each.mkdir(parents=True)
+    (folder.parent / "link").symlink_to(there)
+    (folder / "link").symlink_to(too_deep)
+    root = tmp_path / "results"
+    assert list(targets(root, 3)) == [root, there]
+    assert list(targets(root, 4)) == [root, there, too_deep]
 
 
 def test_links_to_very_many_folders_end_with_a_line(work, tmp_path, capsys):

@@ -108,7 +108,12 @@ def test_a_list_of_partitions_is_looked_at_one_by_one(slurm: Slurm, tmp_path, mo
 
 @pytest.mark.parametrize(
     ("names", "minutes", "verdict"),
-    [("short,long", 90, "ok"), ("long,short", 121, "fault"), ("short,free", 121, "ok")],
+    [
+        ("short,long", 90, "ok"),
+        ("long,short", 120, "ok"),
+        ("long,short", 121, "fault"),
+        ("short,free", 121, "ok"),
+    ],
 )
 def test_a_job_may_take_the_longest_time_of_a_list_of_partitions(
     monkeypatch: pytest.MonkeyPatch, names: str, minutes: int, verdict: str
@@ -308,6 +313,32 @@ def test_little_time_from_sigterm_to_sigkill_is_noted(kill_wait: str | None, ver
     settings = {} if kill_wait is None else {"KillWait": kill_wait}
     found = list(scheduler.pre_emption(settings, {}, Site()))
     assert [finding.verdict for finding in found] == verdicts
+
+
+@pytest.mark.parametrize(
+    ("most", "verdict"), [("10000", "ok"), ("40", "ok"), ("39", "fault"), ("", "ok")]
+)
+def test_slurm_must_hold_as_many_jobs_as_the_profile_submits(most: str, verdict: str):
+    found = scheduler.many({"MaxJobCount": most} if most else {}, Site(jobs=40))
+    assert found.verdict == verdict
+
+
+def test_of_several_limits_of_an_account_the_least_counts():
+    associations = [["lab", "500"], ["lab", "50"], ["big", "5"]]
+    (found,) = scheduler.account(associations, Site(account="lab", jobs=51))
+    assert (found.verdict, found.text.split(",")[0]) == ("fault", "may submit 50 jobs")
+    (found,) = scheduler.account(associations, Site(account="lab", jobs=50))
+    assert found.verdict == "ok"
+
+
+def test_packages_that_are_not_as_pinned_are_noted(monkeypatch: pytest.MonkeyPatch):
+    pins = node.pinned_packages()
+    monkeypatch.setattr(node, "installed_packages", lambda: tuple(pins.items()))
+    assert node._packages().verdict == "ok"
+    other = tuple({**pins, "numpy": "1.0"}.items())
+    monkeypatch.setattr(node, "installed_packages", lambda: other)
+    found = node._packages()
+    assert (found.verdict, found.text.split(";")[0]) == ("note", "not as pinned: numpy 1.0")
 
 
 def test_a_partition_that_is_down_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

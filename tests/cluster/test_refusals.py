@@ -210,6 +210,18 @@ def test_a_job_that_slurm_took_unheard_is_not_submitted_again(stand_in: StandIn,
     assert call.lines[1:] == ["SLURM has taken job 9 without saying so: rule_train_wildcards_a"]
 
 
+def test_a_submission_that_slurm_sees_to_after_its_next_answer_is_not_made_again(
+    stand_in: StandIn, call: Call, tmp_path: Path
+):
+    stand_in.say(TIMED_OUT)
+    stand_in.queue.write_text("10|rule_train_wildcards_a\n9|rule_train_wildcards_a\n")
+    squeue = '#!/bin/sh\ncd "$(dirname "$0")"; mkdir asked 2>/dev/null || cat queue\n'
+    (tmp_path / "bin" / "squeue").write_text(squeue)
+    call.submit(call.executor, call.job())
+    assert stand_in.calls() == 1
+    assert call.numbers() == ["9"]
+
+
 def test_a_call_that_is_told_to_end_waits_for_no_refusal(stand_in: StandIn, call: Call):
     """On SIGTERM Snakemake waits for what runs, and takes a submission for that."""
     stand_in.say(*[AWAY] * 1000)

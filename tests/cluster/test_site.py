@@ -101,6 +101,8 @@ def test_memory_of_training_jobs_reaches_the_rule_which_lets_it_grow(written):
     assert told == site.read_site()
     assert told.training_mem_mb == 9
     assert site.read_site().overriding() == {"train": {"runtime": 5}}
+    written(yaml.safe_dump({"resources": {"train": {"mem_mb": 9}}}))
+    assert site.read_site().overriding() == {}, "nothing that Snakemake is to set"
 
 
 def test_an_expression_for_memory_stays_as_it_is(written):

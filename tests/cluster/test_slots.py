@@ -1,6 +1,7 @@
 """GPU slots: runs of one allocation spread over its GPUs, k on each, and never more."""
 
 import os
+import stat
 import subprocess
 import sys
 from collections import Counter
@@ -94,17 +95,26 @@ def test_how_many_runs_share_a_node_goes_by_cores_and_places_on_gpus():
     assert slots.on_node([one, four], cores=8, gpus=None) == 8
     assert slots.on_node([four], cores=8, gpus=None) == 2
     assert slots.on_node([one, four], cores=8, gpus=3) == 3
+    assert slots.on_node([one], cores=2, gpus=3) == 2
+    assert slots.on_node([Resources(gpu=2, threads=1)], cores=8, gpus=5) == 2
     assert slots.on_node([Resources(gpu=0, threads=1)], cores=8, gpus=3) == 8
     assert slots.on_node([four], cores=1, gpus=0) == 1, "a run always runs"
 
 
-def test_allocations_do_not_share_slots():
+def test_neither_allocations_nor_users_share_slots(environment, monkeypatch):
     assert slots.folder({"SLURM_JOB_ID": "7"}) != slots.folder({"SLURM_JOB_ID": "8"})
+    monkeypatch.setattr("tempfile.tempdir", environment["TMPDIR"])
+    assert slots.take(environment) == "0"
+    at = slots.folder(environment)
+    assert stat.S_IMODE(at.stat().st_mode) == 0o700, "nobody else can hold them"
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    assert slots.folder(environment) != at
 
 
 def test_slots_are_off_without_the_setting_and_without_a_gpu():
     assert slots.take({"CUDA_VISIBLE_DEVICES": "0"}) == ""
-    assert slots.take({"CUDA_VISIBLE_DEVICES": "", "AMST_RUNS_PER_GPU": "2"}) == ""
+    for none in ("", "-1"):
+        assert slots.take({"CUDA_VISIBLE_DEVICES": none, "AMST_RUNS_PER_GPU": "2"}) == ""
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,16 @@ def test_a_job_has_the_configuration_of_its_call(tmp_path: Path):
     assert config == {"grid": {"seeds": [0]}}
 
 
+def test_a_job_finds_the_snapshot_from_any_folder(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    snapshot.keep_configuration({"grid": 2}, Path(".snakemake"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    config = {"grid": 1}
+    snapshot.take_configuration(config)
+    assert config == {"grid": 2}
+
+
 def test_a_job_refuses_to_run_by_the_files_where_the_snapshot_is_gone(tmp_path: Path):
     config = {"grid": 1}
     snapshot.take_configuration(config)
