@@ -9,10 +9,11 @@ from typer.testing import CliRunner
 
 from amst.cli import app
 from amst.cli.cluster import KINDS
+from amst.cluster.image import image_name
 from amst.cluster.live import prefix_of
 from amst.errors import AmstError
-from amst.grid import Cell, Resolver, as_dict, read_config
-from amst.provenance import package_digest, training_digest
+from amst.grid import Cell, Resolver, as_dict, cells, read_config
+from amst.provenance import package_digest, present_digest, training_digest
 from amst.training.kept import KEPT
 from amst.training.state import run_digest
 from tests.cluster.machines import ROOT
@@ -144,6 +145,34 @@ def test_it_removes_what_it_listed(work: Path):
         f"results/runs/{CURRENT}/run.json",
         "results/features/digits/shards/000.h5",
     }
+
+
+def test_the_image_and_the_shards_of_another_dataset_that_are_used_stay(work: Path):
+    image = make(work / "containers" / image_name(ROOT))
+    shards = make(work / "results/features/IEMOCAP3/shards/000.h5")
+    (work / "over.yaml").write_text("grid: {datasets: [IEMOCAP]}\n")  # which shares those
+    clean("--remove", "--configfile", "over.yaml", "--also", "features", "--also", "images")
+    assert shards.exists()
+    assert not (work / "results/features/digits").exists()
+    assert image.exists()
+    assert not (work / "containers/amst-000000000000.sif").exists()
+
+
+def test_checkpoints_on_shared_shards_are_known_by_those(work: Path):
+    over = work / "over.yaml"
+    over.write_text("grid: {datasets: [IEMOCAP], methods: [naive], seeds: [0]}\n")
+    (cell,) = cells(config := read_config(work / "config.yaml", over))
+    features = work / "results/features/IEMOCAP3"
+    make(features / "manifest.json")
+    digest = present_digest(Resolver(config)(cell), features)
+    own, other = (
+        make(work / "results/checkpoints" / cell.run / name / "epoch-0003-batch-000000.pt")
+        for name in (digest, "other")
+    )
+    os.utime(own.parent, (1, 1))
+    clean("--remove", "--configfile", "over.yaml")
+    assert own.exists()
+    assert not other.exists()
 
 
 def test_the_checkpoints_that_the_run_would_continue_from_stay_however_old(work: Path):
