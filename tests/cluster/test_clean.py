@@ -136,7 +136,7 @@ def test_it_removes_what_it_listed(work: Path):
     assert not (work / "results/checkpoints" / OTHER).exists()
     assert (work / "results/checkpoints/digits/random/naive/seed88/new/epoch-1.pt").exists()
     assert (work / "results/runs" / OTHER).exists(), "runs go only with --also runs"
-    clean("--remove", "--also", "runs", "--also", "features", "--also", "images")
+    clean("--remove", *(f"--also={kind}" for kind in KINDS))
     left = {str(path.relative_to(work)) for path in work.rglob("*") if path.is_file()}
     assert left == {
         "config.yaml",
