@@ -86,10 +86,9 @@ def _facts(module: str) -> Facts:
 
 @cache
 def _imports(module: str) -> frozenset[str]:
-    """Modules of the package named in the import statements of a module, parents included."""
+    """Modules of the package named in the import statements of a module, and its own parent."""
     names = {n for n in _facts(module).imports if n.split(".")[0] == "amst" and _path(n)}
-    parents = {name.rsplit(".", i)[0] for name in names for i in range(1, name.count(".") + 1)}
-    return frozenset(names | parents | ({module.rsplit(".", 1)[0]} if "." in module else set()))
+    return frozenset(names | ({module.rpartition(".")[0]} if "." in module else set()))
 
 
 @cache
