@@ -63,7 +63,8 @@ def test_what_is_there_is_not_fetched_again(hub, tmp_path, model_files):
     assert (lock.stat().st_mtime_ns, len(hub.asked)) == before
     (folder / "config.json").write_text("{}")
     assert damaged(folder) == ["config.json"]
-    fetch_model("tiny", tmp_path, hub.address)
+    hub.content |= {f"/mirror{name}": data for name, data in hub.content.items()}
+    fetch_model("tiny", tmp_path, f"{hub.address}/mirror/")
     assert hub.asked[before[1] :] == [("config.json", None)]
     assert (folder / "config.json").read_bytes() == model_files["config.json"]
     assert not damaged(folder)
