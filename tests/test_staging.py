@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 
@@ -286,3 +287,15 @@ def test_a_derived_split_has_no_lists_to_fetch(tmp_path):
 
 def test_what_cuts_splits_opens_no_connection():
     assert "amst.download" not in closure("amst.datasets.splits")
+
+
+def test_a_second_look_at_a_fetched_model_reads_no_file_unless_told_to(hub, tmp_path):
+    folder = fetch_model("tiny", tmp_path, hub.address)
+    for path in folder.iterdir():
+        os.utime(path, (0, 0))
+    assert [found.state for found in check_models(["tiny"], tmp_path)] == ["ok"]
+    config = folder / "config.json"
+    config.write_bytes(b" " * config.stat().st_size)
+    os.utime(config, (0, 0))
+    assert [found.state for found in check_models(["tiny"], tmp_path)] == ["ok"]
+    assert [found.state for found in check_models(["tiny"], tmp_path, forget=True)] == ["wrong"]

@@ -4,8 +4,9 @@ import pytest
 from typer.testing import CliRunner
 
 from amst.cli import app
-from amst.datasets.base import Sample
+from amst.datasets.base import Rejected, Sample
 from amst.datasets.cremad import CREMAD
+from amst.datasets.splitfile import read_split
 from tests.datasets.rawtrees import build
 
 
@@ -35,3 +36,17 @@ def test_a_class_that_a_part_lacks_is_told_with_the_split(tmp_path):
     sizes, missing = done.output.splitlines()
     assert sizes.startswith("CREMAD, split random: train ")
     assert missing == "  without a sample: Fear in test (6 in all)"
+
+
+def test_a_rejected_sample_keeps_its_place_in_the_derived_split(tmp_path):
+    rows = [
+        Sample(id=str(n), label="FUNNY", group="train", files={}) for n in range(100) if n != 17
+    ]
+    lines = "".join(f"{row.model_dump_json()}\n" for row in rows)
+    (tmp_path / "samples.jsonl").write_text(lines)
+    row = Rejected(id="17", reason="its video is missing")
+    (tmp_path / "rejected.jsonl").write_text(f"{row.model_dump_json()}\n")
+    options = ["--folder", str(tmp_path), "--seed", "0", "--lists", str(tmp_path)]
+    done = CliRunner().invoke(app, ["split", "URFUNNY", "amst", *options], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert read_split(tmp_path / "splits/amst.json").absent == ["17"]

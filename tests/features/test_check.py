@@ -1,3 +1,4 @@
+import json
 import os
 import random
 import time
@@ -11,7 +12,7 @@ from amst.datasets.registry import load
 from amst.datasets.urfunny import URFUNNY
 from amst.errors import AmstError
 from amst.features import check
-from amst.features.check import Wanted, check_dataset
+from amst.features.check import VERIFIED, Wanted, check_dataset
 from amst.features.extract import extract_shard
 from amst.features.samples import write_samples
 from amst.features.verification import write_manifest
@@ -97,6 +98,14 @@ def test_nothing_there_is_said_to_be_missing(tmp_path):
     assert "no shards yet: `snakemake " in lines(found, "missing")[1]
 
 
+def test_a_raw_folder_that_is_there_and_cannot_be_read_is_wrong(tmp_path):
+    tree = build("AVE", tmp_path / "raw", per_class=1)
+    (tree.raw / "Annotations.txt").unlink()
+    found = check_dataset(load("AVE"), wanted(tree.raw, tmp_path / "features"))
+    (text,) = lines(found, "wrong")
+    assert text.startswith("raw folder: there is no annotation file ")
+
+
 def test_raw_files_that_cannot_be_used_are_listed(tmp_path):
     tree = build("CREMAD", tmp_path / "raw", oddities=True)
     found = check_dataset(load("CREMAD"), wanted(tree.raw, tmp_path / "features"))
@@ -178,6 +187,28 @@ def test_a_missing_shard_and_other_settings_are_told(mvsa):
     )
 
 
+def test_a_raw_file_that_is_gone_is_missing(mvsa):
+    (mvsa[1].raw / "data/5.jpg").unlink()
+    found = check_dataset(*mvsa, media=True)
+    assert lines(found, "missing") == ["raw file data/5.jpg, which the shards were made of"]
+    assert not any("are those that were extracted" in each for each in lines(found, "ok"))
+
+
+def test_a_text_without_a_file_of_its_own_is_no_missing_file(tmp_path):
+    raw = build("URFUNNY", tmp_path / "raw", per_class=1).raw
+    place = wanted(raw, tmp_path / "features", max_lost=1)
+    prepare(load("URFUNNY"), place)
+    found = check_dataset(load("URFUNNY"), place, media=True)
+    assert not lines(found, "missing")
+    assert "2 raw files are those that were extracted" in lines(found, "ok")
+
+
+def test_another_number_of_shards_is_another_setting(mvsa):
+    dataset, place = mvsa
+    wrong = lines(check_dataset(dataset, replace(place, shards=2)), "wrong")
+    assert any("made with other settings" in each for each in wrong)
+
+
 def test_a_second_look_reads_no_file_again_unless_it_changed_or_is_told_to(mvsa, monkeypatch):
     read = []
     real = check.sha256_of
@@ -196,6 +227,41 @@ def test_a_second_look_reads_no_file_again_unless_it_changed_or_is_told_to(mvsa,
     assert "manifest.json: 15 samples in 1 shards" in "\n".join(lines(check_dataset(*mvsa), "ok"))
     found = check_dataset(*mvsa, forget=True)
     assert any("is damaged" in each for each in lines(found, "wrong"))
+
+
+CHANGED = "raw file data/3.jpg changed since it was extracted"
+
+
+def test_a_file_with_another_size_or_another_time_alone_is_read_again(mvsa):
+    check_dataset(*mvsa, media=True)
+    path = mvsa[1].raw / "data/3.jpg"
+    content, before = path.read_bytes(), path.stat().st_mtime_ns
+    path.write_bytes(content + b"more")
+    os.utime(path, ns=(before, before))
+    assert CHANGED in lines(check_dataset(*mvsa, media=True), "wrong")
+    path.write_bytes(content)
+    os.utime(path, ns=(before, before))
+    assert CHANGED not in lines(check_dataset(*mvsa, media=True), "wrong")
+    flip(path)
+    os.utime(path, ns=(before + 1, before + 1))
+    assert CHANGED in lines(check_dataset(*mvsa, media=True), "wrong")
+
+
+def test_the_checksum_of_a_file_that_was_just_written_is_not_kept(mvsa):
+    """Written again within a tick of the clock, it would look the same."""
+    path = mvsa[1].raw / "data/3.jpg"
+    path.write_bytes(path.read_bytes())
+    assert CHANGED not in lines(check_dataset(*mvsa, media=True), "wrong")
+    flip(path)
+    assert CHANGED in lines(check_dataset(*mvsa, media=True), "wrong")
+
+
+@pytest.mark.parametrize("content", ["", "[1, 2]", "{broken"])
+def test_checksums_that_were_kept_and_cannot_be_read_are_worked_out_anew(content, mvsa):
+    kept = mvsa[1].folder / VERIFIED
+    kept.write_text(content)
+    assert "30 raw files are those" in "\n".join(lines(check_dataset(*mvsa, media=True), "ok"))
+    assert len(json.loads(kept.read_text())) == 31
 
 
 def test_a_raw_folder_that_changed_since_it_was_listed_is_told(mvsa):
@@ -242,7 +308,8 @@ def ids_like_the_real_ones():
 @pytest.mark.parametrize(
     ("change", "state", "text"),
     [
-        (lambda ids: ids, "ok", "8132 / 1016 / 1018, train begins 10397, 3517, 6401"),
+        (lambda ids: ids, "ok", "as published: 8132 / 1016 / 1018, train begins 10397, 3517, 6401"),
+        (lambda ids: ids, "ok", "split amst: 8132 / 1016 / 1018"),
         (lambda ids: [*ids[:-1], 99999], "ok", "8132 / 1016 / 1018"),
         (lambda ids: [each + 1 for each in ids], "wrong", "begins with 10398, 3518, 6402, not"),
         (lambda ids: ids[1:], "wrong", "cannot be compared with the published"),
@@ -268,3 +335,15 @@ def test_a_lost_file_does_not_hinder_the_comparison(tmp_path):
     found = check_dataset(dataset, wanted(tmp_path / "raw", tmp_path / "features"))
     assert not lines(found, "wrong")
     assert any("as published" in each and "less 2 lost" in each for each in lines(found, "ok"))
+
+
+def test_a_split_that_lacks_more_than_may_be_lost_is_wrong(tmp_path):
+    ids = ids_like_the_real_ones()
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/x").touch()
+    text = "of its samples are not in the raw folder"
+    for count, state in ((50, "ok"), (51, "wrong")):  # 0.5 % of 10166 are 50.83
+        dataset = WholeURFUNNY(ids, lost=set(ids[:count]))
+        dataset.modalities = {"a": "audio", "v": "visual"}
+        found = check_dataset(dataset, wanted(tmp_path / "raw", tmp_path / "features"))
+        assert any(each.endswith(f", {count} {text}") for each in lines(found, state))

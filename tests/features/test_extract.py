@@ -1,5 +1,6 @@
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -165,6 +166,31 @@ def test_an_utterance_with_a_wav_of_its_own_takes_that_whole(tmp_path):
         assert shard.ids == ["both", "own"]
         assert shard.array("audio/seconds").tolist() == [2.0, 0.5]
         assert shard.array("visual/decoded").tolist() == [20, 20]
+
+
+def test_a_sample_whose_file_cannot_be_read_is_listed_with_the_file(tmp_path):
+    raw, out = tmp_path / "raw", tmp_path / "0.h5"
+    rawtrees.write_video(raw / "d.avi", seconds=1.0)
+    files = {"audio": "u.wav", "visual": "d.avi"}
+    row = Sample(id="a", label="neu", group="Session1", files=files)
+    write_lines(tmp_path / "s.jsonl", [row])
+    _, lost = extract(load("IEMOCAP"), raw, tmp_path / "s.jsonl", out)
+    assert lost["a"].startswith("audio: the file cannot be opened")
+    assert [row.file for row in read_rejected(out.with_suffix(".rejected.jsonl"))] == ["u.wav"]
+
+
+def test_a_text_may_be_empty(digits_raw, digits_features, listed, tmp_path):
+    dataset, samples = listed("digits", digits_raw)
+    row = read_samples(samples)[0]
+    for file in row.files.values():
+        (tmp_path / "raw" / file).parent.mkdir(parents=True)
+        shutil.copy(digits_raw / file, tmp_path / "raw" / file)
+    (tmp_path / "raw" / row.files["text"]).write_text("")
+    write_lines(tmp_path / "s.jsonl", [row])
+    out = tmp_path / "0.h5"
+    assert extract(dataset, tmp_path / "raw", tmp_path / "s.jsonl", out, digits_features)[1] == {}
+    with Shard(out) as shard:
+        assert shard.array("text/mask")[0].sum() == 1, "the start"
 
 
 def test_missing_settings_of_a_modality_are_an_error(digits_raw, listed, tmp_path):

@@ -113,6 +113,14 @@ def test_samples_that_are_not_there_count_as_lost(made, monkeypatch):
     assert write_manifest(*made, lost_limit=0.25).samples == 60
 
 
+def test_what_is_rejected_is_lost_though_as_many_as_expected_are_left(made, monkeypatch):
+    monkeypatch.setattr(type(made[0]), "expected_samples", 60)
+    lost = [Rejected(id=f"lost-{n}", reason="its sound is gone", file="a.wav") for n in range(3)]
+    write_lines(made[4][2], lost)
+    with pytest.raises(AmstError, match=r"3 of 63 samples are lost, .*: 3 rejected, 0 not in the"):
+        write_manifest(*made)
+
+
 def test_where_nothing_is_rejected_no_list_is_announced(made, monkeypatch):
     monkeypatch.setattr(type(made[0]), "expected_samples", 80)
     table = made[5].with_name("lost.csv")
@@ -134,6 +142,16 @@ def test_shards_of_another_list_of_samples_are_refused(made):
     write_lines(samples, rows[1:])
     with pytest.raises(AmstError, match=f"{rows[0].id} is in a shard and not in "):
         write_manifest(*made)
+
+
+def test_a_dataset_of_no_samples_is_refused(made, digits_raw):
+    dataset, features, samples, shards, lists, path = made
+    write_lines(samples, [])
+    for index, (shard, lost) in enumerate(zip(shards, lists[1:], strict=True)):
+        extract_shard(dataset, digits_raw, samples, index, 2, features, shard, lost)
+    with pytest.raises(AmstError, match=r"digits has no samples\. Check the raw folder"):
+        write_manifest(*made)
+    assert not path.exists()
 
 
 def test_a_file_without_annotation_is_listed_but_no_lost_sample(made):

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 
 import pytest
 
@@ -11,24 +12,27 @@ from amst.features.extract import extract_shard
 from amst.features.report import write_report
 from amst.features.samples import read_samples, write_samples
 from amst.features.verification import write_manifest
+from amst.files import sha256_of
 from tests.datasets.rawmedia import write_bytes, write_video, write_wav
 
 
-def prepared(dataset, raw, folder, features):
-    """The manifest of a dataset's features in one shard, and its list of samples."""
+def prepared(dataset, raw, folder, features, shards=1):
+    """The manifest of a dataset's features in so many shards, and its list of samples."""
     samples, rejected = folder / "samples.jsonl", folder / "rejected.jsonl"
     write_samples(dataset, raw, samples, rejected)
-    shard, lost = folder / "shards/000.h5", folder / "shards/000.jsonl"
-    extract_shard(dataset, raw, samples, 0, 1, features, shard, lost)
+    paths = [folder / f"shards/{index:03d}.h5" for index in range(shards)]
+    lost = [path.with_suffix(".jsonl") for path in paths]
+    for index, (path, given_up) in enumerate(zip(paths, lost, strict=True)):
+        extract_shard(dataset, raw, samples, index, shards, features, path, given_up)
     out = folder / "manifest.json"
-    write_manifest(dataset, features, samples, [shard], [rejected, lost], out, lost_limit=1)
+    write_manifest(dataset, features, samples, paths, [rejected, *lost], out, lost_limit=1)
     return folder / "manifest.json", samples
 
 
 @pytest.fixture
 def digits(digits_raw, digits_features, tmp_path):
     dataset = load("digits")
-    manifest, samples = prepared(dataset, digits_raw, tmp_path, digits_features)
+    manifest, samples = prepared(dataset, digits_raw, tmp_path, digits_features, shards=3)
     split = tmp_path / "splits/random.json"
     write_split(split, make_split("random", dataset, read_samples(samples), 0))
     return dataset, manifest, samples, [split]
@@ -66,6 +70,24 @@ def test_equal_data_give_an_equal_page(digits):
     first = page.read_bytes()
     write_report(*digits)
     assert page.read_bytes() == first
+
+
+def test_equal_sounds_in_two_parts_are_a_leak_and_equal_sentences_are_none(
+    digits_raw, digits_features, tmp_path
+):
+    raw = shutil.copytree(digits_raw, tmp_path / "raw")
+    rows = (raw / "labels.csv").read_text().splitlines(keepends=True)
+    (raw / "labels.csv").write_text("".join([rows[0], rows[1], rows[6], rows[12]]))
+    for kind in ("audio/{}.wav", "text/{}.txt"):
+        shutil.copy(raw / kind.format("clip-00000"), raw / kind.format("clip-00011"))
+    manifest, samples = prepared(load("digits"), raw, tmp_path / "out", digits_features)
+    parts = {"train": ["clip-00000"], "val": ["clip-00011"], "test": ["clip-00005"]}
+    path = tmp_path / "split.json"
+    write_split(path, Split(dataset="digits", name="random", seed=0, parts=parts))
+    (split,) = write_report(load("digits"), manifest, samples, [path]).splits
+    (shared,) = split.leakage.media
+    assert shared.value == f"audio {sha256_of(raw / 'audio/clip-00000.wav')}"
+    assert shared.parts == {"train": ["clip-00000"], "val": ["clip-00011"]}
 
 
 def test_all_splits_stand_in_one_table_of_classes(digits):
@@ -124,7 +146,15 @@ def test_oddities_are_in_the_report(tmp_path):
     content = silent.read_bytes()
     write_bytes(silent, content[:44] + bytes(len(content) - 44))
     manifest, samples = prepared(load("CREMAD"), raw, tmp_path / "out", features)
-    report = write_report(load("CREMAD"), manifest, samples, [])
+    first, second, third = (row.id for row in read_samples(samples))
+    parts = {"train": [first, second], "val": [third], "test": [first]}
+    places = {"absent": ["a", "b"], "unassigned": ["c"]}
+    path = tmp_path / "split.json"
+    write_split(path, Split(dataset="CREMAD", name="random", seed=0, parts=parts, **places))
+    report = write_report(load("CREMAD"), manifest, samples, [path])
+    (split,) = report.splits
+    assert split.extracted == {"train": 1, "val": 1, "test": 0}
+    assert (split.absent, split.unassigned) == (2, 1)
     assert (report.samples, report.expected) == (2, 7442)
     assert [row.id for row in report.rejected] == ["1001_DFA_ANG_XX"]
     assert report.modalities["audio"].silent == ("1002_DFA_ANG_XX",)
@@ -144,6 +174,9 @@ def test_rows_that_are_no_samples_by_definition_are_counted_with_their_reason(tm
     }
     manifest, samples = prepared(load("MVSA"), tree.raw, tmp_path / "out", features)
     report = write_report(load("MVSA"), manifest, samples, [])
+    visual, text = (report.modalities[name] for name in ("visual", "text"))
+    assert (visual.frames.maximum, visual.rates, visual.repeated) == (1, {"0": report.samples}, 0)
+    assert text.full == report.samples
     assert report.set_aside == {"text and image are of opposite sentiment": 1}
     page = manifest.with_name("report.html").read_text()
     assert "No samples by definition" in page

@@ -9,6 +9,7 @@ from amst.datasets.registry import load
 from amst.errors import AmstError
 from amst.features.samples import (
     main_file,
+    raw_files,
     read_rejected,
     read_samples,
     read_summary,
@@ -88,6 +89,19 @@ def test_another_raw_file_changes_the_row_and_the_digest_of_the_folder(tmp_path)
     assert unstamped(changed) == unstamped(row)
 
 
+def test_a_raw_folder_that_changes_while_it_is_listed_is_listed_again(tmp_path):
+    class Growing(Pairs):
+        def read(self, raw):
+            yield from self.rows
+            (raw / "b.wav").write_bytes(b"another sound")
+
+    (tmp_path / "a.wav").write_bytes(b"sound")
+    dataset, before = Growing([pair("a")]), raw_files(Pairs([]), tmp_path)
+    out = tmp_path.parent / f"{tmp_path.name}-out"
+    summary = write_samples(dataset, tmp_path, out / "s.jsonl", out / "r.jsonl")
+    assert summary.raw_files == before != raw_files(dataset, tmp_path)
+
+
 def test_rows_are_listed_by_id_with_all_they_say(tmp_path):
     rows = [pair("ü2", start=1.5, end=2.0, part="val"), pair("a1", text="zwei\nZeilen")]
     summary, samples, rejected = listed(tmp_path, rows)
@@ -114,6 +128,22 @@ def test_what_cannot_be_a_sample_is_listed_with_the_reason(row, reason, tmp_path
     assert len(rejected) == summary.rejected == 1
     assert rejected[0].id == row.id
     assert reason in rejected[0].reason
+
+
+def test_rejected_rows_are_listed_by_id_and_reason(tmp_path):
+    order = [("b", "y"), ("c", "x"), ("b", "x"), ("a", "z")]
+    _, _, found = listed(tmp_path, [Rejected(id=name, reason=reason) for name, reason in order])
+    assert [(row.id, row.reason) for row in found] == sorted(order)
+
+
+def test_rows_of_files_that_the_suite_makes_have_no_times_in_them(tmp_path):
+    """Made again from the same settings they are the same, and nothing is extracted anew."""
+    dataset = Pairs([pair("a")])
+    dataset.is_made = True
+    (tmp_path / "a.wav").write_bytes(b"sound")
+    summary = write_samples(dataset, tmp_path, tmp_path / "s.jsonl", tmp_path / "r.jsonl")
+    assert summary.raw_files == ""
+    assert read_samples(tmp_path / "s.jsonl") == [pair("a")]
 
 
 def test_a_missing_raw_folder_is_an_error_that_names_it(tmp_path):
@@ -168,14 +198,18 @@ def test_samples_of_a_recording_stand_together_in_order_of_time():
     samples = utterances(["b", "a"])[::-1]
     (shard,) = samples_of_shards(samples, IEMOCAP3, 1)
     assert shard == utterances(["a", "b"])
+    first, second = (shard[0].model_copy(update={"id": name}) for name in ("x", "y"))
+    assert samples_of_shards([second, first], IEMOCAP3, 1) == [[first, second]]
 
 
-def test_the_main_file_is_the_video_or_else_the_sound():
+def test_the_main_file_is_the_video_or_else_the_sound_or_else_the_text():
     files = {"audio": "a.wav", "visual": "v.avi", "text": "t.txt"}
     sample = utterances(["x"])[0].model_copy(update={"files": files})
     assert main_file(sample, IEMOCAP3) == "v.avi"
     del files["visual"]
     assert main_file(sample, IEMOCAP3) == "a.wav"
+    del files["audio"]
+    assert main_file(sample, IEMOCAP3) == "t.txt"
     files.clear()
     assert main_file(sample, IEMOCAP3) == sample.id
 

@@ -3,6 +3,7 @@ import hashlib
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 import amst
 from amst.config.run import AudioFeatures, TextFeatures, VisualFeatures
 from amst.errors import AmstError
+from amst.features import shard_writer
 from amst.features.shard_writer import Header, Row, ShardWriter, Source
 from amst.features.shards import Shard, columns
 
@@ -180,6 +182,37 @@ def test_a_row_of_another_shape_is_refused_and_leaves_no_file(tmp_path):
     values = {**row.values, "text": {"ids": np.zeros(6), "mask": np.zeros(6)}}
     with pytest.raises(ValueError, match="shape"), ShardWriter(tmp_path / "s.h5", header()) as out:
         out.append(Row(row.id, row.label, row.group, values, row.sources))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [1, 200])
+def test_a_column_larger_than_what_is_copied_at_a_time_is_written_whole(
+    size, tmp_path, monkeypatch
+):
+    whole = write(tmp_path / "a.h5", count=5).read_bytes()
+    monkeypatch.setattr(shard_writer, "_COPY_BYTES", size)  # less than a row, and two rows
+    assert write(tmp_path / "b.h5", count=5).read_bytes() == whole
+
+
+def test_rows_wait_beside_the_shard_where_there_is_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with Shard(write(tmp_path / "001.h5")) as shard:
+        assert len(shard) == 3
+
+
+def damaged_on_its_way(path):
+    """A shard of which the disk changes a byte while its rows are collected."""
+    with ShardWriter(path, header()) as writer:
+        for row in rows(2):
+            writer.append(row)
+        spool = writer._modalities["audio"].columns["features"].spool
+        spool.seek(0)
+        spool.write(b"\xff")
+
+
+def test_a_shard_that_is_not_what_was_collected_does_not_appear(tmp_path):
+    with pytest.raises(AmstError, match="audio of sample clip 0 does not match its checksum"):
+        damaged_on_its_way(tmp_path / "001.h5")
     assert list(tmp_path.iterdir()) == []
 
 
