@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -310,6 +311,8 @@ def test_differences_from_the_record_are_told(changed):
         row["metrics"]["macro_f1"] += 1e-6
         record["subset_accuracy"]["audio"] += 0.125
         record["shapley"]["visual"] -= 0.5
+        record["results"][0]["samples"] += 1
+        record["classes"][0] = "Fury"
 
     shown = CliRunner().invoke(app, ["evaluate", changed(edit), "--from-predictions"])
     assert isinstance(shown.exception, AmstError)
@@ -317,6 +320,8 @@ def test_differences_from_the_record_are_told(changed):
     assert "macro_f1" in shown.stdout
     assert "accuracy from audio" in shown.stdout
     assert "contribution of visual" in shown.stdout
+    assert re.search(r"samples \d+ in run\.json, \d+ from the predictions", shown.stdout)
+    assert "classes ['Fury', 'Disgust'" in shown.stdout
 
 
 def test_predictions_of_another_run_are_told(changed, here):

@@ -34,6 +34,22 @@ def test_a_device_takes_packed_runs_only_if_all_of_them_fit():
     assert choose_residency("auto", size, device, on_gpu=4) == "stream"
 
 
+@pytest.mark.parametrize(
+    ("size", "on_gpu", "chosen"),
+    [
+        (500, 0, "device"),
+        (501, 0, "host"),
+        (500, 1, "device"),
+        (501, 1, "stream"),
+        (125, 4, "device"),
+        (126, 4, "stream"),
+    ],
+)
+def test_half_of_what_a_device_has_free_is_shared_by_its_runs(size, on_gpu, chosen, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 4000))
+    assert choose_residency("auto", size, torch.device("cuda"), on_gpu=on_gpu) == chosen
+
+
 def test_a_residency_can_be_forced():
     assert choose_residency("stream", 1000, CPU) == "stream"
     assert choose_residency("host", 10**15, CPU) == "host"

@@ -27,6 +27,30 @@ def test_a_partial_collection_counts_what_is_not_there(make, plan):
     assert list(cell.records) == [0]
 
 
+def test_of_many_unfinished_runs_three_are_named_and_the_others_counted(make, plan):
+    runs = make(*(plan.with_(seed=seed, state="missing") for seed in range(5)))
+    told = r"5 of 5 runs .*seed0 \(missing\), .*seed1 .*, .*seed2 \(missing\) and 2 more\. Finish"
+    with pytest.raises(AmstError, match=told):
+        collect(runs, [])
+
+
+def test_seeds_stand_in_the_order_of_their_numbers(make, plan):
+    (cell,) = collect(make(*(plan.with_(seed=seed) for seed in (10, 2, 0))), []).cells
+    assert list(cell.records) == [run.seed for run in cell.runs] == [0, 2, 10]
+
+
+def test_a_cell_of_which_nothing_has_finished_has_the_method_of_the_grid(make, plan):
+    runs = make(plan.with_(variant="pmr_released", method="pmr", state="running"))
+    (cell,) = collect(runs, [], partial=True).cells
+    assert (cell.method, cell.main, cell.run_ids) == ("pmr", "", ())
+
+
+def test_only_finished_runs_are_named_as_where_a_number_comes_from(make, plan):
+    runs = make(plan, plan.with_(seed=1, state="failed"), plan.with_(seed=2))
+    (cell,) = collect(runs, [], partial=True).cells
+    assert cell.run_ids == ("digits/random/naive/seed0", "digits/random/naive/seed2")
+
+
 def test_a_record_in_the_wrong_folder_is_refused(make, plan):
     first, second = make(plan, plan.with_(seed=1))
     shutil.copy(first.path, second.path)
@@ -34,9 +58,11 @@ def test_a_record_in_the_wrong_folder_is_refused(make, plan):
         collect([first, second], [])
 
 
-def test_seeds_made_with_different_settings_are_no_cell(make, plan):
-    runs = make(plan, plan.with_(seed=1, epochs=7))
-    with pytest.raises(AmstError, match=r"seed0 and .*seed1 were made with different.*\(recipe\)"):
+@pytest.mark.parametrize("odd", [1, 2])
+def test_seeds_made_with_different_settings_are_no_cell(odd, make, plan):
+    runs = make(*(plan.with_(seed=seed, epochs=7 if seed == odd else 30) for seed in range(3)))
+    told = rf"seed0 and .*seed{odd} were made with different.*\(recipe\)"
+    with pytest.raises(AmstError, match=told):
         collect(runs, [])
 
 

@@ -83,6 +83,18 @@ def test_the_light_set_up_is_enough(results, tmp_path, command):
     assert done.returncode == 0, done.stderr
 
 
+def test_what_is_drawn_are_the_groups_of_the_dataset_whose_shards_are_used(results):
+    planned = json.loads((results / "planned.json").read_text())
+    planned["features"] = {"digits": "owner"}
+    (results / "planned.json").write_text(json.dumps(planned))
+    rows = [{"id": f"test-{i:04d}", "group": f"actor{i % 6}"} for i in range(60)]
+    (results / "features/digits").rename(results / "features/owner")
+    lines = "".join(f"{json.dumps(row)}\n" for row in rows)
+    (results / "features/owner/samples.jsonl").write_text(lines)
+    amst(results, "tables", "--only", "intervals")
+    assert "drawn were 6 groups of digits" in (results / "tables/intervals.md").read_text()
+
+
 def test_outdated_runs_are_refused_and_named_in_partial_tables(results):
     planned = json.loads((results / "planned.json").read_text())
     planned["runs"]["digits/random/naive/seed1"] = "0" * 16

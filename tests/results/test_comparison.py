@@ -209,6 +209,13 @@ def test_groups_are_read_from_the_samples_and_drawn_as_a_whole(contest, tmp_path
     assert {row["resampled"] for row in rows} == {"5 groups"}
 
 
+def test_a_sample_without_a_group_stands_for_itself_whatever_groups_are_called(contest):
+    names = ["test-0090", "test-0091", "actor2", "actor3"]
+    groups = {f"test-{i:04d}": names[i // 20] for i in range(80)}
+    _, comparison = compared(contest, {"digits": groups})
+    assert {estimate.groups for estimate in comparison.estimates} == {4 + 20}
+
+
 @pytest.mark.parametrize(("count", "drawn"), [(1, 100), (4, 100), (5, 5), (20, 20)])
 def test_a_test_part_of_very_few_groups_is_drawn_by_samples(contest, count, drawn):
     groups = {f"test-{i:04d}": f"session{i % count}" for i in range(100)}

@@ -41,6 +41,32 @@ def test_a_run_made_with_other_settings_than_the_grid_s_is_outdated(wanted, resu
     assert "(2 of 3, 1 outdated)" in (tmp_path / "main.md").read_text()
 
 
+def sign(path, manifest, split):
+    """Note in a record that it was made from these files."""
+    value = json.loads(path.read_text())
+    made = value["environment"]
+    parts = value["settings_hash"], made["code_digest"], made["package_digest"]
+    value["digest"] = run_digest(*parts, manifest, split)
+    path.write_text(json.dumps(value))
+
+
+def test_each_split_of_a_dataset_is_held_against_its_own_file(make, plan, results):
+    runs = make(*(plan.with_(split=split) for split in ("group", "random")))
+    folder = results / "features" / "digits"
+    (folder / "splits").mkdir(parents=True)
+    (folder / "manifest.json").write_text("{}")
+    for run in runs:
+        split = folder / "splits" / f"{run.split}.json"
+        split.write_text(f"the split {run.split}")
+        sign(run.path, folder / "manifest.json", split)
+    hashes = {run.id: read_record(run.path).settings_hash for run in runs}
+    assert [run.state for run in expected_runs(hashes, METHODS, results)] == ["done", "done"]
+    (folder / "splits/random.json").write_text("another one")
+    assert [run.state for run in expected_runs(hashes, METHODS, results)] == ["done", "outdated"]
+    (folder / "manifest.json").write_text("{ }")
+    assert [run.state for run in expected_runs(hashes, METHODS, results)] == ["outdated"] * 2
+
+
 def test_a_run_made_from_another_split_than_lies_there_is_outdated(wanted, results, tmp_path):
     folder = results / "features" / "owner"
     manifest, split = folder / "manifest.json", folder / "splits" / "random.json"
@@ -48,18 +74,10 @@ def test_a_run_made_from_another_split_than_lies_there_is_outdated(wanted, resul
     manifest.write_text("{}")
     split.write_text("as it was")
     paths = [results / "runs" / name / "run.json" for name in wanted]
-
-    def sign(path):
-        value = json.loads(path.read_text())
-        made = value["environment"]
-        parts = value["settings_hash"], made["code_digest"], made["package_digest"]
-        value["digest"] = run_digest(*parts, manifest, split)
-        path.write_text(json.dumps(value))
-
-    sign(paths[0])
+    sign(paths[0], manifest, split)
     split.write_text("as it is")
     for path in paths[1:]:
-        sign(path)
+        sign(path, manifest, split)
     owners = {"digits": "owner"}
     runs = expected_runs(wanted, METHODS, results, features=owners)
     assert [run.state for run in runs] == ["outdated", "done", "done"]
