@@ -183,3 +183,18 @@ def test_a_folder_that_was_not_made_to_its_end_is_refused(tmp_path):
     (tmp_path / "digits.json").unlink()
     with pytest.raises(AmstError, match=r"digits\.json is missing"):
         list(load("digits").read(tmp_path))
+
+
+@pytest.mark.parametrize("step", ["_write_sound", "write_text"])
+def test_a_folder_that_was_not_made_again_to_its_end_is_refused_too(step, tmp_path, monkeypatch):
+    settings = SMALL.model_copy(update={"samples": 10})
+    digits.make(tmp_path, settings)
+
+    def full(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(digits, step, full)
+    with pytest.raises(OSError, match="no space left"):
+        digits.make(tmp_path, settings)
+    with pytest.raises(AmstError, match=r"digits\.json is missing"):
+        list(load("digits").read(tmp_path))

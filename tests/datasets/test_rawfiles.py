@@ -105,6 +105,26 @@ def test_a_suffix_in_other_case_is_none_beside_the_right_name(tmp_path):
     assert folder.file("a") == RawFile("clips/a.mp4")
 
 
+def test_what_holds_no_medium_is_a_fault_and_hides_no_other_file(tmp_path):
+    (tmp_path / "clips/folder.mp4").mkdir(parents=True)
+    (tmp_path / "clips/gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    (tmp_path / "clips/empty.mp4").touch()
+    (tmp_path / "clips/good.mp4").write_bytes(b"medium")
+    folder = RawFolder(tmp_path, "clips", ".mp4", "docs/page.md")
+    assert {name: folder.file(name).fault for name in folder} == {
+        "empty": "is empty",
+        "folder": "is no file",
+        "gone": "cannot be read (No such file or directory)",
+        "good": "",
+    }
+
+
+def test_a_folder_that_is_gone_is_another_one_than_an_empty_one(tmp_path):
+    (tmp_path / "empty").mkdir()
+    empty, gone = (folders_digest(tmp_path / name, ("",)) for name in ("empty", "gone"))
+    assert empty != gone
+
+
 def test_a_name_that_is_not_utf8_is_a_fault(tmp_path):
     folder = folder_with(tmp_path, os.fsdecode(b"caf\xe9.mp4"), "ü.mp4")
     assert list(folder) == ["caf\\xe9", "ü"]

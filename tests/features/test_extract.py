@@ -22,6 +22,7 @@ from amst.features.shards import Shard
 from amst.features.text import load_tokenizer
 from amst.files import sha256_of
 from tests.datasets import rawtrees
+from tests.datasets.rawmedia import write_image
 
 SMALL = {
     "audio": AudioFeatures(mel_bins=16, frames=64),
@@ -177,6 +178,16 @@ def test_a_sample_whose_file_cannot_be_read_is_listed_with_the_file(tmp_path):
     _, lost = extract(load("IEMOCAP"), raw, tmp_path / "s.jsonl", out)
     assert lost["a"].startswith("audio: the file cannot be opened")
     assert [row.file for row in read_rejected(out.with_suffix(".rejected.jsonl"))] == ["u.wav"]
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "A.JPG"])
+def test_a_picture_is_no_film_whatever_the_case_of_its_suffix(name, tmp_path):
+    write_image(tmp_path / "raw" / name)
+    row = Sample(id="a", label="neutral", group="a", files={"visual": name}, text="a word")
+    write_lines(tmp_path / "s.jsonl", [row])
+    assert extract(load("MVSA"), tmp_path / "raw", tmp_path / "s.jsonl", tmp_path / "0.h5")[1] == {}
+    with Shard(tmp_path / "0.h5") as shard:
+        assert shard.array("visual/rate").tolist() == [0]
 
 
 def test_a_text_may_be_empty(digits_raw, digits_features, listed, tmp_path):

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 
 import pytest
@@ -267,6 +268,39 @@ def test_a_method_may_see_batches_augmented_by_draws_of_its_own_stream(
 
 def test_batches_made_ahead_come_in_order():
     assert list(ahead(iter(range(7)))) == list(range(7))
+
+
+def test_no_more_than_two_batches_wait_to_be_taken():
+    made = []
+
+    def counted():
+        for number in range(100):
+            made.append(number)
+            yield number
+
+    batches = ahead(counted())
+    assert [next(batches) for _ in range(3)] == [0, 1, 2]
+    time.sleep(0.3)
+    assert len(made) <= 3 + 2 + 1, "two wait, and one more is in the thread's hands"
+    batches.close()
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_only_features_on_disk_are_made_ahead_without_a_core_to_spare(
+    mapped, loader, store, stored, modalities, monkeypatch
+):
+    part = store.part(stored.split, "train", modalities, mapped)
+    kind = type(part.inputs["audio"])
+    made, take = set(), kind.take
+
+    def noted(self, positions):
+        made.add(threading.current_thread() is threading.main_thread())
+        return take(self, positions)
+
+    monkeypatch.setattr(kind, "take", noted)
+    monkeypatch.setattr(module, "spare_core", lambda: False)
+    list(loader.training(part, 0, part.inputs))
+    assert made == {not mapped}
 
 
 def test_an_error_while_making_batches_ahead_reaches_the_one_who_wants_them():

@@ -49,7 +49,8 @@ def test_copies_are_read_and_hold_the_same(stored, modalities, local, capsys):
     folder = stage_folder("$NODE_DISK")
     store = FeatureStore(stored.manifest, folder)
     assert folders(store) == {folder}
-    assert folder.parent == local
+    assert folder == local / f"amst-features-{os.getuid()}", "of this user"
+    assert folder.stat().st_mode & 0o777 == 0o700, "and for no other"
     plain = FeatureStore(stored.manifest)
     assert torch.equal(sounds(store, stored, modalities), sounds(plain, stored, modalities))
     assert "copied" in capsys.readouterr().err
