@@ -1,5 +1,6 @@
 """A user's mistake gives one line on stderr, with what is wrong and what to do."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -7,6 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from amst import cli
+from amst.cli.runs import cell_of, run_settings
+from amst.errors import AmstError
+from amst.grid import Cell, Resolver, read_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,6 +52,73 @@ def test_a_mistake_is_told_in_one_line(command: str, said: str, tmp_path: Path):
     assert done.returncode == 1
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+NO_ROOM = OSError(errno.ENOSPC, "No space left on device", "shards/000.h5")
+NOT_YOURS = OSError(errno.EACCES, "Permission denied", "results")
+
+
+@pytest.fixture
+def main(monkeypatch):
+    """The command line where every command raises an error."""
+
+    def call(error: Exception, debug: bool = False) -> None:
+        def command() -> None:
+            raise error
+
+        monkeypatch.setattr(cli, "app", command)
+        monkeypatch.setattr(cli, "_debug", debug)
+        cli.main()
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (AmstError("the state is saved", "Call again", 75), 75, "the state is saved. Call again"),
+        (NO_ROOM, 1, "shards/000.h5: No space left on device. Make room (`amst clean` says what"),
+        (NOT_YOURS, 1, "results: Permission denied. Mend its permissions, or work in a folder of"),
+        (ModuleNotFoundError(name="h5py"), 1, "the package h5py is not installed here. This needs"),
+    ],
+)
+def test_what_a_command_raises_is_told_with_its_exit_code(error, code, said, main, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(error)
+    assert ended.value.code == code
+    told = capsys.readouterr().err
+    assert told.startswith(f"amst: {said}")
+    assert told.count("\n") == 1
+    with pytest.raises(type(error)):
+        main(error, debug=True)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "Input/output error"), ModuleNotFoundError(name="amst.none")]
+)
+def test_what_is_no_user_s_mistake_has_its_traceback(error, main):
+    with pytest.raises(type(error)):
+        main(error)
+
+
+def test_settings_of_another_run_are_refused():
+    given = Resolver(read_config(ROOT / "config.yaml"))(Cell("digits", "random", "naive", 1))
+    settings = given.model_dump_json()
+    assert run_settings("digits/random/naive/seed1", settings) == given
+    told = "--settings are those of digits/random/naive/seed1, not of digits/random/naive/seed0"
+    with pytest.raises(AmstError, match=told):
+        run_settings("digits/random/naive/seed0", settings)
+
+
+@pytest.mark.parametrize("name", ["a/b/c/seed7", "results/runs/a/b/c/seed7/"])
+def test_a_run_is_named_as_in_the_grid_or_by_its_folder(name):
+    assert cell_of(name) == Cell("a", "b", "c", 7)
+
+
+@pytest.mark.parametrize("name", ["", "a/b/c", "a/b/c/seed", "a/b/c/seedx", "a/b/c/d/seed1"])
+def test_what_is_no_name_of_a_run_is_refused(name):
+    with pytest.raises(AmstError, match="is not the name of a run"):
+        cell_of(name)
 
 
 def test_a_job_on_the_host_of_its_call_does_not_train_with_other_code(tmp_path: Path):

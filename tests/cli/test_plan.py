@@ -9,13 +9,23 @@ from pathlib import Path
 import pytest
 
 from amst.cli.forecast import scaled_hours
-from amst.cli.plan import plan_of
-from amst.cli.space import parameters, row_bytes, samples_of, space_of, table
-from amst.config.run import Roberta
+from amst.cli.plan import Planned, _hours, plan_of
+from amst.cli.space import (
+    parameters,
+    row_bytes,
+    samples_by_dataset,
+    samples_of,
+    space_of,
+    table,
+)
+from amst.config.run import AudioFeatures, Roberta
 from amst.features.shards import columns
+from amst.files import write_json
 from amst.grid import Config, Resolver, cells, features_of, modalities_of, read_config
 from amst.models.encoders import build_encoder
-from amst.records import Cost, Environment, RunRecord, write_record
+from amst.provenance import package_digest, training_digest
+from amst.records import Cost, Environment, RunRecord, read_record, write_record
+from amst.training.state import adopted_file
 
 ROOT = Path(__file__).parents[2]
 PAPER = (ROOT / "config.yaml", ROOT / "workflow/configs/paper.yaml")
@@ -114,6 +124,66 @@ def test_hours_come_from_the_same_method_and_encoders_on_another_dataset(
     assert planned["MVSA", "naive"].hours is None, "another encoder"
     assert planned["AVE", "pmr"].hours is None, "another method"
     assert scaled_hours([], {}) == {}
+
+
+def test_hours_of_several_runs_are_marked_by_what_is_not_known_of_them(paper: Config):
+    def planned(hours: float | None, like: bool = False, scaled: bool = False) -> Planned:
+        return Planned(cells(paper)[0], "missing", hours, like, scaled)
+
+    assert _hours([]) == "0.00"
+    assert _hours([planned(1.5), planned(0.25)]) == "1.75"
+    assert _hours([planned(1.5), planned(None)]) == "1.50+"
+    assert _hours([planned(1.5), planned(1.0, like=True)]) == "~2.50"
+    assert _hours([planned(1.5, scaled=True), planned(None)]) == "~1.50+"
+    assert _hours([planned(None), planned(None)]) == "?"
+
+
+def test_hours_of_several_datasets_are_averaged(paper: Config, tmp_path: Path):
+    for dataset, seconds in (("CREMAD", 7442 * 3600.0), ("AVE", 3 * 4143 * 3600.0)):
+        finished(paper, tmp_path, dataset, "naive", seconds)
+    planned = {(one.cell.dataset, one.cell.variant): one for one in plan_of(paper, tmp_path)}
+    assert planned["AVE", "naive"].hours == pytest.approx(3 * 4143), "its own"
+    records = [read_record(path) for path in tmp_path.rglob("run.json")]
+    (hours,) = scaled_hours(records, {"CREMAD": 7442, "AVE": 4143}).values()
+    assert hours * records[0].settings.recipe.epochs == pytest.approx(2)
+
+
+def test_a_run_of_other_packages_or_other_code_is_planned_again(paper: Config, tmp_path: Path):
+    def whys() -> set[str]:
+        return {one.why for one in plan_of(paper, tmp_path) if one.cell.run == run}
+
+    folder = finished(paper, tmp_path, "CREMAD", "naive", 1.0)
+    run = folder.relative_to(tmp_path / "runs").as_posix()
+    assert whys() == {"packages changed"}
+    record = read_record(folder / "run.json")
+    made = record.environment.model_copy(update={"package_digest": package_digest()})
+    write_record(folder / "run.json", record.model_copy(update={"environment": made}))
+    assert whys() == {"code changed"}
+    write_json(adopted_file(tmp_path), {run: {"from": training_digest("naive"), "to": "other"}})
+    assert whys() == {"code changed"}, "adopted for another state of the code"
+    write_json(adopted_file(tmp_path), {run: {"from": "", "to": training_digest("naive")}})
+    assert not {"code changed", "packages changed"} & whys()
+
+
+def test_single_precision_takes_twice_the_room():
+    half, single = (row_bytes(AudioFeatures(dtype=name)) for name in ("float16", "float32"))
+    assert single == 2 * half
+
+
+def test_of_the_runs_that_may_train_at_once_the_largest_count(paper: Config, tmp_path: Path):
+    def peak(jobs: int) -> int:
+        (space,) = (s for s in space_of(paper, tmp_path, jobs) if s.what == "working checkpoints")
+        return space.size
+
+    assert 3 * peak(1) >= peak(3) > peak(310) * 3 / 310
+
+
+def test_a_damaged_manifest_stops_no_plan(paper: Config, tmp_path: Path):
+    (tmp_path / "features/CREMAD").mkdir(parents=True)
+    (tmp_path / "features/CREMAD/manifest.json").write_text("{")
+    counts = samples_by_dataset(paper, tmp_path)
+    assert "CREMAD" not in counts
+    assert counts["AVE"] == 4143
 
 
 def test_the_command_says_how_to_get_hours_and_imports_no_torch(tmp_path: Path):

@@ -6,7 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from typer.testing import CliRunner
+
+from amst.cli import app
 from amst.files import write_json
+from amst.grid import read_config
+from tests.cli.test_plan import finished
 
 ROOT = Path(__file__).parents[2]
 
@@ -81,3 +87,35 @@ def test_all_that_failed_may_try_again(tmp_path: Path):
         "digits/random/naive/seed3",
     ]
     assert not any(note.exists() for note in notes)
+
+
+def test_a_mistyped_run_lets_none_of_the_others_try_again(tmp_path: Path):
+    note = tmp_path / "checkpoints/digits/random/naive/seed0/failed.json"
+    write_json(note, {"error": "no memory"})
+    where = ["--results", str(tmp_path)]
+    names = ["digits/random/naive/seed0", "digits/random/naive/seed7"]
+    done = CliRunner().invoke(app, ["retry", *names, *where])
+    assert "digits/random/naive/seed7 has not failed" in str(done.exception)
+    assert note.exists()
+    done = CliRunner().invoke(app, ["retry", names[0], names[0], *where], catch_exceptions=False)
+    assert done.output == f"{names[0]} will be tried again by the next snakemake call\n"
+    assert not note.exists()
+
+
+def test_runs_of_other_settings_and_records_that_cannot_be_read_are_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    finished(read_config(Path("config.yaml")), Path("results"), "digits", "naive", 1.0)
+    assert "note" not in CliRunner().invoke(app, ["status"]).output
+    (tmp_path / "more.yaml").write_text("datasets: {digits: {recipe: {epochs: 7}}}")
+    broken = Path("results/runs/digits/random/pmr/seed0/run.json")
+    broken.parent.mkdir(parents=True)
+    broken.write_text("{}")
+    done = CliRunner().invoke(app, ["status", "--configfile", "more.yaml"])
+    notes = [line for line in done.output.splitlines() if line.startswith("note ")]
+    other = "note digits/random/naive/seed0 was made with other settings; snakemake runs it again"
+    assert len(notes) == 2
+    assert other in notes
+    assert any(note.startswith(f"note {broken} has run record format None") for note in notes)

@@ -60,6 +60,7 @@ class Plan:
     epochs: int = 30
     recipe: dict = field(default_factory=dict)
     precision: str = "fp32"
+    tf32: str = "conv"
     shift: float = 0.0
     values: dict = field(default_factory=dict)
     method_settings: dict = field(default_factory=dict)
@@ -165,7 +166,7 @@ def record_of(plan, results):
         method_settings=plan.method_settings,
         modalities={name: MODALITIES[name] for name in plan.modalities},
         recipe=Recipe(epochs=plan.epochs, **plan.recipe),
-        arithmetic=Arithmetic(precision=plan.precision),
+        arithmetic=Arithmetic(precision=plan.precision, tf32=plan.tf32),
     )
     return RunRecord(
         run=settings.run_id,

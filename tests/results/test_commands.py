@@ -117,6 +117,9 @@ def test_a_run_without_its_history_is_left_out_of_partial_output_and_named(resul
     assert done.exit_code == 0
     assert "left out: " in done.stderr
     assert "seed1/history.csv cannot be read" in done.stderr
+    assert (results / "report-partial.html").exists() == (command == "report")
+    assert not (results / "report.html").exists()
+    assert not list(results.glob("figures/*.pdf")), "beside those of all runs"
 
 
 @pytest.fixture
@@ -135,9 +138,21 @@ def made_again(monkeypatch):
     return lambda: monkeypatch.setattr("amst.results.cells.read_record", read)
 
 
+def change_plan(results, **values):
+    planned = json.loads((results / "planned.json").read_text())
+    (results / "planned.json").write_text(json.dumps(planned | values))
+
+
 def test_tables_and_figures_of_a_report_rest_on_one_reading(results, made_again):
-    amst(results, "report")
+    change_plan(results, left_out=["mla does not apply"], features={"digits": "owner"})
+    (results / "features/owner").mkdir()
+    (results / "features/owner/report.html").write_text("<p>Data of the owner</p>")
+    (results / "report-partial.html").touch()
+    assert "report-partial.html removed: it was of unfinished runs" in amst(results, "report")
+    assert not (results / "report-partial.html").exists()
     before = (results / "report.html").read_bytes()
+    assert b"mla does not apply" in before
+    assert b"<p>Data of the owner</p>" in before
     made_again()
     amst(results, "report")
     assert (results / "report.html").read_bytes() == before
@@ -199,6 +214,7 @@ def test_complete_tables_clear_the_partial_ones_and_say_so(results):
     [
         (("tables", "--only", "mian"), r"--only: unknown name 'mian'\. Did you mean 'main'"),
         (("figures", "--only", "x"), r"--only: unknown name 'x'\. Valid names: curves, hours"),
+        (("export", "mine.zip"), r"mine\.zip is no \.tar\.gz\. Name a file that ends in"),
         (("tables", "--published", "nope.csv"), r"--published: there is no file nope\.csv"),
         (("report", "--published", "nope.csv"), r"--published: there is no file nope\.csv"),
         (("export", "--published", "nope.csv"), r"--published: there is no file nope\.csv"),
@@ -217,18 +233,56 @@ def test_a_checkout_without_published_figures_has_an_empty_table(results, monkey
     assert (results / "tables/reproduction.csv").read_text().count("\n") == 1
 
 
+def test_complete_figures_clear_the_partial_ones(results):
+    (results / "figures/partial").mkdir(parents=True)
+    amst(results, "figures", "--only", "schedule")
+    assert (results / "figures/partial").exists(), "one figure is not all"
+    assert "figures/partial removed" in amst(results, "figures")
+    assert not (results / "figures/partial").exists()
+
+
+def test_the_metric_of_the_plan_is_that_of_the_main_table(results):
+    change_plan(results, metric="macro_f1")
+    amst(results, "tables", "--only", "main")
+    assert "acro" in (results / "tables/main.md").read_text().partition("\n")[0]
+
+
+def test_runs_are_held_against_the_data_of_the_dataset_whose_shards_they_use(results):
+    change_plan(results, features={"digits": "owner"})
+    folder = results / "features/owner"
+    (folder / "splits").mkdir(parents=True)
+    amst(results, "tables", "--only", "runs")
+    for file in ("manifest.json", "splits/random.json"):
+        (folder / file).write_text("of which no run was made")
+    with pytest.raises(AmstError, match=r"2 of 2 runs .*seed0 \(outdated\)"):
+        amst(results, "tables", "--only", "runs")
+
+
 def test_a_grid_of_another_version_is_refused(results):
     (results / "planned.json").write_text('{"format": 1}')
     with pytest.raises(AmstError, match="another version"):
         amst(results, "tables")
 
 
-def test_the_bundle_has_what_is_planned_and_what_tables_are_made_of(results, tmp_path):
+def test_the_bundle_has_what_is_planned_and_what_tables_are_made_of(results, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = {"config.yaml": "a: 1\n", "one/more.yaml": "b: 2\n", "two/more.yaml": "c: 3\n"}
+    data = {"manifest.json": "{}", "splits/group.json": "[1]", "splits/amst.json": "[2]"}
+    weights = {f"naive/seed{seed}/weights.safetensors": f"weights {seed}" for seed in (0, 1)}
+    for folder, files in (
+        (tmp_path, own),
+        (results / "features/digits", data),
+        (results / "runs/digits/random", weights),
+    ):
+        for name, text in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
     published = results / "published.csv"
     published.write_text(
         "dataset,split,method,variant,head_or_prediction,seeds,part,metric,value,best_epoch,source\n"
     )
-    amst(results, "export", str(tmp_path / "mine.tar.gz"), "--published", str(published))
+    options = ["--weights", "--configfile", "one/more.yaml", "--configfile", "two/more.yaml"]
+    amst(results, "export", "mine.tar.gz", "--published", str(published), *options)
     with tarfile.open(tmp_path / "mine.tar.gz") as archive:
 
         def content(name):
@@ -238,3 +292,12 @@ def test_the_bundle_has_what_is_planned_and_what_tables_are_made_of(results, tmp
         assert json.loads(content("settings/grid.json")) == planned
         assert content("reference/published.csv") == published.read_bytes()
         assert json.loads(content("data/digits/groups.json")) == {"test-0000": "actor1"}
+        for number, (name, text) in enumerate(own.items()):
+            stored = content(f"settings/{number}-{Path(name).name}").decode()
+            assert stored == text
+        for name, text in data.items():
+            assert content(f"data/digits/{name}").decode() == text
+        for name, text in weights.items():
+            assert content(f"runs/digits/random/{name}").decode() == text
+        for name in ("CITATION.cff", "LICENSE", "requirements.txt"):
+            assert content(name)

@@ -1,7 +1,7 @@
 """Which settings the runs of a dataset share."""
 
 from amst.results.cells import collect
-from amst.results.common_settings import common_settings, differing_recipes
+from amst.results.common_settings import common_settings, differing_recipes, dotted
 
 
 def cells(make, *plans):
@@ -22,6 +22,11 @@ def test_a_variant_without_a_modality_differs_by_nothing(make, plan):
     assert found.shared["modalities.visual.crop"] == "32"
 
 
+def test_what_is_off_or_zero_is_a_setting_and_what_is_not_set_is_none():
+    values = {"a": {"off": False, "on": True}, "b": 0, "c": None, "d": [0.5, False]}
+    assert dotted(values) == {"a.off": "false", "a.on": "true", "b": "0", "d": "0.5, false"}
+
+
 def test_names_and_seeds_are_no_settings(make, plan):
     found = common_settings(cells(make, plan, plan.with_(seed=1)))
     assert not {"seed", "variant", "dataset", "split", "method"} & found.shared.keys()
@@ -34,9 +39,11 @@ def test_there_are_none_before_a_run_has_finished(make, plan):
 
 def test_variants_with_another_recipe_than_most_are_named_with_what_differs(make, plan):
     other = plan.with_(epochs=300, recipe={"batch_size": 32}, variant="ours")
-    plans = [plan, plan.with_(variant="pmr"), other, plan.with_(variant="half", precision="bf16")]
+    half = plan.with_(variant="half", precision="bf16", tf32="all")
+    plans = [plan, plan.with_(variant="pmr"), other, half]
     assert differing_recipes(collect(make(*plans), [], {"ours": "Ours"})) == (
         "Trained differently on digits: precision bf16 (half), fp32 (the others); "
+        "tf32 all (half), conv (the others); "
         "batch size 32 (Ours), 64 (the others); epochs 300 (Ours), 30 (the others).",
     )
 

@@ -91,8 +91,9 @@ def test_a_run_made_from_another_split_than_lies_there_is_outdated(wanted, resul
     assert [run.state for run in runs] == ["done"] * 3, "made again, it is what it was"
 
 
-def test_what_the_grid_expects_and_nobody_made_is_missing(wanted, results):
-    runs = expected_runs({**wanted, "digits/random/mla/seed0": "0" * 16}, METHODS, results)
+@pytest.mark.parametrize("partial", [False, True])
+def test_what_the_grid_expects_and_nobody_made_is_missing(wanted, results, partial):
+    runs = expected_runs({**wanted, "digits/random/mla/seed0": "0" * 16}, METHODS, results, partial)
     assert [run.state for run in runs] == ["done", "done", "done", "missing"]
     assert runs[-1].method == "mla"
 
