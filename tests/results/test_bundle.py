@@ -56,9 +56,11 @@ def test_every_file_has_its_checksum(tmp_path, runs):
 
 
 def test_equal_content_gives_equal_bytes_at_any_time_in_any_order(tmp_path, runs):
-    write_bundle(material(runs), tmp_path / "a" / "mine.tar.gz")
+    others = {"data/AVE/groups.json": b"1", "data/CREMAD/groups.json": b"2"}
+    write_bundle(material(runs), tmp_path / "a" / "mine.tar.gz", others=others)
     os.utime(runs[0].path, (0, 0))
-    write_bundle(material(runs[::-1]), tmp_path / "b" / "mine.tar.gz")
+    others = dict(reversed(others.items()))
+    write_bundle(material(runs[::-1]), tmp_path / "b" / "mine.tar.gz", others=others)
     first, second = (tmp_path / folder / "mine.tar.gz" for folder in "ab")
     assert first.read_bytes() == second.read_bytes()
 

@@ -9,7 +9,7 @@ from amst.errors import AmstError
 from amst.records import read_record, write_record
 from amst.results.cells import collect
 from amst.results.names import FIGURE_NAMES, TABLE_NAMES
-from amst.results.report import AFTER, TITLES, caption_of, write_report
+from amst.results.report import AFTER, TITLES, _facts, caption_of, write_report
 from amst.results.tables import Material
 
 VARIANTS = ("unimodal_audio", "naive", "amst_full")
@@ -133,17 +133,35 @@ def test_equal_records_give_an_equal_page(make, grid, report):
     assert report(runs) == report(list(reversed(runs)))
 
 
+def test_environments_are_told_apart_by_all_but_the_host(make, plan):
+    runs = make(*(plan.with_(seed=seed, device="cpu" if seed < 3 else "A100") for seed in range(4)))
+    for number, run in enumerate(runs):
+        record = read_record(run.path)
+        made = record.environment.model_copy(update={"host": f"node{number % 2}"})
+        finished = f"2025-01-0{3 - number % 3}T00:00:00+00:00"
+        changed = {"environment": made, "finished": finished}
+        write_record(run.path, record.model_copy(update=changed))
+    waiting = make(plan.with_(seed=4, state="failed"), plan.with_(seed=5, state="missing"))
+    facts = _facts(collect([*runs, *waiting], [], partial=True))
+    rows = [(row["device"], row["hosts"], row["runs"]) for row in facts["environments"]]
+    assert rows == [("A100", "node1", 1), ("cpu", "node0, node1", 3)]
+    assert facts["last"] == "2025-01-03T00:00:00+00:00"
+    assert [run.seed for run in facts["unfinished"]] == [4, 5]
+    assert (facts["done"], facts["expected"]) == (4, 6)
+    assert facts["packages"] == {"p" * 64: {"numpy": "2.4.6"}}
+
+
 def test_what_the_grid_cannot_run_is_said(make, grid, report):
     line = "unimodal_text does not apply to CREMAD, which has no text"
     assert line in report(make(*grid("naive", seeds=1)), left_out=[line])
 
 
 def test_names_for_readers_stand_everywhere_but_in_the_names_of_runs(make, grid, tmp_path):
-    names = {"naive": 'Joint "<late>"', "digits": "Digits & more"}
-    data = {"digits": tmp_path / "data.html"}
-    data["digits"].write_text(DATA)
+    names = {"naive": 'Joint "<late>"', "my-digits": "Digits & more"}
+    data = {"my-digits": tmp_path / "data.html"}
+    data["my-digits"].write_text(DATA)
     out = tmp_path / "report.html"
-    runs = make(*grid("naive", seeds=1))
+    runs = make(*grid("naive", seeds=1, dataset="my-digits"))
     write_report(Material(collect(runs, VARIANTS, names)), out, data_reports=data)
     text = out.read_text()
     page = Page(text)
@@ -151,7 +169,7 @@ def test_names_for_readers_stand_everywhere_but_in_the_names_of_runs(make, grid,
     assert 'alt="Learning curves, Digits &amp; more"' in text
     assert "Data of Digits & more" in page.text
     assert set(page.links) <= set(page.anchors)
-    assert "digits/random/naive/seed0" in page.text
+    assert "my-digits/random/naive/seed0" in page.text
 
 
 @pytest.mark.parametrize("figure", FIGURE_NAMES)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -87,6 +88,40 @@ def test_latex_puts_long_tables_on_several_pages():
     assert text.count(r"\begin{table*}") == 6
     assert text.count("naive &") == 180
     assert text.count(r"\caption{What it says. (continued)}") == 5
+
+
+def test_titles_of_blocks_take_rows_of_a_latex_page():
+    assert to_latex(table(rows=11, blocks=4, title="CREMAD")).count(r"\begin{table*}") == 1
+    assert to_latex(table(rows=9, blocks=5, title="CREMAD")).count(r"\begin{table*}") == 2
+
+
+def test_bold_numbers_are_bold_in_every_form_for_readers():
+    bold = table(bold=True)
+    assert r"{\boldmath\textbf{71.2 $\pm$ 0.5 (3)}}" in to_latex(bold)
+    assert re.search(r"<strong><a [^>]*>71\.2&nbsp;±&nbsp;0\.5 \(3\)</a></strong>", to_html(bold))
+    assert "textbf" not in to_latex(table())
+    assert "<strong>" not in to_html(table())
+
+
+def test_what_files_beside_a_table_have_is_said_where_they_lie_beside_it():
+    text = "main.csv has more."
+    beside = replace(table(), beside=(text,))
+    assert text in to_markdown(beside)
+    assert text in to_html(beside)
+    assert "has more" not in to_latex(beside)
+
+
+def test_a_formula_in_a_note_is_one_in_latex():
+    note = "Half of it is t(n - 1) s sqrt(1/m + 1/n) of 5 %."
+    wanted = r"Half of it is $t_{n-1}\,s\sqrt{1/m + 1/n}$ of 5 \%."
+    assert wanted in to_latex(replace(table(), notes=(note,)))
+
+
+def test_origins_say_what_was_edited_adopted_or_made_without_an_image():
+    commit = "0123456789abcdef0123456789abcdef01234567+changes"
+    origin = Origin("5e771465", commit, "c0de", "", "a < b")
+    text = to_html(replace(table(), origins={"d/s/naive/seed0": origin}))
+    assert "<td>0123456789ab+changes</td><td>c0de</td><td>none</td><td>a &lt; b</td>" in text
 
 
 def test_latex_of_a_table_without_rows_is_still_a_table():

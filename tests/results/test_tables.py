@@ -6,6 +6,7 @@ import random
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -530,8 +531,16 @@ def test_hours_have_a_ratio_over_the_seeds_that_shared_a_device(make, plan, ours
 
 def test_the_table_of_runs_traces_every_run(make, plan, tmp_path):
     runs = make(plan, plan.with_(seed=1, state="failed"))
+    record = read_record(runs[0].path)
+    more = {"attempts": 3}, ("code 1: a comment", "code 2: a name")
+    changed = {"cost": record.cost.model_copy(update=more[0]), "adopted": more[1]}
+    write_record(runs[0].path, record.model_copy(update=changed))
+    runs[1] = replace(runs[1], why="its file is gone")
     write_tables(Material(collect(runs, [], partial=True)), tmp_path, ["runs"])
     done, failed = rows_of(tmp_path / "runs.csv")
+    assert (done["attempts"], done["adopted"]) == ("3", "code 1: a comment; code 2: a name")
+    assert (done["method"], done["host"], done["started"]) == ("naive", "node1", record.started)
+    assert (done["why"], failed["why"]) == ("", "its file is gone")
     assert done["settings_hash"] == read_record(runs[0].path).settings_hash
     assert done["record"] == "digits/random/naive/seed0/run.json"
     assert (done["state"], failed["state"], failed["commit"]) == ("done", "failed", "")
