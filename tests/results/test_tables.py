@@ -16,9 +16,11 @@ from amst.records import read_record, write_record
 from amst.results.cells import collect
 from amst.results.names import TABLE_FORMS, TABLE_NAMES, TABLES_FROM_PREDICTIONS
 from amst.results.sheet import DASH, MINUS, TIMES, to_csv, to_markdown
+from amst.results.statistics import Summary
 from amst.results.tables import TABLES, Material, make_tables, write_tables
 from amst.results.tables.balance import balance_table
 from amst.results.tables.cost import cost_table
+from amst.results.tables.entries import difference_text, number
 from amst.results.tables.scores import WORDS, score_table, validation_table
 from amst.results.tables.unimodal import unimodal_table
 from amst.training.environment import CAPTURED
@@ -193,6 +195,27 @@ def test_unfinished_cells_say_so_and_the_count_of_seeds_stands_with_the_number(m
         (0, 1, 1),
         (1, 0, 1),
     ]
+    assert [(r["seeds"], r["expected_seeds"]) for r in table.rows] == [(0, 1), (1, 3), (0, 2)]
+    naive, mean = table.blocks[0].rows[1]
+    assert (naive.text, mean.runs) == ("naive", ("digits/random/naive/seed0",))
+
+
+def test_numbers_have_a_true_minus_and_zero_has_none():
+    assert [number(value, 1) for value in (-1.3, -0.04, 0.04)] == [f"{MINUS}1.3", "0.0", "0.0"]
+    shown = {-0.123: f"{MINUS}12.3", 0.123: "+12.3", 0.0004: "0.0", -0.0004: "0.0"}
+    for mean, text in shown.items():
+        assert difference_text(Summary(mean, None, None, None, 1)) == text
+        assert difference_text(Summary(mean, 0.1, mean - 0.02, mean + 0.02, 3)) == f"{text} ± 2.0"
+    assert difference_text(None) == DASH
+
+
+def test_runs_that_a_table_names_say_why_they_were_adopted(make, plan):
+    (run,) = make(plan)
+    record = read_record(run.path)
+    write_record(run.path, record.model_copy(update={"adopted": ("code 1: a", "code 2: b")}))
+    (origin,) = score_table("main", collect([run], []), "accuracy").origins.values()
+    assert origin.adopted == "code 1: a; code 2: b"
+    assert (origin.settings_hash, origin.code_digest) == (record.settings_hash, "c" * 64)
 
 
 def test_names_for_readers_stand_in_all_tables_and_in_no_csv(small_grid):
