@@ -1,3 +1,5 @@
+import struct
+
 import numpy as np
 import pytest
 import soundfile
@@ -115,6 +117,30 @@ def test_a_truncated_wav_is_refused(tmp_path):
     (tmp_path / "a.wav").write_bytes(content[: len(content) // 2])
     with pytest.raises(UnreadableError, match="of 32000 bytes"):
         read_sound(tmp_path / "a.wav")
+
+
+def wav(path, chunk=b"", stated=None):
+    """A WAV of 16000 samples, with a chunk before its data or another stated length of these."""
+    soundfile.write(path, sound(0, 16000), 16000, subtype="PCM_16")
+    content = path.read_bytes()
+    if stated is not None:
+        at = content.index(b"data") + 4
+        content = content[:at] + struct.pack("<I", stated) + content[at + 4 :]
+    path.write_bytes(content[:12] + chunk + content[12:])
+    return path
+
+
+def test_a_truncated_wav_with_a_chunk_of_odd_length_is_refused(tmp_path):
+    path = wav(tmp_path / "a.wav", b"LIST" + struct.pack("<I", 3) + b"abc\0")
+    assert len(read_sound(path)[0]) == 16000
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(UnreadableError, match="31000 of 32000 bytes"):
+        read_sound(path)
+
+
+def test_a_wav_that_was_written_into_a_pipe_states_no_length(tmp_path):
+    waveform, rate = read_sound(wav(tmp_path / "a.wav", stated=0xFFFFFFFF))
+    assert (len(waveform), rate) == (16000, 16000)
 
 
 @pytest.mark.parametrize(

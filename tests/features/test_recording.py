@@ -105,6 +105,17 @@ def test_a_cut_behind_the_end_is_rejected_and_the_others_are_not(tmp_path):
     assert isinstance(behind.sound, UnreadableError)
 
 
+def test_of_a_file_that_is_cut_short_the_clips_before_its_end_are_used(tmp_path):
+    path = tmp_path / "a.flv"
+    write_video(path, seconds=10.0)
+    truncate(path, 0.6)
+    before, behind = read_recording(path, [Cut(1.0, 3.0), Cut(7.0, 9.0)], EVERY, audio=True)
+    assert before.pictures.decoded == 20
+    assert len(before.sound.waveform) == 2 * before.sound.rate
+    assert "cut short at" in str(behind.pictures)
+    assert "cut short at" in str(behind.sound)
+
+
 def test_a_variable_frame_rate_counts_by_its_average(tmp_path):
     times = [0.1 * number for number in range(20)] + [2 + 0.02 * number for number in range(100)]
     path = numbered_video(tmp_path / "a.mkv", frames=120, fps=30, times=times, seconds=4.0)
