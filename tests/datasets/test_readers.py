@@ -1,6 +1,7 @@
 """The readers of the raw layouts: every row is a sample or is rejected with its reason."""
 
 import os
+import pickle
 import shutil
 
 import pytest
@@ -10,7 +11,7 @@ from amst.datasets.iemocap import IEMOCAP
 from amst.datasets.mvsa import combined
 from amst.datasets.registry import load
 from amst.errors import AmstError
-from amst.features.samples import list_samples, read_rejected, write_samples
+from amst.features.samples import list_samples, raw_files, read_rejected, write_samples
 from tests.datasets import rawtrees
 from tests.datasets.rawmedia import LFS_POINTER, write_wav
 
@@ -231,6 +232,53 @@ def test_iemocap_counts_the_labels_it_does_not_use(tree_of):
     assert load("IEMOCAP").set_aside(tree_of("IEMOCAP").raw) == {"label xxx is not used": 10}
 
 
+def add_utterance(raw, label, times="[0.2000 - 0.9000]", text="Well."):
+    """Append an utterance to the first dialogue; its id."""
+    folder, name = raw / "Session1/dialog", "Ses01F_impro01"
+    path = folder / f"EmoEvaluation/{name}.txt"
+    utterance = f"{name}_F8{path.read_text().count(name):02d}"
+    with path.open("a") as file:
+        file.write(f"{times}\t{utterance}\t{label}\t[2.5, 2.5, 2.5]\n")
+    with (folder / f"transcriptions/{name}.txt").open("a") as file:
+        file.write(f"{utterance} [000.2-000.9]: {text}\n")
+    return utterance
+
+
+def test_iemocap_sets_every_label_aside_that_is_no_class(tree_of, tmp_path):
+    raw = tmp_path / "raw"
+    shutil.copytree(tree_of("IEMOCAP").raw, raw)
+    labels = ("dis", "fea", "hap", "oth", "sur", "xxx")
+    for label in labels:
+        add_utterance(raw, label)
+    counts = {f"label {label} is not used": 1 for label in labels}
+    assert load("IEMOCAP").set_aside(raw) == counts | {"label xxx is not used": 11}
+    assert rows_of("IEMOCAP", raw) == rows_of("IEMOCAP", tree_of("IEMOCAP").raw)
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"times": "[0.9000 - 0.9000]"}, "ends at 0.9 s, before it starts"),
+        ({"text": ""}, "impro01.txt has no text for it"),
+    ],
+)
+def test_an_iemocap_utterance_without_length_or_words_is_rejected(more, reason, tree_of, tmp_path):
+    raw = tmp_path / "raw"
+    shutil.copytree(tree_of("IEMOCAP").raw, raw)
+    utterance = add_utterance(raw, "neu", **more)
+    assert rows_of("IEMOCAP", raw)[1][utterance].reason.endswith(reason)
+
+
+def test_changed_sentences_of_iemocap_are_noticed_where_they_are_used(tree_of, tmp_path):
+    raw = tmp_path / "raw"
+    shutil.copytree(tree_of("IEMOCAP").raw, raw)
+    datasets = IEMOCAP("dialogue"), IEMOCAP("sentences")
+    before = [raw_files(dataset, raw) for dataset in datasets]
+    write_wav(raw / "Session1/sentences/wav/Ses01F_impro01/Ses01F_impro01_F002.wav", seconds=0.7)
+    after = [raw_files(dataset, raw) for dataset in datasets]
+    assert (before[0] == after[0], before[1] == after[1]) == (True, False)
+
+
 def test_urfunny_takes_the_punchline_and_the_fold(tree_of):
     samples, _ = rows_of("URFUNNY", tree_of("URFUNNY").raw)
     assert list(samples) == ["1", "4", "7", "10"]
@@ -239,9 +287,29 @@ def test_urfunny_takes_the_punchline_and_the_fold(tree_of):
     assert (samples["7"].group, samples["7"].part) == ("dev", "val")
 
 
-def test_urfunny_refuses_folds_of_other_names(tree_of, tmp_path):
-    import pickle
+def test_urfunny_rejects_strange_ids_and_labels_and_strips_sentences(tree_of, tmp_path):
+    raw = tmp_path / "raw"
+    shutil.copytree(tree_of("URFUNNY").raw, raw)
+    sentences, labels = (
+        pickle.loads((raw / name).read_bytes())
+        for name in ("language_sdk.pkl", "humor_label_sdk.pkl")
+    )
+    sentences[1]["punchline_sentence"] = " so it ends \n"
+    sentences[-3] = sentences[1]
+    labels |= {4: [1], 7: "1", 10: 1.0}
+    (raw / "language_sdk.pkl").write_bytes(pickle.dumps(sentences))
+    (raw / "humor_label_sdk.pkl").write_bytes(pickle.dumps(labels))
+    samples, rejected = rows_of("URFUNNY", raw)
+    assert samples["1"].text == "so it ends"
+    assert samples["10"].label == "FUNNY"
+    assert {name: row.reason.partition(" (")[0] for name, row in rejected.items()} == {
+        "4": "clip 4 has the label [1], not 0 or 1",
+        "7": "clip 7 has the label '1', not 0 or 1",
+        "language_sdk.pkl:-3": "id '-3' is no number",
+    }
 
+
+def test_urfunny_refuses_folds_of_other_names(tree_of, tmp_path):
     raw = tmp_path / "raw"
     shutil.copytree(tree_of("URFUNNY").raw, raw)
     (raw / "data_folds.pkl").write_bytes(pickle.dumps({"train": [1], "valid": [4]}))
