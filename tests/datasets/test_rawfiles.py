@@ -119,6 +119,15 @@ def test_what_holds_no_medium_is_a_fault_and_hides_no_other_file(tmp_path):
     }
 
 
+def test_another_size_or_another_time_makes_another_stamp(tmp_path):
+    path, found = tmp_path / "a.mp4", set()
+    for content, time in ((b"medium", 1), (b"a medium", 1), (b"medium", 2)):
+        path.write_bytes(content)
+        os.utime(path, ns=(time, time))
+        found.add(stamp(path))
+    assert found == {"6@1", "8@1", "6@2"}
+
+
 def test_a_folder_that_is_gone_is_another_one_than_an_empty_one(tmp_path):
     (tmp_path / "empty").mkdir()
     empty, gone = (folders_digest(tmp_path / name, ("",)) for name in ("empty", "gone"))

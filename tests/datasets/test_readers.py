@@ -120,6 +120,14 @@ def test_ave_reads_annotations_without_a_header_too(tree_of, tmp_path):
     assert rows_of("AVE", raw) == rows_of("AVE", tree_of("AVE").raw)
 
 
+def test_mvsa_reads_labels_without_a_header_too(tree_of, tmp_path):
+    raw = tmp_path / "raw"
+    shutil.copytree(tree_of("MVSA").raw, raw)
+    lines = (raw / "labelResultAll.txt").read_text().splitlines()
+    (raw / "labelResultAll.txt").write_text("\n".join(lines[1:]))
+    assert rows_of("MVSA", raw) == rows_of("MVSA", tree_of("MVSA").raw)
+
+
 @pytest.mark.parametrize(
     ("text", "image", "label"),
     [
