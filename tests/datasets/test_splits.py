@@ -215,7 +215,16 @@ def test_published_lists_keep_their_order_and_name_what_is_lacking(mvsa_lists):
     assert split.parts == {"train": ["5", "3"], "val": ["7"], "test": ["3"]}
     assert split.absent == ["9"]
     assert split.unassigned == ["11"]
-    assert [shared.value for shared in leakage(split, samples).ids] == ["3"]
+    leaks = leakage(split, samples)
+    assert [shared.value for shared in leaks.ids] == ["3"]
+    assert leaks.groups == [], "a sample without a group shares it with nobody"
+
+
+def test_what_lists_lack_and_what_they_name_in_vain_is_sorted_and_named_once(mvsa_lists):
+    samples = pairs(_5="positive", _7="negative", _9="positive", _12="neutral", _11="positive")
+    split = make_split("amst", load("MVSA"), samples, 0, mvsa_lists)
+    assert split.absent == ["3"], "which two lists name"
+    assert split.unassigned == ["11", "12"]
 
 
 def test_a_label_that_differs_from_the_published_list_is_an_error(mvsa_lists):
@@ -237,10 +246,10 @@ def test_a_split_is_read_as_it_was_written(tmp_path):
     assert read_split(tmp_path / "random.json") == split
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"format": 2}', "[1, 2"])
+@pytest.mark.parametrize("content", ["", "{}", '{"format": 2}', "[1, 2", '{"é"'])
 def test_a_damaged_split_file_is_named(content, tmp_path):
     path = tmp_path / "random.json"
-    path.write_text(content)
+    path.write_text(content, encoding="latin-1")
     with pytest.raises(AmstError, match=r"random.json is no split of format 1"):
         read_split(path)
     with pytest.raises(AmstError, match=r"no split file .*other.json"):
