@@ -141,6 +141,18 @@ def test_an_unknown_dataset_is_an_error_that_names_the_known_ones():
 
 
 @pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("IEMOCAP", "dataset IEMOCAP has no option 'audio_form'. Its options: audio_from"),
+        ("CREMAD", "dataset CREMAD has no option 'audio_form'. It has none"),
+    ],
+)
+def test_an_option_that_a_dataset_lacks_is_an_error_that_names_those_it_has(name, said):
+    with pytest.raises(AmstError, match=re.escape(said)):
+        load(name, {"audio_form": "sentences"})
+
+
+@pytest.mark.parametrize(
     "line", ["class Talk(Dataset): name = 'Talks'", "class Talk: name = 'Talk'"]
 )
 def test_a_file_without_the_dataset_that_is_registered_for_it_is_told(line, tmp_path, monkeypatch):

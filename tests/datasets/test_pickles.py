@@ -104,6 +104,7 @@ class Call:
         Call(np.load, "{mark}"),
         Call(np.ndarray, (4,)),
         Call(np.dtype, [("a", "O"), ("b", "i4")]),
+        Call(np.dtype, "i4,f8"),
         collections.Counter,
     ],
 )
