@@ -75,6 +75,14 @@ def test_an_id_that_is_neither_stored_nor_rejected_is_named(stored, modalities):
         FeatureStore(stored.manifest).part(split, "train", modalities)
 
 
+def test_of_many_unknown_ids_five_are_named(stored, modalities):
+    parts = {**stored.split.parts, "train": ["s00", *(f"ghost{number}" for number in range(7))]}
+    split = stored.split.model_copy(update={"parts": parts})
+    named = r"7 ids .*rejected: ghost0, ghost1, ghost2, ghost3, ghost4, \.\.\.\. Make"
+    with pytest.raises(AmstError, match=named):
+        FeatureStore(stored.manifest).part(split, "train", modalities)
+
+
 def test_a_part_without_any_usable_sample_is_refused(stored, modalities):
     split = stored.split.model_copy(update={"parts": {**stored.split.parts, "val": ["lost"]}})
     with pytest.raises(AmstError, match=r"'val' .* has no sample"):
