@@ -7,6 +7,7 @@ import torch
 
 from amst.errors import AmstError
 from amst.loading.batch import Batch, TextTokens
+from amst.released import exchange
 from amst.released.exchange import export_import, read_import
 from amst.released.files import read_file
 from amst.training.assembly import build_method
@@ -164,7 +165,28 @@ def test_tensors_that_do_not_fit_are_named(tmp_path, take_over, naive, name, ten
         take_over(path)
 
 
-def test_command_lines_with_more_than_plain_values_are_refused(tmp_path, take_over, naive):
-    path = models.save(tmp_path / "a.pth", naive, "naive", extra=torch.zeros(2))
+def test_an_import_that_breaks_off_is_none(tmp_path, take_over, naive, monkeypatch):
+    def full(*_):
+        raise OSError("no space left")
+
+    path = models.save(tmp_path / "a.pth", naive, "naive")
+    monkeypatch.setattr(exchange, "save_file", full)
+    with pytest.raises(OSError, match="no space left"):
+        take_over(path)
+    assert not list(tmp_path.rglob("import.json"))
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("extra", [torch.zeros(2), float("nan")])
+def test_command_lines_with_more_than_plain_values_are_refused(extra, tmp_path, take_over, naive):
+    path = models.save(tmp_path / "a.pth", naive, "naive", extra=extra)
     with pytest.raises(AmstError, match="more than plain values"):
         take_over(path)
+
+
+@pytest.mark.parametrize("content", ["", "{}", None])
+def test_a_damaged_import_is_named(content, tmp_path):
+    if content is not None:
+        (tmp_path / "import.json").write_text(content)
+    with pytest.raises(AmstError, match=r"import\.json cannot be read\. Import the"):
+        read_import(tmp_path)
