@@ -113,6 +113,13 @@ def test_rates_of_single_modalities_are_exported(resolve):
     assert arguments_of(changed(settings, method_settings=own))["audio_lr"] == 0.125
 
 
+def test_a_modality_that_no_skip_factor_is_given_for_trains_in_every_epoch(resolve):
+    settings = resolve(line("amst_joint"))
+    own = settings.method_settings | {"skip": {"audio": 4}}
+    found = arguments_of(changed(settings, method_settings=own))
+    assert (found["a_skip_factor"], found["v_skip_factor"]) == (4, 1)
+
+
 @pytest.mark.parametrize(
     ("values", "reason"),
     [

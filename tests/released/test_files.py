@@ -97,6 +97,11 @@ def test_other_files_of_torch_are_refused(tmp_path, changes, reason):
     assert reason in refusal(save(tmp_path / "a.pth", **changes))
 
 
+def test_an_accuracy_of_zero_is_one(tmp_path):
+    found = read_file(save(tmp_path / "a.pth", best_val_acc=0.0, best_test_acc=0))
+    assert (found.best_val_acc, found.best_test_acc) == (0.0, 0.0)
+
+
 def test_a_bare_state_is_refused(tmp_path):
     torch.save([1, 2], tmp_path / "a.pth")
     assert "holds a list" in refusal(tmp_path / "a.pth")
