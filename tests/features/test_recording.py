@@ -1,13 +1,15 @@
 import re
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 
 from amst.config.run import VisualFeatures
+from amst.features.frames import FrameCollector
 from amst.features.media import UnreadableError, decoding
-from amst.features.recording import Cut, Sound, first_channel, read_recording
+from amst.features.recording import Cut, Sound, _Scene, first_channel, read_recording
 from tests.datasets.rawmedia import truncate, write_video
 
 EVERY = VisualFeatures(frames=3, per_second=10, size=16)
@@ -227,6 +229,8 @@ def test_frames_that_the_container_counts_and_nobody_can_decode_are_missed(tmp_p
         content[sizes + 4 * number : sizes + 4 * number + 4] = (1).to_bytes(4, "big")
     path.write_bytes(content)
     assert re.search(r"only \d+ of its 30 frames can be decoded", why_no_pictures(path))
+    (take,) = read_recording(path, [Cut(0.0, 0.4)], EVERY, audio=False)
+    assert take.pictures.decoded == 4, "a clip before them misses none"
 
 
 def hidden_start(path, seconds=2.0):
@@ -289,6 +293,33 @@ def why_no_pictures(path):
     except UnreadableError as error:
         return str(error)
     return str(take.pictures if isinstance(take.pictures, UnreadableError) else None)
+
+
+@pytest.mark.parametrize(
+    ("frames", "damaged", "used"),
+    [(3, 1, True), (3, 2, False), (40, 2, True), (40, 3, False), (60, 3, True)],
+)
+def test_one_frame_and_one_in_twenty_may_be_damaged(frames, damaged, used):
+    collector = FrameCollector(EVERY, 10.0)
+    for _ in range(frames):
+        collector.add(av.VideoFrame(16, 16, "rgb24"))
+    collector.damaged = damaged
+    scene = _Scene(Cut(), collector)
+    scene.finish()
+    if used:
+        assert scene.result.damaged == damaged
+    else:
+        told = f"{damaged} pieces of its video, {frames} frames, are damaged"
+        assert str(scene.result) == told
+
+
+def test_damaged_frames_count_where_they_lie():
+    kept = []
+    collector = SimpleNamespace(damaged=0, add=kept.append)
+    scene = _Scene(Cut(1.0, 2.0), collector)
+    for time, is_corrupt in ((0.5, True), (1.0, True), (1.5, False), (1.9, True)):
+        scene.add(SimpleNamespace(is_corrupt=is_corrupt), time)
+    assert (len(kept), collector.damaged) == (3, 2)
 
 
 def test_a_damaged_video_is_rejected_or_says_how_much_is_damaged(tmp_path):
