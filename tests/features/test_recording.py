@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
+from av.audio.plane import AudioPlane
 
 from amst.config.run import VisualFeatures
 from amst.features.frames import FrameCollector
@@ -155,6 +156,33 @@ def test_the_first_channel_of_every_sample_format(name, planar):
     found = first_channel(frame)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, ramp, atol=0.5 / scale if scale else 1e-7, rtol=1e-6)
+
+
+@pytest.mark.parametrize("layout", ["stereo", "7.1", "hexadecagonal"])
+def test_the_first_of_many_channels_is_found(layout):
+    frame = av.AudioFrame(format="fltp", layout=layout, samples=50)
+    ramp = np.linspace(-0.9, 0.9, 50, dtype=np.float32)
+    plane = AudioPlane(frame, 0)
+    plane.update(ramp.tobytes() + bytes(plane.buffer_size - ramp.nbytes))
+    np.testing.assert_array_equal(first_channel(frame), ramp)
+
+
+@pytest.mark.parametrize(("share", "used"), [(0.02, True), (0.5, False)])
+def test_sound_of_which_more_than_one_piece_in_twenty_is_damaged_is_rejected(share, used, tmp_path):
+    """What is left of the others may be anything, twenty channels among it."""
+    path = tmp_path / "a.mp4"
+    write_video(path, seconds=6.0)
+    with av.open(str(path)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(audio=0) if packet.size]
+    content = bytearray(path.read_bytes())
+    for begin, size in packets[5 : 5 + round(share * len(packets))]:
+        content[begin : begin + size] = bytes(each ^ 0xFF for each in content[begin : begin + size])
+    path.write_bytes(content)
+    (take,) = read_recording(path, [Cut()], None, audio=True)
+    if used:
+        assert isinstance(take.sound, Sound)
+    else:
+        assert "pieces of its audio are damaged" in str(take.sound)
 
 
 def test_a_file_without_sound_has_an_empty_waveform(tmp_path):

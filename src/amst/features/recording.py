@@ -11,6 +11,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.audio.plane import AudioPlane
 from numpy.typing import NDArray
 
 from amst.config.run import VisualFeatures
@@ -24,7 +25,8 @@ _BEYOND_SHARE = 0.1
 """An annotated clip may end behind its whole recording by the larger of these."""
 _DAMAGED_SHARE = 0.05
 _CLOCK_RATE = 1000
-_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
+_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31}
+_TYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "flt": "f4", "dbl": "f8"}
 
 
 @dataclass(frozen=True)
@@ -333,8 +335,11 @@ def nominal_rate(video: Any) -> Any:
 def first_channel(frame: Any) -> NDArray[np.float32]:
     """First channel of a decoded piece of sound (``av.AudioFrame``): (n,) float32, full scale 1."""
     name = frame.format.name.removesuffix("p")
-    samples = frame.to_ndarray()
-    channel = samples[0] if frame.format.is_planar else samples[0, :: len(frame.layout.channels)]
+    step = 1 if frame.format.is_planar else len(frame.layout.channels)
+    # Not `to_ndarray`: of eight planes and more (7.1, or a damaged piece that claims to be so)
+    # PyAV 18 takes what lies behind their list for planes too, which ends the process.
+    plane: Any = AudioPlane(frame, 0)
+    channel = np.frombuffer(plane, _TYPES[name], step * frame.samples)[::step]
     if name in _SCALE:
         offset = 128 if name == "u8" else 0
         return ((channel.astype(np.float64) - offset) / _SCALE[name]).astype(np.float32)
