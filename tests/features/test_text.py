@@ -59,6 +59,12 @@ def test_a_mistyped_word_is_spelled(digits):
     assert mask.tolist() == [1, 1, 1, 1, 1, 0, 0, 0]
 
 
+def test_what_the_words_of_digits_lack_is_unknown_and_no_padding(digits):
+    ids, mask = digits.encode("ß 7", 5)
+    assert ids.tolist() == [1, 2, 2, 0, 0], "start, unknown twice, padding"
+    assert mask.tolist() == [1, 1, 1, 0, 0]
+
+
 def test_a_pretrained_tokenizer_is_read_from_a_folder(roberta_folder):
     tokenizer = load_tokenizer(TextFeatures(tokenizer=str(roberta_folder)))
     reference = RobertaTokenizerFast.from_pretrained(roberta_folder)
