@@ -112,20 +112,15 @@ def test_ave_knows_the_parts_of_its_own_lists_and_does_without_them(tree_of, tmp
     assert not rejected
 
 
-def test_ave_reads_annotations_without_a_header_too(tree_of, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "file"), [("AVE", "Annotations.txt"), ("MVSA", "labelResultAll.txt")]
+)
+def test_annotations_without_a_header_are_read_too(name, file, tree_of, tmp_path):
     raw = tmp_path / "raw"
-    shutil.copytree(tree_of("AVE").raw, raw)
-    lines = (raw / "Annotations.txt").read_text().splitlines()
-    (raw / "Annotations.txt").write_text("\n".join(lines[1:]))
-    assert rows_of("AVE", raw) == rows_of("AVE", tree_of("AVE").raw)
-
-
-def test_mvsa_reads_labels_without_a_header_too(tree_of, tmp_path):
-    raw = tmp_path / "raw"
-    shutil.copytree(tree_of("MVSA").raw, raw)
-    lines = (raw / "labelResultAll.txt").read_text().splitlines()
-    (raw / "labelResultAll.txt").write_text("\n".join(lines[1:]))
-    assert rows_of("MVSA", raw) == rows_of("MVSA", tree_of("MVSA").raw)
+    shutil.copytree(tree_of(name).raw, raw)
+    lines = (raw / file).read_text().splitlines()
+    (raw / file).write_text("\n".join(lines[1:]))
+    assert rows_of(name, raw) == rows_of(name, tree_of(name).raw)
 
 
 @pytest.mark.parametrize(
