@@ -106,6 +106,16 @@ def test_a_job_binds_what_exists_where_it_runs(work, tmp_path):
     assert environ["APPTAINER_BIND"] == f"/scratch,{work}:{work},{there}:{there}"
 
 
+def test_the_folder_of_compiled_kernels_is_bound(work, tmp_path):
+    kernels = tmp_path / "kernels"
+    environ = {"TORCHINDUCTOR_CACHE_DIR": str(kernels)}
+    bind(work, [], environ)
+    assert environ["APPTAINER_BIND"] == f"{work}:{work}"
+    kernels.mkdir()
+    bind(work, [], environ)
+    assert environ["APPTAINER_BIND"] == f"{work}:{work},{kernels}:{kernels}"
+
+
 @pytest.mark.parametrize(
     ("given", "first"),
     [

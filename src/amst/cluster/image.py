@@ -21,6 +21,8 @@ BIND = ("APPTAINER_BIND", "SINGULARITY_BIND")
 """Where Apptainer and SingularityCE read what to bind; the second knows only its own."""
 GIVEN = "AMST_BIND_GIVEN"
 """Environment variable with what was bound before a call of Snakemake has added to it."""
+COMPILED = "TORCHINDUCTOR_CACHE_DIR"
+"""Environment variable with the folder where PyTorch keeps what it has compiled."""
 
 
 def image_name(checkout: Path) -> str:
@@ -39,12 +41,14 @@ def bind(
 ) -> None:
     """Let containers that are started from here see the checkout and the folders behind roots.
 
+    They see the folder of compiled kernels as well, if one is named: runs use those of others.
     A job inherits what its call has bound, and may run on another node, where not all of that
     exists: it takes what was given before its call, and binds for itself what is there.
     """
     values = filter(None, (environ.get(name) for name in BIND))
     given = environ.setdefault(GIVEN, ",".join(dict.fromkeys(values)))
-    environ.update(dict.fromkeys(BIND, bindings(checkout, roots, given)))
+    kernels = map(Path, filter(None, [environ.get(COMPILED)]))
+    environ.update(dict.fromkeys(BIND, bindings(checkout, [*roots, *kernels], given)))
 
 
 def bindings(checkout: Path, roots: Iterable[Path], given: str = "") -> str:
