@@ -245,6 +245,7 @@ def test_the_grid_as_plain_values_names_the_owners_of_features(values):
     shown = {"IEMOCAP3": "IEMOCAP with text"}
     values["tables"] = {"metric": "macro_f1", "names": {**shown, "CREMAD": "none of the grid"}}
     plain = as_dict(check_config(values))
+    assert plain["datasets"] == ["IEMOCAP", "digits"]
     assert plain["features"] == {"IEMOCAP": "IEMOCAP3", "digits": "digits"}
     assert plain["names"] == shown
     assert plain["metric"] == "macro_f1"

@@ -13,6 +13,15 @@ def test_variants_keep_the_configured_order_and_others_follow(make, grid):
     assert collect(runs, ["mla", "naive", "absent"]).variants == ("mla", "naive", "ogm_ge", "pmr")
 
 
+def test_datasets_keep_the_configured_order_and_others_follow(make, plan):
+    named = ("AVE", "CREMAD", "MVSA", "digits")
+    runs = make(*(plan.with_(dataset=name) for name in named))
+    found = collect(runs, [], datasets=["MVSA", "CREMAD", "absent"])
+    assert found.datasets == ["MVSA", "CREMAD", "AVE", "digits"]
+    assert [cell.dataset for cell in found.cells] == found.datasets
+    assert found.blocks == [(name, plan.split) for name in found.datasets]
+
+
 def test_an_unfinished_run_is_refused_and_named(make, plan):
     runs = make(plan, plan.with_(seed=1, state="failed"), plan.with_(seed=2, state="missing"))
     with pytest.raises(AmstError, match=r"2 of 3 runs.*naive/seed1 \(failed\).*--partial"):

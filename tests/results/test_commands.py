@@ -143,6 +143,17 @@ def change_plan(results, **values):
     (results / "planned.json").write_text(json.dumps(planned | values))
 
 
+@pytest.mark.parametrize("datasets", [["digits", "CREMAD"], ["CREMAD", "digits"]])
+def test_tables_have_the_datasets_in_the_order_of_the_grid(results, make, plan, datasets):
+    planned = json.loads((results / "planned.json").read_text())
+    (other,) = make(plan.with_(dataset="CREMAD"))
+    runs = planned["runs"] | {other.id: read_record(other.path).settings_hash}
+    change_plan(results, runs=runs, datasets=datasets)
+    amst(results, "tables", "--only", "main")
+    lines = (results / "tables/main.md").read_text().splitlines()
+    assert f"|  | {' | '.join(datasets)} |" in lines
+
+
 def test_tables_and_figures_of_a_report_rest_on_one_reading(results, made_again):
     change_plan(results, left_out=["mla does not apply"], features={"digits": "owner"})
     (results / "features/owner").mkdir()

@@ -53,8 +53,9 @@ def collected(planned: dict[str, Any], results: Path, partial: bool) -> "Collect
     for run in runs:
         if run.why:
             typer.echo(f"left out: {run.why}", err=True)
-    # A file of before there were names has none.
-    return collect(runs, list(methods), planned.get("names"), partial)
+    # A file of an earlier version has no names, and datasets in no order.
+    datasets = planned.get("datasets", ())
+    return collect(runs, list(methods), planned.get("names"), partial, datasets)
 
 
 def material_of(

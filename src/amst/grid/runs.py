@@ -94,6 +94,7 @@ def as_dict(config: Config) -> dict[str, Any]:
         "metric": config.tables.metric,
         "names": names,
         "variants": [{"name": n, "method": variants[n].method} for n in grid_variants(config)],
+        "datasets": list(config.grid.datasets),
         "features": {name: features_owner(config, name) for name in config.grid.datasets},
         "runs": {cell.run: resolve.hash(cell) for cell in cells(config)},
         "left_out": left_out(config, names),

@@ -135,7 +135,7 @@ class Collection:
     """The cells of a grid in the order of the tables.
 
     Attributes:
-        cells: by dataset, split, then variant in the configured order.
+        cells: by dataset in the configured order, split, then variant in the configured order.
         variants: the variants in that order.
         names: variant or dataset -> what a reader is shown for it.
     """
@@ -146,8 +146,13 @@ class Collection:
 
     @property
     def blocks(self) -> list[tuple[str, str]]:
-        """The (dataset, split) pairs, sorted."""
-        return sorted({(cell.dataset, cell.split) for cell in self.cells})
+        """The (dataset, split) pairs, in order."""
+        return list(dict.fromkeys((cell.dataset, cell.split) for cell in self.cells))
+
+    @property
+    def datasets(self) -> list[str]:
+        """The datasets, in order."""
+        return list(dict.fromkeys(cell.dataset for cell in self.cells))
 
     def block(self, dataset: str, split: str) -> list[Cell]:
         """The cells of one split of one dataset, variants in order."""
@@ -187,6 +192,7 @@ def collect(
     order: Sequence[str],
     names: Mapping[str, str] | None = None,
     partial: bool = False,
+    datasets: Sequence[str] = (),
 ) -> Collection:
     """Read the records of the finished runs and sort everything into cells.
 
@@ -195,6 +201,7 @@ def collect(
         order: the variants in the order of the tables; others follow, sorted by name.
         names: variant or dataset -> what a reader is shown; itself where it is left out.
         partial: whether runs may be unfinished.
+        datasets: the datasets in the order of the tables; others follow, sorted by name.
 
     Raises:
         AmstError: a run is not done and ``partial`` is false, a record is not the run's, or the
@@ -210,13 +217,19 @@ def collect(
     members: dict[tuple[str, str, str], list[Run]] = {}
     for run in ordered:
         members.setdefault((run.dataset, run.split, run.variant), []).append(run)
-    present = {run.variant for run in ordered}
-    variants = [variant for variant in dict.fromkeys(order) if variant in present]
-    variants += sorted(present.difference(variants))
-    place = {variant: index for index, variant in enumerate(variants)}
-    keys = sorted(members, key=lambda key: (*key[:2], place[key[2]]))
+    variants = _in_order(order, {run.variant for run in ordered})
+    of_variant = {name: place for place, name in enumerate(variants)}
+    present = _in_order(datasets, {run.dataset for run in ordered})
+    of_dataset = {name: place for place, name in enumerate(present)}
+    keys = sorted(members, key=lambda key: (of_dataset[key[0]], key[1], of_variant[key[2]]))
     cells = tuple(_cell(key, members[key]) for key in keys)
     return Collection(cells, tuple(variants), dict(names or {}))
+
+
+def _in_order(wanted: Iterable[str], present: set[str]) -> list[str]:
+    """What is present: first what is wanted, as it comes, then the others by name."""
+    found = [name for name in dict.fromkeys(wanted) if name in present]
+    return found + sorted(present.difference(found))
 
 
 def kind_of(prediction: str) -> str:

@@ -43,7 +43,7 @@ def write_figures(
     collection = replace(collection, names=names)
     written = []
     with style():
-        for dataset in sorted({cell.dataset for cell in collection.cells}):
+        for dataset in collection.datasets:
             cells = [cell for cell in collection.cells if cell.dataset == dataset]
             for name in only:
                 figure = FIGURES[name](collection, cells)

@@ -316,7 +316,7 @@ def _complete_scores(collection: Collection) -> tuple[list[str], list[str], np.n
         summary = summarise(list(cell.values(cell.main).values()))
         if summary:
             accuracy.setdefault((cell.dataset, cell.variant), []).append(summary.mean)
-    datasets = sorted({cell.dataset for cell in collection.cells})
+    datasets = collection.datasets
     variants = [v for v in collection.variants if all((d, v) in accuracy for d in datasets)]
     scores = [[float(np.mean(accuracy[d, v])) for v in variants] for d in datasets]
     return variants, datasets, np.array(scores).reshape(len(datasets), len(variants))
