@@ -172,6 +172,15 @@ def test_names_for_readers_stand_everywhere_but_in_the_names_of_runs(make, grid,
     assert "my-digits/random/naive/seed0" in page.text
 
 
+def test_figures_of_several_datasets_stand_under_their_names(make, grid, report, complete):
+    runs = make(*grid("naive", seeds=1), *grid("naive", seeds=1, dataset="CREMAD"))
+    above = re.compile(r'<h3>(\w+)</h3>\n<img src="[^"]*" alt="([^"]*)"')
+    found = above.findall(report(runs))
+    assert [name for name, _ in found] == ["CREMAD", "digits"] * len(FIGURE_NAMES)
+    assert all(alt.endswith(f", {name}") for name, alt in found)
+    assert above.findall(complete) == [], "it has one dataset"
+
+
 @pytest.mark.parametrize("figure", FIGURE_NAMES)
 def test_figures_have_the_captions_of_snakemakes_report(figure):
     assert "<p>" in caption_of(figure)

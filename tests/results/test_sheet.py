@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amst.results.sheet import (
+    DASH,
     MINUS,
     Block,
     Entry,
@@ -43,6 +44,36 @@ def table(texts=("naive", "71.2 ± 0.5 (3)"), bold=False, blocks=1, rows=1, titl
 
 def test_csv_keeps_every_digit_and_leaves_unknown_fields_empty():
     assert to_csv(table()) == 'variant,mean,seeds\nnaive,0.30000000000000004,3\n"a,b",,\n'
+
+
+def test_a_block_has_no_column_of_dashes_alone_but_in_latex_whose_blocks_share_columns():
+    def row(*texts):
+        return tuple(map(Entry, texts))
+
+    blocks = (
+        Block("CREMAD", (row("naive", "1", DASH, "2"), row("mla", DASH, DASH, "3"))),
+        Block("MVSA", (row("naive", DASH, "4", "5"),)),
+        Block("nothing", ()),
+    )
+    sheet = replace(table(), heads=("", "audio", "text", "fused"), blocks=blocks)
+    markdown, latex = to_markdown(sheet), to_latex(sheet)
+    assert [line for line in markdown.splitlines() if line.startswith("|")] == [
+        "|  | audio | fused |",
+        "|:---|---:|---:|",
+        "| naive | 1 | 2 |",
+        "| mla | \N{EN DASH} | 3 |",
+        "|  | text | fused |",
+        "|:---|---:|---:|",
+        "| naive | 4 | 5 |",
+        "|  | audio | text | fused |",
+        "|:---|---:|---:|---:|",
+    ]
+    cells = [re.sub("<[^>]*>", "|", part) for part in to_html(sheet).split("<table>")[1:]]
+    for text, kept, left in zip(cells, ("audio", "text"), ("text", "audio"), strict=False):
+        assert f"|{kept}|" in text
+        assert left not in text
+    assert " & audio & text & fused" in latex
+    assert r"naive & 1 & -- & 2 \\" in latex
 
 
 def test_a_row_with_a_column_that_the_table_lacks_is_an_error():

@@ -157,13 +157,16 @@ def caption_of(figure: str) -> str:
 
 
 def _pictures(collection: Collection) -> dict[str, str]:
-    """Figure -> an image per dataset, each with its bytes."""
+    """Figure -> an image per dataset, each with its bytes; under its name if there are several."""
     found = dict.fromkeys(FIGURE_NAMES, "")
+    several = len(collection.datasets) > 1
     with tempfile.TemporaryDirectory() as folder:
         for path in write_figures(collection, Path(folder)):
             if path.suffix == ".png":
                 name, _, dataset = path.stem.partition("-")
-                found[name] += _image(path, f"{TITLES[name]}, {collection.label(dataset)}")
+                label = collection.label(dataset)
+                found[name] += f"<h3>{html.escape(label)}</h3>\n" if several else ""
+                found[name] += _image(path, f"{TITLES[name]}, {label}")
     return found
 
 

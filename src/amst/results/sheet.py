@@ -110,18 +110,34 @@ def to_csv(table: Table) -> str:
 def to_markdown(table: Table) -> str:
     """The readers' form as tables of GitHub-flavoured Markdown."""
     lines = [_markdown(table.caption), ""]
-    rule = "|" + "|".join([":---"] + ["---:"] * (len(table.heads) - 1)) + "|"
     for block in table.blocks:
+        heads, rows = _filled(table.heads, block.rows)
+        rule = "|" + "|".join([":---"] + ["---:"] * (len(heads) - 1)) + "|"
         if block.title:
             lines += [f"**{_markdown(block.title)}**", ""]
         if block.about:
             lines += [_markdown(block.about), ""]
-        lines += [_markdown_row([Entry(head) for head in table.heads]), rule]
-        lines += [_markdown_row(row) for row in block.rows]
+        lines += [_markdown_row([Entry(head) for head in heads]), rule]
+        lines += [_markdown_row(row) for row in rows]
         lines.append("")
     for note in (*table.notes, *table.beside):
         lines += [_markdown(note), ""]
     return "\n".join(lines[:-1]) + "\n"
+
+
+def _filled(
+    heads: Sequence[str], rows: Sequence[Sequence[Entry]]
+) -> tuple[list[str], list[list[Entry]]]:
+    """Headings and rows of a block without the columns in which it has dashes and nothing else.
+
+    What a block is of need not have all that others have: a dataset without text no text.
+    """
+    kept = [
+        place
+        for place in range(len(heads))
+        if not rows or any(row[place].text != DASH for row in rows)
+    ]
+    return [heads[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
 def to_latex(table: Table) -> str:
@@ -295,12 +311,13 @@ def _html_block(table: Table, block: Block) -> str:
     about = f"<br><small>{html.escape(block.about)}</small>" if block.about else ""
     title = html.escape(block.title) + about
     caption = f"<caption>{title}</caption>" if title else ""
-    heads = "".join(f"<th>{html.escape(head)}</th>" for head in table.heads)
-    rows = "\n".join(
+    heads, rows = _filled(table.heads, block.rows)
+    head = "".join(f"<th>{html.escape(each)}</th>" for each in heads)
+    body = "\n".join(
         "<tr>" + "".join(f"<td>{_html_entry(entry)}</td>" for entry in row) + "</tr>"
-        for row in block.rows
+        for row in rows
     )
-    return f"<table>{caption}<thead><tr>{heads}</tr></thead><tbody>\n{rows}\n</tbody></table>"
+    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
 
 
 def _html_entry(entry: Entry) -> str:
