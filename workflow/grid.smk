@@ -324,6 +324,27 @@ def lost_files():
     return [file for file in files if not os.path.exists(file)]
 
 
+def lost_shards(planned):
+    """Shards of planned runs that are not there and that no planned job makes.
+
+    Runs have only the manifest as input: as long as that is there, Snakemake misses none below it.
+    """
+    of = {
+        owner(job.wildcards_dict["dataset"])
+        for job in planned
+        if job.rule.name == "train"
+    }
+    made = {
+        file for job in planned if job.rule.name == "extract" for file in job.output
+    }
+    return [
+        shard
+        for name in sorted(of)
+        for shard in (f"results/features/{name}/shards/{s}.h5" for s in shards_of(name))
+        if shard not in made and not os.path.exists(shard)
+    ]
+
+
 # Outputs of checkpoints above the runs (see prepare.smk).
 CHECKPOINTS = [
     f"results/features/{name}/{file}"

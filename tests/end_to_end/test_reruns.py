@@ -100,6 +100,21 @@ def test_a_lost_file_is_planned_anew_and_nothing_else(suite: Suite, file: str, e
     assert plan(suite) == Counter(expected)
 
 
+def test_no_run_is_started_on_shards_that_are_lost(suite: Suite):
+    """A call for one target misses no shard: the manifest above it is there."""
+    shard = f"{FEATURES}/shards/001.h5"
+    suite.file(shard).unlink()
+    suite.configure(changed("grid.seeds", [0, 1]))
+    stopped = suite.snakemake("results/tables/main.csv", check=False)
+    assert stopped.returncode != 0
+    assert f"Shards that the runs train on are missing: {shard}." in stopped.stderr
+    assert not suite.file("results/runs/digits/random/naive/seed1").exists()
+    assert planned(suite.snakemake("-n").stdout)["extract"] == 1, "without targets it is made again"
+    assert f"`snakemake {shard}`" in stopped.stderr
+    suite.snakemake(shard)
+    suite.snakemake("results/runs/digits/random/naive/seed1/run.json")
+
+
 def test_event_files_can_be_cleared_away(suite: Suite):
     for folder in suite.file("results/runs").rglob("tensorboard"):
         shutil.rmtree(folder)

@@ -179,12 +179,25 @@ def test_a_damaged_shard_is_named_with_its_sample(mvsa):
 
 def test_a_missing_shard_and_other_settings_are_told(mvsa):
     dataset, place = mvsa
-    (place.folder / "shards/000.h5").unlink()
-    assert "000.h5: `snakemake " in lines(check_dataset(dataset, place), "missing")[0]
+    shard, manifest = place.folder / "shards/000.h5", place.folder / "manifest.json"
+    shard.unlink()
+    (text,) = lines(check_dataset(dataset, place), "missing")
+    assert text == f"shard {shard}: `snakemake {shard} {manifest}` makes it again"
     other = wanted(place.raw, place.folder, features={**FEATURES, "visual": VisualFeatures()})
     assert any(
         "made with other settings" in each for each in lines(check_dataset(dataset, other), "wrong")
     )
+
+
+def test_a_folder_that_the_suite_made_is_made_again_as_a_whole(mvsa):
+    dataset, place = mvsa
+    (place.raw / "data/5.jpg").unlink()
+    text = f"{place.folder / 'samples.jsonl'} is not what the raw folder gives now: "
+    changed = f"{text}`snakemake {place.folder / 'manifest.json'}` takes in what changed"
+    assert changed in lines(check_dataset(dataset, place), "wrong")
+    made = place.raw / "MVSA.json"
+    again = f"{text}delete {made}, and `snakemake {made}` makes it again"
+    assert again in lines(check_dataset(dataset, replace(place, made=made)), "wrong")
 
 
 def test_a_raw_file_that_is_gone_is_missing(mvsa):

@@ -46,15 +46,21 @@ onstart:
             "The light set-up plans and does not run: torch is not installed. "
             "Set everything up by `make environment`, or run in the image (--sdm apptainer)"
         )
-    to_run = {
-        (job.rule.name, job.wildcards_dict.get("dataset"))
-        for job in workflow.dag.needrun_jobs()
-    }
+    planned = list(workflow.dag.needrun_jobs())
+    to_run = {(job.rule.name, job.wildcards_dict.get("dataset")) for job in planned}
     absent = missing_roots(
         {name for rule, name in to_run if rule in ("samples", "extract")}
     )
     if absent:
         raise WorkflowError("\n".join(["Raw data are missing:", *absent]))
+    lost = lost_shards(planned) if workflow.is_main_process else []
+    if lost:
+        raise WorkflowError(
+            f"Shards that the runs train on are missing: {lost[0]}"
+            + (f" and {len(lost) - 1} more" if len(lost) > 1 else "")
+            + ". A call without targets makes them again, as does one that names them: "
+            + f"`snakemake {lost[0]}`"
+        )
     for name in sorted({owner(each) for each in CONFIG.grid.datasets}):
         if left_of(name):
             print(f"Raw data are missing: {left_of(name)}", file=sys.stderr)

@@ -59,6 +59,7 @@ class Wanted:
         split_seed: seed of seeded splits.
         lists: folder with the published lists, there or not.
         max_lost: share of the samples that may be lost.
+        made: the file that says a raw folder was made by the suite; None where it was not.
     """
 
     raw: Path
@@ -69,6 +70,7 @@ class Wanted:
     split_seed: int
     lists: Path
     max_lost: float = LOST_LIMIT
+    made: Path | None = None
 
 
 class Verified:
@@ -239,11 +241,10 @@ def _derived(dataset: Dataset, split: Split, sizes: tuple[int, ...]) -> Finding:
 def _listed(wanted: Wanted, samples: list[Sample]) -> Iterator[Finding]:
     path = wanted.folder / "samples.jsonl"
     if path.is_file() and read_samples(path) != samples:
-        yield Finding(
-            "wrong",
-            f"{path} is not what the raw folder gives now: "
-            f"`snakemake {path.with_name('manifest.json')}` takes in what changed",
-        )
+        remedy = f"`snakemake {path.with_name('manifest.json')}` takes in what changed"
+        if wanted.made:
+            remedy = f"delete {wanted.made}, and `snakemake {wanted.made}` makes it again"
+        yield Finding("wrong", f"{path} is not what the raw folder gives now: {remedy}")
 
 
 def _features(
@@ -298,8 +299,9 @@ def _lost(manifest: Manifest, path: Path, limit: float) -> Iterator[Finding]:
 
 
 def _shards(manifest: Manifest, path: Path, verified: Verified) -> Iterator[Finding]:
-    remedy = f"`snakemake {path}` makes it again"
     for shard, entry in zip(manifest.paths(path), manifest.shards, strict=True):
+        # by its own name: where only the manifest is asked for, a shard below it is not missed
+        remedy = f"`snakemake {shard} {path}` makes it again"
         if not shard.is_file():
             yield Finding("missing", f"shard {shard}: {remedy}")
         elif verified.sha256(shard) != entry.sha256:
