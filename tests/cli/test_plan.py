@@ -178,6 +178,17 @@ def test_of_the_runs_that_may_train_at_once_the_largest_count(paper: Config, tmp
     assert 3 * peak(1) >= peak(3) > peak(310) * 3 / 310
 
 
+def test_a_damaged_record_is_told_and_stops_no_plan(paper: Config, tmp_path: Path, capsys):
+    whole = finished(paper, tmp_path, "AVE", "naive", 3600)
+    damaged = finished(paper, tmp_path, "AVE", "pmr", 3600) / "run.json"
+    damaged.write_text(damaged.read_text()[:300])
+    planned = {str(tmp_path / "runs" / each.cell.run): each for each in plan_of(paper, tmp_path)}
+    assert planned[str(damaged.parent)].why == "damaged"
+    assert planned[str(whole)].why == "packages changed"
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"left out: {damaged} ")
+
+
 def test_a_damaged_manifest_stops_no_plan(paper: Config, tmp_path: Path):
     (tmp_path / "features/CREMAD").mkdir(parents=True)
     (tmp_path / "features/CREMAD/manifest.json").write_text("{")

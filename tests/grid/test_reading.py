@@ -317,6 +317,9 @@ def test_the_file_that_holds_the_wrong_key_is_named(tmp_path):
     over.write_text("methods: {naive_concat: {head: cat}}\n")
     with pytest.raises(AmstError, match=r"over\.yaml: methods\.naive_concat\.head: unknown name"):
         read_config(ROOT / "config.yaml", over)
+    over.write_text("datasets: {CREMA-D: {raw: data}}\n")
+    with pytest.raises(AmstError, match=r"over\.yaml: datasets: unknown name 'CREMA-D'\. Did"):
+        read_config(ROOT / "config.yaml", over)
     config = tmp_path / "config.yaml"
     config.write_text((ROOT / "config.yaml").read_text().replace("tf32: conv", "tf32: con"))
     over.write_text("arithmetic: {threads: 1}\n")

@@ -54,7 +54,7 @@ class Planned:
 def plan_of(config: grid.Config, results: Path) -> list[Planned]:
     """What would be trained, run by run, from the records that are there."""
     resolve = grid.Resolver(config)
-    records = {cell: _record(results, cell) for cell in grid.cells(config)}
+    records = {cell: _undamaged(results, cell) for cell in grid.cells(config)}
     measured = _hours_of_epochs(record for record in records.values() if record)
     samples = samples_by_dataset(config, results)
     elsewhere = scaled_hours((record for record in records.values() if record), samples)
@@ -63,6 +63,8 @@ def plan_of(config: grid.Config, results: Path) -> list[Planned]:
     for cell, record in records.items():
         settings = resolve(cell)
         why: str = state_of(results, cell.run).name
+        if record is None and why == "done":
+            why = "damaged"
         if record is not None:
             why = _outdated(record, settings, adopted.get(cell.run, {}))
             why = why or _data_changed(config, results, record)
@@ -106,6 +108,14 @@ def _data_changed(config: grid.Config, results: Path, record: RunRecord) -> str:
 def _record(results: Path, cell: grid.Cell) -> RunRecord | None:
     path = results / "runs" / cell.run / "run.json"
     return read_record(path) if path.is_file() else None
+
+
+def _undamaged(results: Path, cell: grid.Cell) -> RunRecord | None:
+    try:
+        return _record(results, cell)
+    except AmstError as error:
+        typer.echo(f"left out: {error}", err=True)
+        return None
 
 
 def _hours_of_epochs(records: Iterable[RunRecord]) -> dict[tuple[str, str, str], float]:

@@ -129,6 +129,9 @@ def _depth(path: str, values: Any) -> int:
 
 def _checked(values: Mapping[str, Any]) -> Config:
     config = validated(Config, values, "")
+    # All names first: to check one entry, others are loaded, too.
+    for name in config.datasets:
+        known(name, registry.names(), "datasets")
     for name, settings in config.datasets.items():
         _check_dataset(config, name, settings)
     everywhere = {one for name in config.datasets for one in registry.load(name).modalities}
@@ -186,7 +189,6 @@ def _check_modalities(config: Config) -> None:
 
 def _check_dataset(config: Config, name: str, settings: DatasetSettings) -> None:
     where = f"datasets.{name}"
-    known(name, registry.names(), "datasets")
     try:
         dataset = registry.load(name, settings.options)
     except AmstError as error:
