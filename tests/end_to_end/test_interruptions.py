@@ -38,7 +38,8 @@ def interrupt(suite: Suite, seconds: float, number: signal.Signals) -> bool:
             start_new_session=True,
         )
         try:
-            return process.wait(seconds) == 0
+            assert process.wait(seconds) == 0, "it failed by itself"
+            return True
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, number)
         try:

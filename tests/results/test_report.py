@@ -89,6 +89,27 @@ def test_every_link_leads_somewhere_and_every_number_to_its_runs(complete):
     assert re.findall(r"naive/(seed\d)", runs) == ["seed0", "seed1", "seed2"]
 
 
+def shows_a_digit(cell):
+    return re.search(r"\d", re.sub("<[^>]*>", "", cell))
+
+
+def test_every_number_of_a_table_links_to_runs(complete):
+    sections = re.findall(r'<section id="-(\w+)">(.*?)</section>', complete, re.DOTALL)
+    numbers = {
+        name: [td for td in re.findall("<td>(.*?)</td>", body, re.DOTALL) if shows_a_digit(td)]
+        for name, body in sections
+        if name in TITLES and name in TABLE_NAMES
+    }
+    assert {name for name, found in numbers.items() if found} == set(numbers) - {"reproduction"}
+    alone = [(name, td) for name, found in numbers.items() for td in found if "<a href" not in td]
+    assert not alone
+
+
+def test_the_report_stands_alone(make, grid, report):
+    text = report(make(*grid("naive", "amst_full", seeds=3)))
+    assert ".csv" not in " ".join(Page(text).text), "whoever gets the page alone has no such file"
+
+
 def test_runs_are_shown_with_settings_commit_code_and_image(tmp_path, make, grid, report):
     runs = make(*grid("naive", seeds=1))
     record = read_record(runs[0].path)

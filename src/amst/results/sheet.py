@@ -217,15 +217,20 @@ def to_html(table: Table) -> str:
     title = html.escape(table.name)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
-        f"<style>{STYLE}</style></head><body>\n{html_part(table)}"
+        f"<style>{STYLE}</style></head><body>\n{html_part(table, table.beside)}"
         f"{_html_origins(table)}</body></html>\n"
     )
 
 
-def html_part(table: Table) -> str:
-    """The readers' form for a page that gives each cell's runs the anchor of ``anchor_of``."""
+def html_part(table: Table, beside: Sequence[str] = ()) -> str:
+    """The readers' form for a page that gives each cell's runs the anchor of ``anchor_of``.
+
+    Args:
+        table: what to show.
+        beside: more notes: ``table.beside`` on a page that has the table's other files beside it.
+    """
     tables = "\n".join(_html_block(table, block) for block in table.blocks)
-    notes = "\n".join(f"<p>{html.escape(note)}</p>" for note in (*table.notes, *table.beside))
+    notes = "\n".join(f"<p>{html.escape(note)}</p>" for note in (*table.notes, *beside))
     return f"<p>{html.escape(table.caption)}</p>\n{tables}\n{notes}\n"
 
 

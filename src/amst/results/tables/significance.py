@@ -50,7 +50,7 @@ def significance_table(collection: Collection, comparison: Comparison) -> Table:
     def entries(cell: Cell, best: Cell, pair: Pair | None) -> list[Entry]:
         chosen = (cell.dataset, cell.split, cell.variant) in bold
         if cell is best:
-            seeds = Entry(seeds_text(len(cell.records), cell))
+            seeds = Entry(seeds_text(len(cell.records), cell), runs=cell.run_ids)
             return [Entry("best", chosen, cell.run_ids), Entry(NOTHING), Entry(NOTHING), seeds]
         if pair is None:
             return [Entry("no common seed"), *[Entry(NOTHING)] * 3]
