@@ -37,7 +37,7 @@ def missing(program: str, what: str) -> str:
     if shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin"):
         return ""
     able = os.geteuid() == 0 and shutil.which("apt-get")
-    return f"{what} is not installed (.ci/install-cluster does it)" + (
+    return f"{what} is not installed (.ci/install-system does it)" + (
         "" if able else " and cannot be installed here: not root on Debian"
     )
 

@@ -1,6 +1,8 @@
 """Runs as training leaves them: real records, histories and predictions in real folders."""
 
 import csv
+import shutil
+import subprocess
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -302,6 +304,30 @@ def make():
 def grid(tmp_path):
     """Plans of a grid: variants x seeds."""
     return lambda *variants, **changes: plans_of(tmp_path / "runs", variants, **changes)
+
+
+@pytest.fixture
+def typeset():
+    """Let LaTeX set tables in a paper of two columns: the folder, names of tables -> its log."""
+    compiler = shutil.which("pdflatex") or shutil.which("tectonic")
+    if compiler is None:
+        pytest.skip("neither pdflatex nor tectonic is installed")
+
+    def run(folder, *tables):
+        (folder / "paper.tex").write_text(
+            "\\documentclass[twocolumn]{article}\n\\usepackage{booktabs,graphicx}\n"
+            "\\begin{document}\nText.\n"
+            + "".join(f"\\input{{{name}}}\n" for name in tables)
+            + "\\end{document}\n"
+        )
+        halt = ["-halt-on-error", "-interaction=nonstopmode"] if "pdflatex" in compiler else []
+        done = subprocess.run([compiler, *halt, "paper.tex"], cwd=folder, capture_output=True)
+        said = done.stdout.decode(errors="replace")
+        assert done.returncode == 0, said[-2000:]
+        assert (folder / "paper.pdf").stat().st_size > 1000
+        return said
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -70,6 +70,14 @@ def test_every_table_is_written_in_every_form(small_grid, tmp_path):
     assert all(path.stat().st_size for path in written)
 
 
+def test_latex_sets_every_table_and_none_is_wider_or_higher_than_a_page(
+    small_grid, tmp_path, typeset
+):
+    write_tables(Material(collect(small_grid, [])), tmp_path)
+    said = typeset(tmp_path, *TABLE_NAMES)
+    assert not re.search("Overfull|Float too large", said)
+
+
 def test_the_main_table_has_a_row_per_variant_and_a_column_per_dataset(make, plan, tmp_path):
     values = (0.5, 0.6, 0.7)
     runs = make(
