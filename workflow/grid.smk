@@ -29,11 +29,11 @@ from amst.features.samples import (
     samples_of_shards,
 )
 from amst.files import sha256_of, write_text
+from amst.grid.adoptions import Adoptions
 from amst.pretrained import LOCK, STAGED, model_folder
 from amst.provenance import code_digest, package_digest, training_digest
 from amst.records import RUN_FILES
 from amst.training.kills import kills
-from amst.training.state import read_adopted
 from amst.results.names import (
     FIGURE_FORMS,
     FIGURE_NAMES,
@@ -385,16 +385,22 @@ def run_inputs(wildcards):
 
 
 # Finished runs that a user declared valid under changed code (`amst adopt`).
-ADOPTED = read_adopted(Path("results"))
+try:
+    ADOPTIONS = Adoptions(Path("results"))
+except AmstError as error:
+    sys.exit(f"amst: {error}")
 
 
 @looked_at
 def training_code(wildcards):
     """Digest of the code that trains a run and of the packages, unless the run was adopted."""
     method = RESOLVE.variants[wildcards.variant].method
-    digest = training_code_of(method)
-    adopted = ADOPTED.get(cell_of(wildcards).run, {})
-    return f"{adopted['from'] if adopted.get('to') == digest else digest}-{package_digest()}"
+    digest, cell = training_code_of(method), cell_of(wildcards)
+    if cell.run in ADOPTIONS:
+        folder = Path("results/features", owner(cell.dataset))
+        data = folder / "manifest.json", folder / f"splits/{cell.split}.json"
+        digest = ADOPTIONS.code_of(cell.run, RESOLVE.hash(cell), digest, data)
+    return f"{digest}-{package_digest()}"
 
 
 # None without profiles/slurm.

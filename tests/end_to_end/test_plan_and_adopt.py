@@ -1,10 +1,11 @@
 """`amst plan` and `amst adopt`: what would be trained, why, and declaring runs valid."""
 
 import copy
+import shutil
 
 import pytest
 
-from tests.end_to_end.suite import SMALL, Suite, mark_incomplete
+from tests.end_to_end.suite import SMALL, Suite, mark_incomplete, planned
 
 NAIVE = "digits/random/naive/seed0"
 
@@ -91,6 +92,20 @@ def test_an_adopted_run_is_not_trained_again_and_says_so(here: Suite):
     assert "a constant was added" in here.file("results/tables/runs.csv").read_text()
     change_code(here)
     assert f"{NAIVE}: code changed" in plan(here), "an adoption is for one state of the code"
+
+
+def test_an_adoption_ends_with_the_run_that_it_was_for(here: Suite):
+    method = here.checkout / "src/amst/methods/naive.py"
+    before = method.read_text()
+    change_code(here)
+    here.amst("adopt", NAIVE, "--reason", "a test", "--configfile", str(here.config))
+    shutil.rmtree(here.file(f"results/runs/{NAIVE}"))
+    here.snakemake(f"results/runs/{NAIVE}/run.json")
+    assert "0 of 2 runs to train" in plan(here)
+    assert "train" not in planned(here.snakemake("-n").stdout)
+    method.write_text(before)
+    assert f"{NAIVE}: code changed" in plan(here)
+    assert planned(here.snakemake("-n").stdout)["train"] == 1, "the other code has trained it"
 
 
 def test_only_finished_runs_with_these_settings_can_be_adopted(here: Suite):

@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -17,12 +17,12 @@ from amst.cli.space import samples_by_dataset, space_of
 from amst.cli.space import table as table_of_space
 from amst.config.run import RunSettings
 from amst.errors import AmstError
-from amst.files import write_json
+from amst.grid.adoptions import Adoptions
 from amst.grid.stale_data import stale_data
 from amst.provenance import package_digest, training_digest
 from amst.records import RunRecord, read_record, write_record
 from amst.training.kept import unseen
-from amst.training.state import adopted_file, read_adopted, run_digest, state_of
+from amst.training.state import run_digest, state_of
 
 
 def register(app: typer.Typer) -> None:
@@ -58,7 +58,7 @@ def plan_of(config: grid.Config, results: Path) -> list[Planned]:
     measured = _hours_of_epochs(record for record in records.values() if record)
     samples = samples_by_dataset(config, results)
     elsewhere = scaled_hours((record for record in records.values() if record), samples)
-    adopted = read_adopted(results)
+    adoptions = Adoptions(results)
     planned = []
     for cell, record in records.items():
         settings = resolve(cell)
@@ -66,7 +66,7 @@ def plan_of(config: grid.Config, results: Path) -> list[Planned]:
         if record is None and why == "done":
             why = "damaged"
         if record is not None:
-            why = _outdated(record, settings, adopted.get(cell.run, {}))
+            why = _outdated(config, results, record, settings, adoptions)
             why = why or _data_changed(config, results, record)
         own = measured.get((cell.dataset, "variant", cell.variant))
         hours = own or measured.get((cell.dataset, "method", settings.method))
@@ -79,14 +79,22 @@ def plan_of(config: grid.Config, results: Path) -> list[Planned]:
     return planned
 
 
-def _outdated(record: RunRecord, settings: RunSettings, adopted: Mapping[str, str]) -> str:
+def _outdated(
+    config: grid.Config,
+    results: Path,
+    record: RunRecord,
+    settings: RunSettings,
+    adoptions: Adoptions,
+) -> str:
     """Why a finished run would be trained again; empty when it would not."""
-    digest = training_digest(settings.method)
     if record.settings_hash != settings.hash:
         return "settings changed"
     if record.environment.package_digest != package_digest():
         return "packages changed"
-    if digest not in (record.environment.code_digest, adopted.get("to")):
+    present, data = training_digest(settings.method), _data_of(config, results, settings)
+    if record.environment.code_digest != adoptions.code_of(
+        settings.run_id, settings.hash, present, data
+    ):
         return "code changed"
     return ""
 
@@ -97,12 +105,17 @@ def _data_changed(config: grid.Config, results: Path, record: RunRecord) -> str:
     stale = stale_data(config, results, settings.dataset, settings.split)
     if stale:
         return f"data changed ({stale})"
-    folder = results / "features" / grid.features_owner(config, settings.dataset)
-    files = (folder / "manifest.json", folder / "splits" / f"{settings.split}.json")
+    files = _data_of(config, results, settings)
     if not all(file.is_file() for file in files):
         return ""  # made again, they are what they were
     now = run_digest(record.settings_hash, made.code_digest, made.package_digest, *files)
     return "" if now == record.digest else "data changed"
+
+
+def _data_of(config: grid.Config, results: Path, settings: RunSettings) -> tuple[Path, Path]:
+    """Manifest and split file of a run, there or not."""
+    folder = results / "features" / grid.features_owner(config, settings.dataset)
+    return folder / "manifest.json", folder / "splits" / f"{settings.split}.json"
 
 
 def _record(results: Path, cell: grid.Cell) -> RunRecord | None:
@@ -216,7 +229,7 @@ def adopt(
     if not reason.strip():
         raise AmstError("--reason is empty", "Say why the change cannot have changed the runs")
     resolve = grid.Resolver(configuration(configfile))
-    adopted = read_adopted(results)
+    adoptions = Adoptions(results)
     not_seen = set(unseen(results.parent))
     changed = {}
     for run in runs:
@@ -241,8 +254,8 @@ def adopt(
         changed[cell.run] = record.model_copy(
             update={"adopted": (*record.adopted, f"code {digest}: {reason.strip()}")}
         )
-        adopted[cell.run] = {"from": record.environment.code_digest, "to": digest}
+        adoptions.add(cell.run, record.environment.code_digest, digest)
     for name, record in changed.items():
         write_record(results / "runs" / name / "run.json", record)
         typer.echo(f"{name}: adopted")
-    write_json(adopted_file(results), adopted)
+    adoptions.save()

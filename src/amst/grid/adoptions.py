@@ -1,0 +1,81 @@
+"""Finished runs that a user declared valid under changed code (`amst adopt`)."""
+
+import json
+from pathlib import Path
+
+from amst.errors import AmstError
+from amst.files import write_json
+from amst.records import RUN_FILES
+from amst.training.state import adopted_file, read_adopted, run_digest
+
+
+class Adoptions:
+    """What was adopted in a results folder, each for one state of the code.
+
+    An adoption is of a run as it was then: another one, trained under the same name since, is none
+    of it.
+
+    Raises:
+        AmstError: the file of adoptions cannot be read.
+    """
+
+    def __init__(self, results: Path) -> None:
+        self._results = results
+        try:
+            self._of = {
+                run: (str(each["from"]), str(each["to"]))
+                for run, each in read_adopted(results).items()
+            }
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise AmstError(
+                f"{adopted_file(results)} is damaged ({error!r})",
+                "Bring it back, or delete it and adopt again; without it adopted runs are trained "
+                "anew",
+            ) from error
+
+    def add(self, run: str, made: str, adopted_for: str) -> None:
+        """Note that a run made by the code ``made`` is valid under ``adopted_for``: digests."""
+        self._of[run] = made, adopted_for
+
+    def save(self) -> None:
+        """Write the file of adoptions."""
+        values = {run: {"from": made, "to": to} for run, (made, to) in self._of.items()}
+        write_json(adopted_file(self._results), values)
+
+    def __contains__(self, run: str) -> bool:
+        """Whether a run was ever adopted."""
+        return run in self._of
+
+    def code_of(self, run: str, settings: str, present: str, data: tuple[Path, Path]) -> str:
+        """Digest of the code that a run counts as made with.
+
+        Args:
+            run: id of the run.
+            settings: hash of the settings that the grid has for it.
+            present: digest of the code that would train it now.
+            data: manifest of its dataset and split file, there or not.
+
+        Returns:
+            The digest of the code that made it, where it was adopted for the present code and is
+            still as it was then, with these settings and data; else ``present``.
+        """
+        made, adopted_for = self._of.get(run, ("", ""))
+        if adopted_for == present and self._is_as_it_was(run, settings, made, data):
+            return made
+        return present
+
+    def _is_as_it_was(self, run: str, settings: str, made: str, data: tuple[Path, Path]) -> bool:
+        folder = self._results / "runs" / run
+        if not all((folder / name).is_file() for name in RUN_FILES):
+            return False
+        try:
+            record = json.loads((folder / "run.json").read_text("utf-8"))
+            environment = record["environment"]
+            if (record["settings_hash"], environment["code_digest"]) != (settings, made):
+                return False
+            if not all(file.is_file() for file in data):
+                return True  # made again, they are what they were
+            now = run_digest(settings, made, environment["package_digest"], *data)
+            return bool(record["digest"] == now)
+        except (OSError, ValueError, LookupError, TypeError):
+            return False
