@@ -4,9 +4,11 @@ import warnings
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from amst.errors import AmstError
+from amst.records import read_record, write_record
 from amst.results.cells import collect
 from amst.results.figures import FIGURES, write_figures
 from amst.results.figures.finals import (
@@ -45,6 +47,16 @@ def test_the_same_runs_give_the_same_bytes(make, plan, tmp_path):
     first = write_figures(collect(runs, []), tmp_path / "first", ["curves"])
     second = write_figures(collect(runs[::-1], []), tmp_path / "second", ["curves"])
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+
+
+def test_a_figure_is_of_the_dataset_in_its_name_and_of_no_other(make, plan, tmp_path):
+    runs = make(plan.with_(method="amst_full"), plan.with_(dataset="AVE"))
+    write_figures(collect(runs, []), tmp_path / "both", ["schedule"])
+    for run in runs:
+        write_figures(collect([run], []), tmp_path / "alone", ["schedule"])
+        name = f"schedule-{run.dataset}.png"
+        both, alone = (tmp_path / folder / name for folder in ("both", "alone"))
+        assert both.read_bytes() == alone.read_bytes()
 
 
 @pytest.mark.parametrize("name", FIGURE_NAMES)
@@ -181,3 +193,250 @@ def test_the_line_of_a_modality_alone_is_that_of_the_rows_recipe(make, plan):
     assert dashed_of(collect(runs, order)) == [[80, None]]
     runs += make(naive.with_(variant="quick", epochs=3))
     assert dashed_of(collect(runs, order)) == [[50, (2.5, 3.5)], [80, (1.5, 2.5)]]
+
+
+def note(run, active, **accuracies):
+    """Put a history of few epochs in place of a run's own."""
+    names = list(accuracies)
+    lines = [["epoch", "active", *(f"val_accuracy:{n.replace('_', '/')}" for n in names)]]
+    rows = zip(active, *accuracies.values(), strict=True)
+    lines += [[epoch, *row] for epoch, row in enumerate(rows)]
+    text = "".join(",".join(map(str, line)) + "\n" for line in lines)
+    run.path.with_name("history.csv").write_text(text)
+
+
+def upper_and_lower(band):
+    """What a band reaches at each of its places: x -> (lowest, highest)."""
+    (corners,) = band.get_paths()
+    found = {}
+    for x, y in corners.vertices:
+        found[float(x)] = (min(y, found.get(x, (y, y))[0]), max(y, found.get(x, (y, y))[1]))
+    return found
+
+
+def test_a_curve_is_the_mean_over_seeds_in_a_band_of_one_standard_deviation(make, plan):
+    runs = make(plan, plan.with_(seed=1))
+    note(runs[0], ["audio"] * 3, fused=[0.2, 0.4, 0.5])
+    note(runs[1], ["audio"] * 3, fused=[0.4, 0.8, 0.5])
+    collection = collect(runs, [])
+    axes = learning_curves(collection, collection.cells).axes[0]
+    chance, fused = axes.get_lines()
+    assert chance.get_ydata() == pytest.approx([10, 10]), "of ten classes"
+    assert list(fused.get_xdata()) == [1, 2, 3]
+    assert fused.get_ydata() == pytest.approx([30, 60, 50])
+    assert axes.get_xlim() == (1, 3)
+    assert axes.get_ylabel() == "validation\naccuracy in %"
+    # Of 20 and 40, and of 40 and 80: half of their distance times the root of 2.
+    (band,) = axes.collections
+    assert upper_and_lower(band) == {
+        1: pytest.approx((30 - 14.142136, 30 + 14.142136)),
+        2: pytest.approx((60 - 28.284271, 60 + 28.284271)),
+        3: pytest.approx((50, 50)),
+    }
+
+
+def test_the_black_curve_is_of_the_prediction_that_the_tables_show(make, plan):
+    (run,) = make(plan.with_(method="mla", variant="mla"))
+    note(run, ["audio"] * 2, entropy=[0.1, 0.2], equal=[0.3, 0.4], weights=[0.5, 0.6])
+    collection = collect([run], [])
+    _, fused = learning_curves(collection, collection.cells).axes[0].get_lines()
+    assert fused.get_ydata() == pytest.approx([30, 40])
+    assert fused.get_color() == "#000000"
+
+
+def test_a_modality_without_a_probe_is_drawn_by_its_own_prediction(make, plan):
+    (run,) = make(plan.with_(method="unimodal", variant="alone", modalities=("audio",)))
+    note(run, ["audio"] * 2, fused=[0.5, 0.6], modality_audio=[0.5, 0.6])
+    collection = collect([run], [])
+    _, own = learning_curves(collection, collection.cells).axes[0].get_lines()
+    assert own.get_ydata() == pytest.approx([50, 60])
+    assert own.get_color() == looks_of(collection.cells)["audio"].colour
+
+
+def test_lines_look_as_the_legend_says(make, plan):
+    collection = collect(make(plan), [])
+    figure = learning_curves(collection, collection.cells)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["audio", "visual", "text", "fused", "chance"]
+    shown = [(line.get_color(), line.get_linestyle()) for line in figure.legends[0].get_lines()]
+    chance, *lines = figure.axes[0].get_lines()
+    drawn = [(line.get_color(), line.get_linestyle()) for line in (*lines, chance)]
+    assert drawn == shown
+    assert len(set(drawn)) == 5
+
+
+def test_panels_of_runs_with_more_and_fewer_epochs_end_where_their_runs_do(make, plan):
+    runs = make(plan.with_(epochs=5), plan.with_(variant="long", epochs=20))
+    collection = collect(runs, ["naive", "long"])
+    panels = learning_curves(collection, collection.cells).axes
+    assert [axes.get_xlim() for axes in panels[:2]] == [(1, 5), (1, 20)]
+    assert [axes.get_visible() for axes in panels] == [True, True, False, False]
+    (schedule,) = skip_schedule(collection, collection.cells).axes
+    assert schedule.get_xlim() == (0.5, 20.5)
+
+
+def test_panels_of_several_splits_and_of_nothing_finished_say_so(make, plan):
+    runs = make(plan, plan.with_(split="group"), plan.with_(variant="mla", state="failed"))
+    collection = collect(runs, ["naive", "mla"], partial=True)
+    panels = learning_curves(collection, collection.cells).axes[:3]
+    titles = [axes.get_title() for axes in panels]
+    assert titles == ["naive, group (1)", "naive, random (1)", "mla, random"]
+    assert [text.get_text() for text in panels[2].texts] == ["failed"]
+
+
+def test_bars_of_the_schedule_lie_on_the_epochs_in_which_a_modality_trains(make, plan):
+    runs = make(plan.with_(variant="skips"), plan)
+    note(runs[0], ["audio+visual", "visual", "audio+visual", "visual"], fused=[0.1] * 4)
+    collection = collect(runs, [])
+    (axes,) = skip_schedule(collection, collection.cells).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "skips: audio",
+        "skips: visual",
+    ], "what never trains has no row"
+    looks = looks_of(collection.cells)
+    for row, (name, epochs) in enumerate({"audio": (1, 3), "visual": (1, 2, 3, 4)}.items()):
+        bars = axes.collections[row]
+        extents = [path.get_extents() for path in bars.get_paths()]
+        # An epoch lies around its number, as the logs count it.
+        assert [(e.x0, e.x1) for e in extents] == [(e - 0.5, e + 0.5) for e in epochs]
+        assert {(e.y0 + e.y1) / 2 for e in extents} == {row}
+        assert to_hex(bars.get_facecolor()[0]).upper() == looks[name].colour
+    bottom, top = axes.get_ylim()
+    assert bottom > top, "the first row is at the top"
+
+
+def test_a_grid_in_which_nothing_skips_has_a_schedule_of_all(make, grid):
+    collection = collect(make(*grid("naive", "unimodal_audio", seeds=1)), ["naive"])
+    (axes,) = skip_schedule(collection, collection.cells).axes
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["naive: audio", "naive: visual", "naive: text", "unimodal_audio: audio"]
+
+
+def bars_of(axes):
+    """[colour, x, lowest, highest] of the marks with bars across, in the order of drawing."""
+    found = []
+    for drawn in axes.containers:
+        mark, _, (bar,) = drawn.lines
+        ((low, _), (high, _)) = bar.get_segments()[0]
+        (x,) = mark.get_xdata()
+        found.append((mark.get_color(), *(pytest.approx(float(v)) for v in (x, low, high))))
+    return found
+
+
+def test_marks_of_modalities_and_of_the_whole_are_test_accuracies_with_their_deviation(make, grid):
+    values = {"fused": 0.8, "linear/audio": 0.4, "linear/visual": 0.3, "linear/text": 0.2}
+    first, second, alone = grid("naive", seeds=2) + grid("unimodal_audio", seeds=1)
+    second = second.with_(values={**values, "fused": 0.6, "linear/audio": 0.5})
+    runs = make(first.with_(values=values), second, alone.with_(values={"linear/audio": 0.7}))
+    collection = collect(runs, ["unimodal_audio", "naive"], {"naive": "Joint"})
+    figure = unimodal_against_fused(collection, collection.cells)
+    (axes,) = figure.axes
+    looks = looks_of(collection.cells)
+    assert bars_of(axes) == [
+        (looks["audio"].colour, 70, 70, 70),
+        (looks["audio"].colour, 45, 45 - 7.0710678, 45 + 7.0710678),
+        (looks["visual"].colour, 30, 30, 30),
+        (looks["text"].colour, 20, 20, 20),
+        ("#000000", 70, 70 - 14.1421356, 70 + 14.1421356),
+    ]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["unimodal_audio", "Joint"]
+    assert [float(drawn.lines[0].get_ydata()[0]) for drawn in axes.containers] == [0, 1, 1, 1, 1]
+    bottom, top = axes.get_ylim()
+    assert bottom > top
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["fused", "audio", "visual", "text", "alone"]
+    shown = [line.get_color() for line in figure.legends[0].get_lines()]
+    assert shown == ["#000000", *(looks[name].colour for name in labels[1:4]), "#777777"]
+
+
+def test_marks_of_both_figures_of_the_end_are_of_the_test_part(make, plan):
+    (run,) = make(plan.with_(samples=600))
+    record = read_record(run.path)
+    shares = [
+        [100 * record.metrics(name, part).accuracy for part in ("test", "val")]
+        for name in ("linear/audio", "fused")
+    ]
+    assert all(tested != other for tested, other in shares)
+    (audio, _), (tested, _) = shares
+    collection = collect([run], [])
+    (ends,) = unimodal_against_fused(collection, collection.cells).axes
+    assert (bars_of(ends)[0][1], bars_of(ends)[-1][1]) == (audio, tested)
+    (hours,) = accuracy_against_hours(collection, collection.cells).axes
+    assert hours.containers[0].lines[0].get_ydata() == pytest.approx([tested])
+    assert ends.get_xlabel() == hours.get_ylabel() == "test accuracy in %"
+
+
+def test_the_mark_of_a_variant_is_its_mean_time_and_accuracy_with_both_deviations(make, plan):
+    # Validation takes a fifth of the time of training: runs of 2.4 and 3.6 hours.
+    runs = make(
+        plan.with_(seconds=7200.0, values={"fused": 0.8}),
+        plan.with_(seconds=10800.0, values={"fused": 0.6}, seed=1),
+        plan.with_(seconds=36000.0, variant="slow"),
+    )
+    collection = collect(runs, ["slow", "naive"])
+    figure = accuracy_against_hours(collection, collection.cells)
+    (axes,) = figure.axes
+    mark, _, (across, along) = axes.containers[1].lines
+    assert mark.get_xdata() == pytest.approx([3.0])
+    assert mark.get_ydata() == pytest.approx([70])
+    spread = 0.8485281
+    assert across.get_segments()[0][:, 0] == pytest.approx([3 - spread, 3 + spread])
+    assert along.get_segments()[0][:, 1] == pytest.approx([70 - 14.1421356, 70 + 14.1421356])
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["slow", "naive"]
+    shown = [(line.get_color(), line.get_marker()) for line in figure.legends[0].get_lines()]
+    drawn = [drawn.lines[0] for drawn in axes.containers]
+    assert [(line.get_color(), line.get_marker()) for line in drawn] == shown
+
+
+@pytest.mark.parametrize(("seconds", "scale"), [(72000.0, "linear"), (75600.0, "log")])
+def test_times_that_differ_much_are_on_a_scale_of_powers(make, plan, seconds, scale):
+    runs = make(plan.with_(seconds=3600.0), plan.with_(variant="slow", seconds=seconds))
+    collection = collect(runs, [])
+    (axes,) = accuracy_against_hours(collection, collection.cells).axes
+    assert axes.get_xscale() == scale
+
+
+def test_splits_have_a_panel_each_with_marks_of_their_own(make, plan):
+    values = {"fused": 0.8, "linear/audio": 0.4, "linear/visual": 0.3, "linear/text": 0.2}
+    group = plan.with_(split="group", values={**values, "fused": 0.5})
+    collection = collect(make(plan.with_(values=values), group), [])
+    for draw, place in ((unimodal_against_fused, 0), (accuracy_against_hours, 1)):
+        panels = draw(collection, collection.cells).axes
+        assert [axes.get_title() for axes in panels] == ["group", "random"]
+        marks = [axes.containers[-1].lines[0].get_xydata()[0][place] for axes in panels]
+        assert marks == pytest.approx([50, 80])
+
+
+def test_two_modalities_of_one_kind_look_different_and_take_no_other_kind_s_look(make, plan):
+    (run,) = make(plan)
+    record = read_record(run.path)
+    own = dict(record.settings.modalities)
+    own |= {"face": own["visual"], "pose": own.pop("visual")}
+    settings = record.settings.model_copy(update={"modalities": own})
+    changed = {"settings": settings, "settings_hash": settings.hash}
+    write_record(run.path, record.model_copy(update=changed))
+    looks = looks_of(collect([run], []).cells)
+    assert list(looks) == ["audio", "face", "text", "pose"], "as the legend has them"
+    assert len({look.colour for look in looks.values()}) == 4
+    assert len({look.marker for look in looks.values()}) == 4
+    usual = looks_of(collect(make(plan.with_(seed=1)), []).cells)
+    assert [looks[name] for name in ("audio", "face", "text")] == list(usual.values())
+
+
+def test_a_deviation_larger_than_its_mean_shows_no_time_below_none(make, plan):
+    runs = make(plan.with_(seconds=60.0), plan.with_(seconds=36000.0, seed=1))
+    collection = collect(runs, [])
+    (axes,) = accuracy_against_hours(collection, collection.cells).axes
+    across = axes.containers[0].lines[2][0].get_segments()[0]
+    assert min(x for x, _ in across) < 0
+    assert axes.get_xlabel() == "hours of one run", "by the longest"
+    assert axes.get_xlim()[0] == 0
+
+
+def test_the_unit_of_time_is_that_of_one_run_not_of_all_seeds(make, plan):
+    runs = make(*(plan.with_(seconds=1500.0, seed=seed) for seed in range(3)))
+    collection = collect(runs, [])
+    (axes,) = accuracy_against_hours(collection, collection.cells).axes
+    assert axes.get_xlabel() == "minutes of one run"
+    assert axes.containers[0].lines[0].get_xdata() == pytest.approx([30])
