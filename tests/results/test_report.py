@@ -1,5 +1,6 @@
 """The report: one page that holds everything, true to the records."""
 
+import base64
 import re
 from html.parser import HTMLParser
 
@@ -8,6 +9,7 @@ import pytest
 from amst.errors import AmstError
 from amst.records import read_record, write_record
 from amst.results.cells import collect
+from amst.results.figures import write_figures
 from amst.results.names import FIGURE_NAMES, TABLE_NAMES
 from amst.results.report import AFTER, TITLES, _facts, caption_of, write_report
 from amst.results.tables import Material
@@ -205,3 +207,43 @@ def test_figures_of_several_datasets_stand_under_their_names(make, grid, report,
 @pytest.mark.parametrize("figure", FIGURE_NAMES)
 def test_figures_have_the_captions_of_snakemakes_report(figure):
     assert "<p>" in caption_of(figure)
+
+
+def section(text, name):
+    """What stands below the heading of a table or figure."""
+    return text.partition(f'<section id="-{name}">')[2].partition("</section>")[0]
+
+
+def test_pictures_and_captions_stand_below_their_own_headings(complete):
+    for figure in FIGURE_NAMES:
+        own = section(complete, figure)
+        assert f"<h2>{TITLES[figure]}</h2>" in own
+        assert re.findall(r'alt="(.*)" style', own) == [f"{TITLES[figure]}, digits"]
+        assert caption_of(figure) in own
+    pictures = re.findall(r'src="data:image/png;base64,(.*?)"', complete)
+    assert len(set(pictures)) == len(FIGURE_NAMES)
+
+
+def test_a_picture_is_that_of_its_heading_in_the_size_of_the_text(complete, small_grid, tmp_path):
+    write_figures(collect(small_grid, VARIANTS), tmp_path, ["hours"])
+    shown = section(complete, "hours")
+    drawn = (tmp_path / "hours-digits.png").read_bytes()
+    assert base64.b64encode(drawn).decode() in shown
+    # Three quarters of a page of 7.16 inches, at 150 pixels each.
+    (width,) = re.findall(r"width:(\d+)px", shown)
+    assert int(width) in (805, 806)
+
+
+def test_every_run_is_shown_with_what_made_it_and_not_another_seed(make, grid, report):
+    runs = make(*grid("naive", seeds=2))
+    for number, run in enumerate(runs):
+        record = read_record(run.path)
+        made = record.environment.model_copy(update={"commit": f"{number}" * 40})
+        changed = {"environment": made, "finished": f"2025-01-0{number + 1}T10:00:00+00:00"}
+        write_record(run.path, record.model_copy(update=changed))
+    _, *rows = section(report(runs), "runs").split("<tr><td>digits/")
+    for number, (run, row) in enumerate(zip(runs, rows, strict=True)):
+        assert f"seed{number}" in row
+        assert f"<td>{f'{number}' * 12}</td>" in row
+        assert f"2025-01-0{number + 1} 10:00:00" in row
+        assert read_record(run.path).settings_hash in row
