@@ -440,3 +440,16 @@ def test_the_unit_of_time_is_that_of_one_run_not_of_all_seeds(make, plan):
     (axes,) = accuracy_against_hours(collection, collection.cells).axes
     assert axes.get_xlabel() == "minutes of one run"
     assert axes.containers[0].lines[0].get_xdata() == pytest.approx([30])
+
+
+def test_a_variant_looks_the_same_for_a_dataset_that_lacks_another_variant(make, grid, plan):
+    runs = make(*grid("unimodal_text", "naive", seeds=1), plan.with_(dataset="CREMAD"))
+    collection = collect(runs, ["unimodal_text", "naive"])
+    shown = {}
+    for dataset in ("digits", "CREMAD"):
+        cells = collection.block(dataset, "random")
+        handles = accuracy_against_hours(collection, cells).legends[0].get_lines()
+        looks = [(line.get_color(), line.get_marker()) for line in handles]
+        shown[dataset] = dict(zip((cell.variant for cell in cells), looks, strict=True))
+    assert shown["CREMAD"] == {"naive": shown["digits"]["naive"]}
+    assert len(set(shown["digits"].values())) == 2

@@ -69,7 +69,8 @@ def accuracy_against_hours(collection: Collection, cells: Sequence[Cell]) -> Fig
     height = max(2.3 * len(splits), 0.6 + 0.16 * len(variants))
     figure = Figure(figsize=(0.75 * PAGE, height), layout="constrained")
     grid = figure.subplots(len(splits), 1, squeeze=False)
-    looks = {variant: _look(place) for place, variant in enumerate(variants)}
+    # By its place among those of the whole grid: one variant looks the same for all datasets.
+    looks = {variant: _look(place) for place, variant in enumerate(collection.variants)}
     for axes, split in zip(grid[:, 0], splits, strict=True):
         _marks(axes, [cell for cell in cells if cell.split == split], looks)
         if len(splits) > 1:
