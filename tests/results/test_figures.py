@@ -453,3 +453,20 @@ def test_a_variant_looks_the_same_for_a_dataset_that_lacks_another_variant(make,
         shown[dataset] = dict(zip((cell.variant for cell in cells), looks, strict=True))
     assert shown["CREMAD"] == {"naive": shown["digits"]["naive"]}
     assert len(set(shown["digits"].values())) == 2
+
+
+def test_a_row_without_marks_says_why_and_a_legend_only_where_no_split_has_one(make, plan):
+    missing = plan.with_(variant="mla", method="mla", state="missing")
+    runs = make(plan, missing, missing.with_(split="group"), plan.with_(split="group", seed=1))
+    runs += make(missing.with_(split="group", variant="late", method="naive", state="failed"))
+    runs += make(plan.with_(variant="late"))
+    collection = collect(runs, ["naive", "late", "mla"], partial=True)
+    group, random = unimodal_against_fused(collection, collection.cells).axes
+    assert [(text.get_text(), text.get_position()[1]) for text in group.texts] == [
+        ("failed", 1),
+        ("missing", 2),
+    ]
+    assert [text.get_text() for text in random.texts] == ["missing"]
+    legend = accuracy_against_hours(collection, collection.cells).legends[0]
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert labels == ["naive", "late", "mla (missing)"]
