@@ -220,6 +220,14 @@ def test_a_run_is_evaluated_to_the_figures_of_its_record(here):
     assert "differences" not in found
 
 
+def test_a_run_that_is_named_by_its_folder_is_that_run(here):
+    before = Path(f"results/runs/{NAIVE}/run.json").read_bytes()
+    assert amst("train", f"results/runs/{NAIVE}/").startswith(f"{NAIVE}: test accuracy ")
+    assert not Path("results/runs/results").exists()
+    assert not Path("results/checkpoints/results").exists()
+    assert Path(f"results/runs/{NAIVE}/run.json").read_bytes() == before
+
+
 def test_the_text_names_every_prediction_subset_and_contribution(here):
     shown = amst("evaluate", NAIVE, "--part", "val")
     for words in (

@@ -155,7 +155,9 @@ def test_the_wait_for_a_slot_is_over_before_the_time_that_is_left_is_looked_at(
         raise AmstError("far enough")
 
     monkeypatch.setattr(
-        runs, "run_settings", lambda *_: SimpleNamespace(dataset="digits", method="naive")
+        runs,
+        "run_settings",
+        lambda run, *_: SimpleNamespace(dataset="digits", method="naive", run_id=run),
     )
     monkeypatch.setattr(runs, "place", lambda *_: looked.append("slot"))
     monkeypatch.setattr(runs, "deadline", look)

@@ -52,6 +52,7 @@ def train(
     Leaves with 75 when it was asked to stop and has saved its state: the same command continues.
     """
     resolved = run_settings(run, settings, configfile)
+    run = resolved.run_id  # it may have been named by its folder
     owner = resolved.dataset
     if manifest is None or split is None:
         owner = grid.features_owner(configuration(configfile), resolved.dataset)
