@@ -312,3 +312,23 @@ def test_the_bundle_has_what_is_planned_and_what_tables_are_made_of(results, tmp
             assert content(f"runs/digits/random/{name}").decode() == text
         for name in ("CITATION.cff", "LICENSE", "requirements.txt"):
             assert content(name)
+
+
+def test_a_bundle_without_a_name_is_written_to_the_folder_of_its_results(
+    results, tmp_path, monkeypatch
+):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert amst(results, "export").startswith(f"{results}/export.tar.gz: ")
+    assert (results / "export.tar.gz").is_file()
+    assert not list(Path().iterdir())
+
+
+def test_tables_that_are_written_elsewhere_leave_those_of_unfinished_runs(
+    results, tmp_path_factory
+):
+    (results / "tables/partial").mkdir(parents=True)
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    assert "removed" not in amst(results, "tables", "--out", str(elsewhere))
+    assert (elsewhere / "main.md").exists()
+    assert [path.name for path in (results / "tables").iterdir()] == ["partial"]

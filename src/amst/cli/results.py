@@ -203,8 +203,12 @@ def report(
 
 
 def export(
-    out: Annotated[Path, typer.Argument(metavar="FILE", help="the bundle, a .tar.gz")] = RESULTS
-    / "export.tar.gz",
+    out: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FILE", help="the bundle, a .tar.gz; results/export.tar.gz unless given"
+        ),
+    ] = None,
     planned: GridFile = None,
     published: Published = PUBLISHED,
     partial: Partial = False,
@@ -215,6 +219,7 @@ def export(
     """Bundle records, predictions, tables, figures and settings for an archive, with checksums."""
     from amst.results.bundle import write_bundle
 
+    out = out or results / "export.tar.gz"
     if not out.name.endswith(".tar.gz"):
         raise AmstError(f"{out} is no .tar.gz", "Name a file that ends in .tar.gz")
     what = planned_grid(planned, configfile)
