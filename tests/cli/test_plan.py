@@ -7,10 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from amst.cli import app
 from amst.cli.forecast import scaled_hours
 from amst.cli.plan import Planned, _hours, plan_of
 from amst.cli.space import (
+    Space,
     parameters,
     row_bytes,
     samples_by_dataset,
@@ -213,3 +216,66 @@ def test_the_command_says_how_to_get_hours_and_imports_no_torch(tmp_path: Path):
     assert "snakemake results/runs/CREMAD/amst/unimodal_audio/seed0/run.json" in done.stdout
     assert "features CREMAD      ~6.34 GB" in done.stdout
     assert done.stdout.splitlines()[-1] == "loaded []"
+
+
+def test_the_table_of_space_sums_what_is_known_and_marks_what_is_estimated():
+    found = Space("features A", 1_500_000_000, 12, "4 shards", measured=True)
+    guessed = Space("runs A", 2_500_000, 30, "3 runs")
+    unknown = Space("features B", None, 7, "not known how many samples")
+    lines = [" ".join(line.split()) for line in table([found, guessed, unknown])]
+    assert lines == [
+        "disk size files",
+        "features A 1.5 GB 12 4 shards",
+        "runs A ~2.5 MB ~30 3 runs",
+        "features B ? ~7 not known how many samples",
+        "in all ~1.5 GB ~49 ~ is estimated, the rest is there and measured, and what is not known",
+    ]
+    assert " ".join(table([found])[-1].split()) == "in all 1.5 GB 12 measured"
+    small = Space("a", 2_000_000_000_000, 1, ""), Space("b", 999_000, 1, "")
+    assert [line.split()[1] for line in table(small)[1:3]] == ["~2", "~999"]
+    assert [line.split()[2] for line in table(small)[1:3]] == ["TB", "kB"]
+
+
+def test_hours_follow_the_epochs_that_are_configured_now(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(PAPER[0], tmp_path / "config.yaml")
+    config = read_config(Path("config.yaml"))
+    folder = finished(config, tmp_path, "digits", "naive", 7200.0)
+    epochs = read_record(folder / "run.json").settings.recipe.epochs
+    more = tmp_path / "more.yaml"
+    more.write_text(f"datasets: {{digits: {{recipe: {{epochs: {3 * epochs}}}}}}}")
+    config = read_config(Path("config.yaml"), more)
+    planned = {one.cell.run: one for one in plan_of(config, tmp_path)}
+    own, seed = (planned[f"digits/random/naive/seed{seed}"] for seed in (0, 1))
+    assert (own.why, own.hours) == ("settings changed", pytest.approx(6))
+    assert (seed.why, seed.hours) == ("missing", pytest.approx(6))
+
+
+def test_the_command_names_reasons_sums_hours_and_says_what_their_marks_mean(
+    tmp_path: Path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    shutil.copy(PAPER[0], tmp_path / "config.yaml")
+    (tmp_path / "more.yaml").write_text(
+        "grid: {methods: [naive, late, pmr], seeds: [0, 1]}\nmethods: {late: {method: naive}}\n"
+    )
+    config = read_config(Path("config.yaml"), Path("more.yaml"))
+    finished(config, Path("results"), "digits", "naive", 3600.0)
+    done = CliRunner().invoke(app, ["plan", "--runs", "--configfile", "more.yaml"])
+    assert done.exit_code == 0, done.output
+    lines = [" ".join(line.split()) for line in done.output.splitlines()]
+    assert "digits naive 2 2.00 1 packages changed, 1 missing" in lines
+    assert "digits late 2 ~2.00 2 missing" in lines
+    assert "digits pmr 2 ? 2 missing" in lines
+    assert "6 of 6 runs to train: ~4.00+ hours in all" in lines
+    assert "~ as measured on other variants of the same method" in lines
+    assert (
+        "? no run with this method and these encoders is done: train 1 first, one of each kind, "
+        "and plan again; for example snakemake results/runs/digits/random/pmr/seed0/run.json"
+    ) in lines
+    assert "digits/random/naive/seed0: packages changed" in lines
+    assert "digits/random/late/seed1: missing" in lines
+    free = shutil.disk_usage(tmp_path).free
+    (line,) = (line for line in lines if line.endswith("are free here"))
+    assert float(line.split()[0]) == pytest.approx(free / 1e9, abs=2)

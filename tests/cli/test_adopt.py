@@ -1,0 +1,82 @@
+"""`amst adopt` marks what it is told to, keeps what was said before, and changes nothing else."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from amst.cli import app
+from amst.errors import AmstError
+from amst.grid import Config, read_config
+from amst.provenance import training_digest
+from amst.records import read_record, write_record
+from tests.cli.test_plan import finished
+
+ROOT = Path(__file__).parents[2]
+RESULTS = Path("results")
+NAIVE, PMR = "digits/random/naive/seed0", "digits/random/pmr/seed0"
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """That of the working folder, which has two finished runs of earlier code."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    config = read_config(Path("config.yaml"))
+    for method in ("naive", "pmr"):
+        finished(config, RESULTS, "digits", method, 1.0)
+    return config
+
+
+def adopt(*runs: str, reason: str = "a comment") -> str:
+    done = CliRunner().invoke(app, ["adopt", *runs, "--reason", reason], catch_exceptions=False)
+    return done.output
+
+
+def record_of(run: str) -> Path:
+    return RESULTS / "runs" / run / "run.json"
+
+
+def reasons(run: str) -> tuple[str, ...]:
+    return read_record(record_of(run)).adopted
+
+
+def test_the_digest_and_the_reason_are_noted_below_those_of_earlier_times(config: Config):
+    record = read_record(record_of(NAIVE))
+    write_record(record_of(NAIVE), record.model_copy(update={"adopted": ("code 1: an earlier",)}))
+    assert adopt(NAIVE, reason=" a comment ") == f"{NAIVE}: adopted\n"
+    digest = training_digest("naive")
+    assert reasons(NAIVE) == ("code 1: an earlier", f"code {digest}: a comment")
+    (noted,) = [path for path in RESULTS.glob("*.json") if NAIVE in path.read_text()]
+    assert json.loads(noted.read_text()) == {NAIVE: {"from": "", "to": digest}}
+    adopt(PMR)
+    assert set(json.loads(noted.read_text())) == {NAIVE, PMR}
+    assert reasons(PMR) == (f"code {training_digest('pmr')}: a comment",)
+
+
+def test_a_run_of_this_code_needs_no_adoption(config: Config):
+    record = read_record(record_of(NAIVE))
+    made = record.environment.model_copy(update={"code_digest": training_digest("naive")})
+    write_record(record_of(NAIVE), record.model_copy(update={"environment": made}))
+    before = record_of(NAIVE).read_bytes()
+    assert adopt(NAIVE) == f"{NAIVE}: the code is the one it was made with\n"
+    assert record_of(NAIVE).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("runs", "reason", "said"),
+    [
+        ((NAIVE, "digits/random/mla/seed0"), "a comment", "mla/seed0 has not finished"),
+        ((NAIVE, "naive"), "a comment", "'naive' is not the name of a run"),
+        ((NAIVE,), "  ", "--reason is empty"),
+    ],
+)
+def test_what_cannot_be_adopted_leaves_all_named_runs_as_they_were(
+    config: Config, runs: tuple[str, ...], reason: str, said: str
+):
+    before = {path: path.read_bytes() for path in RESULTS.rglob("*") if path.is_file()}
+    with pytest.raises(AmstError, match=said):
+        adopt(*runs, reason=reason)
+    assert {path: path.read_bytes() for path in RESULTS.rglob("*") if path.is_file()} == before
