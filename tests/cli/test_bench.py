@@ -1,0 +1,109 @@
+"""`amst bench`: what the commands hand to the measurements, and what they print of them."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from amst.bench.extraction import Pace, Throughput
+from amst.bench.prepared import Prepared
+from amst.cli import app
+from amst.cli.bench import cores
+
+ROOT = Path(__file__).parents[2]
+
+
+def bench(*arguments: str) -> list[str]:
+    done = CliRunner().invoke(app, ["bench", *arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output.splitlines()
+
+
+def test_extraction_is_told_as_multiples_of_the_scripts(monkeypatch):
+    found = Throughput(Pace(6, 8), kept=Pace(3, 2), every=Pace(4, 5), both=Pace(9, 7))
+    for name, answer in (
+        ("measure_throughput", found),
+        ("make_clips", Path("long")),
+        ("make_dialogue", Path("talk")),
+    ):
+        monkeypatch.setattr(f"amst.bench.extraction.{name}", lambda *given, a=answer: a)
+    peaks = {"long": 300.4, "talk": 500.0}
+    monkeypatch.setattr("amst.bench.extraction.measure_memory", lambda work, raw: peaks[raw.name])
+    lines = [" ".join(line.split()) for line in bench("extract", "--minutes", "2.5")]
+    assert lines == [
+        "clips per second by the clock of processor time",
+        "script, writes kept frames 3.00 2.00",
+        "script, writes every frame 4.00 5.00",
+        "extraction, 1 core 6.00 8.00",
+        "ratio to script, kept frames 2.00 4.00",
+        "ratio to script, every frame 1.50 1.60",
+        # Clips of two cores by the time of both: twice as much in the time of one.
+        "extraction, 2 cores 9.00 14.00",
+        "gain of the second core 1.50 1.75",
+        "peak of memory, a clip of 61 s: 300 MB",
+        "peak of memory, a dialogue of 2.5 min: 500 MB",
+    ]
+
+
+@dataclass(frozen=True)
+class Told:
+    """Stands for what a measurement finds."""
+
+    rate: float = 2.5
+
+    def lines(self) -> list[str]:
+        return ["two and a half"]
+
+
+@pytest.fixture
+def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple]:
+    """Measurement -> what it was called with, by the last command."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    monkeypatch.setattr("amst.cli.bench.prepare", prepared)
+    found: dict[str, tuple] = {}
+    for name in ("training.measure_training", "together.measure_together"):
+
+        def noted(*arguments: object, name: str = name) -> Told:
+            found[name.partition(".")[0]] = arguments
+            return Told()
+
+        monkeypatch.setattr(f"amst.bench.{name}", noted)
+    return found
+
+
+def prepared(config: object, dataset: str, samples: int, folder: Path) -> Prepared:
+    return Prepared(Path(f"{dataset}-{samples}"), Path("manifest"), Path("split"))
+
+
+def test_training_is_measured_as_the_options_say(given):
+    methods = ("--method", "naive", "--method", "mla")
+    more = ("--batches", "3", "--rounds", "4", "--samples", "50", "--batch-size", "6")
+    assert bench("train", *methods, *more, "--precision", "bf16") == ["two and a half"]
+    variants, manifest, split, execution, plan, raw = given["training"]
+    assert [settings.method for settings in variants] == ["naive", "mla"]
+    assert {settings.recipe.batch_size for settings in variants} == {6}
+    assert {settings.arithmetic.precision for settings in variants} == {"bf16"}
+    assert (manifest, split, raw) == (Path("manifest"), Path("split"), Path("CREMAD-50"))
+    assert (plan.batches, plan.rounds, plan.workers) == (3, 4, cores())
+    assert plan.epoch == 6 * cores(), "six batches from each worker"
+    assert execution.residency == "auto"
+    bench("train", "--no-yardstick", "--workers", "2", "--epoch", "5", "--no-capture")
+    variants, *_, execution, plan, raw = given["training"]
+    assert [settings.variant for settings in variants] == ["amst_full"]
+    assert (plan.workers, plan.epoch, raw, execution.capture) == (2, 5, None, False)
+    bench("train", "--dataset", "digits", "--capture")
+    *_, execution, plan, raw = given["training"]
+    assert (raw, execution.capture) == (None, True), "the yardstick has clips and pictures only"
+
+
+def test_runs_at_once_are_measured_beside_one_alone(given):
+    (line,) = bench("together", "--runs", "8", "--runs", "3", "--seconds", "1.5", "--json")
+    assert json.loads(line) == {"rate": 2.5}
+    *_, counts, seconds = given["together"]
+    assert (counts, seconds) == ([1, 3, 8], 1.5)
+    bench("together")
+    assert given["together"][-2] == [1, 2, 4]
