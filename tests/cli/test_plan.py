@@ -241,7 +241,11 @@ def test_hours_follow_the_epochs_that_are_configured_now(tmp_path: Path, monkeyp
     shutil.copy(PAPER[0], tmp_path / "config.yaml")
     config = read_config(Path("config.yaml"))
     folder = finished(config, tmp_path, "digits", "naive", 7200.0)
-    epochs = read_record(folder / "run.json").settings.recipe.epochs
+    record = read_record(folder / "run.json")
+    spent = {"train_seconds": 3600.0, "validate_seconds": 1800.0, "load_seconds": 1800.0}
+    cost = record.cost.model_copy(update=spent)
+    write_record(folder / "run.json", record.model_copy(update={"cost": cost}))
+    epochs = record.settings.recipe.epochs
     more = tmp_path / "more.yaml"
     more.write_text(f"datasets: {{digits: {{recipe: {{epochs: {3 * epochs}}}}}}}")
     config = read_config(Path("config.yaml"), more)
@@ -261,10 +265,14 @@ def test_the_command_names_reasons_sums_hours_and_says_what_their_marks_mean(
         "grid: {methods: [naive, late, pmr], seeds: [0, 1]}\nmethods: {late: {method: naive}}\n"
     )
     config = read_config(Path("config.yaml"), Path("more.yaml"))
-    finished(config, Path("results"), "digits", "naive", 3600.0)
-    done = CliRunner().invoke(app, ["plan", "--runs", "--configfile", "more.yaml"])
-    assert done.exit_code == 0, done.output
-    lines = [" ".join(line.split()) for line in done.output.splitlines()]
+    path = finished(config, Path("results"), "digits", "naive", 3600.0) / "run.json"
+
+    def plan() -> list[str]:
+        done = CliRunner().invoke(app, ["plan", "--runs", "--configfile", "more.yaml"])
+        assert done.exit_code == 0, done.output
+        return [" ".join(line.split()) for line in done.output.splitlines()]
+
+    lines = plan()
     assert "digits naive 2 2.00 1 packages changed, 1 missing" in lines
     assert "digits late 2 ~2.00 2 missing" in lines
     assert "digits pmr 2 ? 2 missing" in lines
@@ -279,3 +287,11 @@ def test_the_command_names_reasons_sums_hours_and_says_what_their_marks_mean(
     free = shutil.disk_usage(tmp_path).free
     (line,) = (line for line in lines if line.endswith("are free here"))
     assert float(line.split()[0]) == pytest.approx(free / 1e9, abs=2)
+    record = read_record(path)
+    now = {"package_digest": package_digest(), "code_digest": training_digest("naive")}
+    made = record.environment.model_copy(update=now)
+    write_record(path, record.model_copy(update={"environment": made}))
+    lines = plan()
+    assert "digits naive 1 1.00 1 missing" in lines
+    assert "5 of 6 runs to train: ~3.00+ hours in all" in lines
+    assert not any("naive/seed0" in line for line in lines)
