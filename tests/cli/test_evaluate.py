@@ -15,9 +15,11 @@ import yaml
 from typer.testing import CliRunner
 
 from amst.cli import app
+from amst.cli.checkpoints import Findings, _show
 from amst.config.run import RunSettings
 from amst.errors import AmstError
 from amst.metrics import metrics_of
+from amst.records import Metrics
 from amst.training.assembly import assemble
 from amst.training.execution import Execution
 from tests.datasets import rawtrees
@@ -273,6 +275,54 @@ def test_other_weights_must_fit_the_run(here):
     amst("evaluate", "--weights", weights, refused="does not say which run it is of")
     amst("evaluate", "CREMAD/random/pmr/seed0", refused="has not finished")
     amst("evaluate", refused="nothing to evaluate")
+
+
+def test_another_manifest_and_another_split_are_those_that_are_read(here):
+    for option in ("--manifest", "--split"):
+        amst("evaluate", NAIVE, option, "of-another.json", refused="of-another.json")
+
+
+# What a reader is shown
+
+
+def all_metrics(share):
+    return Metrics(
+        accuracy=share,
+        macro_f1=share + 0.01,
+        mean_average_precision=share + 0.02,
+        cross_entropy=share + 0.03,
+        confidence_correct=share + 0.04,
+        calibration_error=share + 0.05,
+        per_class_accuracy={},
+    )
+
+
+def test_each_metric_stands_behind_its_name_the_main_prediction_first(capsys):
+    named = {
+        "entropy": all_metrics(0.1),
+        "equal": all_metrics(0.5),
+        "modality/audio": all_metrics(0.2),
+    }
+    subsets, worth = {"audio": 0.25, "audio+visual": 0.5}, {"visual": 0.375, "audio": -0.125}
+    _show(Findings("mine", "test", 40, "equal", named, subsets, worth, ("a line",)))
+    first, *rows = capsys.readouterr().out.splitlines()
+    assert first == "mine, test, 40 samples"
+    assert [" ".join(row.split()) for row in rows] == [
+        "equal accuracy 50.0 % macro-F1 51.0 % mAP 52.0 % cross-entropy 0.530 confidence 54.0 % "
+        "calibration error 55.0 %",
+        "entropy accuracy 10.0 % macro-F1 11.0 % mAP 12.0 % cross-entropy 0.130 confidence 14.0 % "
+        "calibration error 15.0 %",
+        "modality/audio accuracy 20.0 % macro-F1 21.0 % mAP 22.0 % cross-entropy 0.230 "
+        "confidence 24.0 % calibration error 25.0 %",
+        "from audio: accuracy 25.0 %",
+        "from audio+visual: accuracy 50.0 %",
+        "contribution of audio: -12.5 points (Shapley)",
+        "contribution of visual: +37.5 points (Shapley)",
+        "differs from run.json:",
+        "a line",
+    ]
+    _show(Findings("mine", "test", 40, "equal", named, {}, {}, ()))
+    assert capsys.readouterr().out.splitlines()[-1] == "  equal to run.json"
 
 
 # Stored predictions

@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
         ("fetch-lists CREMADD", "dataset: unknown name 'CREMADD'. Did you mean 'CREMAD'?"),
         ("extract digits 99", "digits has no shard 99. Its shards are 0 to 3"),
         ("train digits/random/naive/seed0", "Prepare the dataset: snakemake results/features"),
+        ("train IEMOCAP/random/naive/seed0", "snakemake results/features/IEMOCAP3/"),
         ("train digits/random/nope/seed0", "method: unknown name 'nope'. Valid names:"),
         ("generate CREMAD", "CREMAD is not made by the suite"),
         ("retry digits/random/naive/seed0", "has not failed. See `amst status`"),
