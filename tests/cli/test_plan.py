@@ -220,15 +220,15 @@ def test_the_command_says_how_to_get_hours_and_imports_no_torch(tmp_path: Path):
 
 def test_the_table_of_space_sums_what_is_known_and_marks_what_is_estimated():
     found = Space("features A", 1_500_000_000, 12, "4 shards", measured=True)
-    guessed = Space("runs A", 2_500_000, 30, "3 runs")
+    guessed = Space("runs A", 250_000_000, 30, "3 runs")
     unknown = Space("features B", None, 7, "not known how many samples")
     lines = [" ".join(line.split()) for line in table([found, guessed, unknown])]
     assert lines == [
         "disk size files",
         "features A 1.5 GB 12 4 shards",
-        "runs A ~2.5 MB ~30 3 runs",
+        "runs A ~250 MB ~30 3 runs",
         "features B ? ~7 not known how many samples",
-        "in all ~1.5 GB ~49 ~ is estimated, the rest is there and measured, and what is not known",
+        "in all ~1.75 GB ~49 ~ is estimated, the rest is there and measured, and what is not known",
     ]
     assert " ".join(table([found])[-1].split()) == "in all 1.5 GB 12 measured"
     small = Space("a", 2_000_000_000_000, 1, ""), Space("b", 999_000, 1, "")
@@ -295,3 +295,21 @@ def test_the_command_names_reasons_sums_hours_and_says_what_their_marks_mean(
     assert "digits naive 1 1.00 1 missing" in lines
     assert "5 of 6 runs to train: ~3.00+ hours in all" in lines
     assert not any("naive/seed0" in line for line in lines)
+
+
+def test_a_working_run_keeps_weights_and_momentum_three_times_and_weights_three_times_more(
+    tmp_path: Path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one.yaml").write_text("grid: {datasets: [CREMAD], methods: [naive], seeds: [0]}")
+    config = read_config(PAPER[0], Path("one.yaml"))
+
+    def working() -> Space:
+        found = space_of(config, tmp_path, jobs=10)
+        return next(space for space in found if space.what == "working checkpoints")
+
+    # Two ResNets of 11.177 million parameters of four bytes.
+    assert working().size == pytest.approx((3 * 2 + 3) * 2 * 4 * 11.177e6, rel=1e-3)
+    assert working().files == 6
+    finished(config, tmp_path, "CREMAD", "naive", 1.0)
+    assert (working().size, working().files) == (0, 0)
