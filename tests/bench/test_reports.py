@@ -5,12 +5,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from amst.bench import device
+from amst.bench import device, loading
 from amst.bench.device import Peak
 from amst.bench.extraction import Pace, _median, _pace, _Timed
 from amst.bench.graph import DryRun, JobCost
 from amst.bench.loading import LoadSpeed, Memory
 from amst.bench.loop import LoopCost
+from amst.bench.plain import Plain, PlainFiles
 from amst.bench.speeds import LoaderRate, PlainRate, Speed, Speeds
 from amst.bench.together import Together
 from amst.config.run import Arithmetic
@@ -115,3 +116,23 @@ def test_the_best_of_a_device_is_counted_in_operations_and_in_bytes_both_ways(mo
     # A product of squares of side n does n multiplications and additions for each of its n x n.
     assert peak.product == 2 * 512**3 / 0.5
     assert peak.copy == pytest.approx(2 * 2**26 / 0.5)
+
+
+def test_the_yardsticks_rates_are_of_clips_and_its_time_is_that_of_a_cycle(monkeypatch):
+    files = object.__new__(PlainFiles)
+    vars(files).update(_clips="clips", _silent="silent", _pictures="pictures")
+    samples = {"clips": 8.0, "silent": 9.0, "pictures": 30.0}
+    monkeypatch.setattr("amst.bench.plain._loader_rate", samples.__getitem__)
+    assert files.rates() == (8, 9, 10), "three pictures to a clip"
+    yardstick = object.__new__(Plain)
+    yardstick._schedule = ((("audio", "visual"), 1), (("visual",), 4))
+    assert yardstick._over_cycle(lambda trained: 3.0 * len(trained)) == (6 + 4 * 3) / 5
+    yardstick._found = [(0.5, 0.25), (0.1, 0.05), (0.2, 0.125)]
+    assert yardstick.rate() == PlainRate(samples=5, steps=8)
+    assert yardstick.latest() == 5
+
+
+def test_a_loader_s_rate_is_of_batches_per_second(monkeypatch):
+    clock = SimpleNamespace(perf_counter=iter([10.0, 14.0]).__next__)
+    monkeypatch.setattr("amst.bench.loading.time", clock)
+    assert loading._rate(range(8), torch.device("cpu")) == 2

@@ -15,7 +15,7 @@ from amst.bench.loop import measure_loop
 from amst.bench.ours import Ours, covered, without
 from amst.bench.prepared import prepare, settings_of
 from amst.bench.together import measure_together
-from amst.bench.training import Plan, arithmetic_of, measure_training
+from amst.bench.training import Plan, _Subject, arithmetic_of, measure_training
 from amst.bench.yardstick import (
     FRAMES,
     Clips,
@@ -49,6 +49,7 @@ def test_methods_are_measured_beside_the_yardsticks_of_their_steps(config, clips
         assert speed.operations > 0 < speed.moved
         assert "convolution_backward" in speed.operators
         assert 0 < sum(speed.operators.values()) <= 1
+        assert 0.02 < speed.busy < 50, "a share, if one that a profiler disturbs"
         assert min(speed.seconds.values()) >= 0
         assert speed.seconds["forward"] > 0 < speed.seconds["augment"]
     assert naive.yardstick != joint.yardstick, "that of AMST skips"
@@ -117,6 +118,63 @@ def test_a_cycle_has_every_kind_of_epoch_as_often_as_the_schedule(config, digits
     assert ours.work() == pytest.approx(mean, rel=0.01), "a first step also makes velocities"
     assert first > later
     assert first[1] > later[1]
+
+
+@pytest.fixture
+def ticking(monkeypatch):
+    """A clock that goes on by so many seconds with every training step of a method."""
+
+    def tick(ours, seconds):
+        now, step = [0.0], ours.method.train_step
+
+        def slow(batch, epoch):
+            now[0] += seconds
+            return step(batch, epoch)
+
+        monkeypatch.setattr(ours.method, "train_step", slow)
+        clock = SimpleNamespace(perf_counter=lambda: now[0])
+        monkeypatch.setattr("amst.bench.ours.time", clock)
+
+    return tick
+
+
+def test_times_are_those_of_a_sample(config, digits, ticking):
+    settings = settings_of(config, "digits", "naive", batch_size=8)
+    ours = Ours(settings, digits.manifest, digits.split, Execution())
+    ticking(ours, 4.0)
+    assert ours.seconds(0, 3) == ours.step_seconds(0, 3) == 0.5
+    assert ours.cycle_seconds(2) == ours.cycle_step_seconds(2) == 0.5
+
+
+def test_an_epoch_that_skips_is_held_against_one_without_and_a_median_of_turns_counts(
+    config, digits, monkeypatch
+):
+    settings = settings_of(config, "digits", "amst_joint", batch_size=8)
+    ours = Ours(settings, digits.manifest, digits.split, Execution())
+    subject = _Subject(ours, digits.manifest, digits.split, Execution())
+    took = {"whole": 0.0}
+
+    def seconds(measured, epoch, batches):
+        return took["whole"] if len(measured.method.modalities) == 3 else 2.0
+
+    monkeypatch.setattr(Ours, "seconds", seconds)
+    monkeypatch.setattr(Ours, "step_seconds", lambda *given: 0.125)
+    for whole, keep in ((100.0, False), (4.0, True), (0.5, True), (3.0, True)):
+        took["whole"] = whole
+        subject.measure(1, keep=keep)
+    assert subject.latest({}) == (
+        "amst_joint: 0.3 samples per second, plain 0.3, in equal precision 0.3; without audio+text "
+        "1.500"
+    ), "the last turn"
+    for name in ("phases", "operators"):
+        answer = {} if name == "phases" else ({}, 0.0)
+        monkeypatch.setattr(Ours, name, lambda *given, answer=answer: answer)
+    monkeypatch.setattr(Ours, "work", lambda measured: (7.0, 5.0))
+    subject.look_closer(1)
+    speed = subject.speed({})
+    assert (speed.samples, speed.steps) == (1 / 3, 8)
+    assert speed.skipped_to_absent == {"audio+text": 1.5}
+    assert (speed.operations, speed.moved) == (7, 5)
 
 
 def test_a_dataset_without_a_modality_has_no_skip_factor_of_it(config):

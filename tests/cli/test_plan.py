@@ -106,6 +106,7 @@ def test_what_is_there_is_measured(paper: Config, tmp_path: Path):
     five_like_it = before["runs CREMAD"].size - after["runs CREMAD"].size
     assert five_like_it == pytest.approx(5 * 2 * 4 * 11.18e6 - 5 * size, rel=0.01)
     assert "50 runs: 1 done, 4 like them, 45 by weights" in after["runs CREMAD"].how
+    assert not after["runs CREMAD"].measured, "of most it is an estimate"
     assert after["working checkpoints"].size < before["working checkpoints"].size
     (tmp_path / "features/CREMAD").mkdir(parents=True)
     (tmp_path / "features/CREMAD/samples.json").write_text(
