@@ -205,3 +205,22 @@ def test_without_them_the_newest_checkpoints_stay(work: Path):
     assert "seed0/old: of other settings, code or data" in said
     assert (folder / "new" / "epoch-3.pt").exists()
     assert not (folder / "old").exists()
+
+
+def test_sizes_are_those_of_all_files_that_can_go(work: Path):
+    folder = work / "results/checkpoints" / OTHER
+    make(folder / "new/epoch-4.pt", 2_500_000)
+    make(work / "results/runs" / OTHER / "weights.safetensors", 3_000_000)
+    lines = [" ".join(line.split()) for line in clean().splitlines()]
+    assert f"2.5 MB results/checkpoints/{OTHER}: the run is done" in lines
+    assert "can go: 2.5 MB" in lines
+    assert "besides: 3.0 MB of runs (--also runs)" in lines
+    assert "removed: 2.5 MB" in clean("--remove")
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format": 1}', '{"runs": [], "features": []}'])
+def test_a_note_of_the_last_call_that_is_of_another_version_stops_nothing(work: Path, text: str):
+    (work / "results/grid.json").write_text(text)
+    said = clean("--remove")
+    assert "the last call" not in said
+    assert not (work / "results/checkpoints" / OTHER).exists()
