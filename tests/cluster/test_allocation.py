@@ -1,6 +1,10 @@
 """Runs leave before their allocation ends."""
 
+import os
 import time
+from datetime import UTC, datetime
+
+import pytest
 
 from amst.cluster.allocation import ENDS, deadline, note_end
 
@@ -46,3 +50,37 @@ def test_the_end_that_slurm_gives_is_taken():
     environ = {"SLURM_JOB_ID": "9", "SLURM_JOB_END_TIME": "1700000000"}
     note_end(environ)
     assert environ[ENDS] == "9:1700000000"
+
+
+@pytest.fixture
+def squeue(tmp_path, monkeypatch):
+    """Let squeue print a line, and this process live five hours ahead of UTC."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("TZ", "XXX-5")
+    time.tzset()
+
+    def answer(line: str) -> None:
+        program = tmp_path / "squeue"
+        asked = "--noheader --jobs=9 --format=%e"
+        program.write_text(f'#!/bin/sh\n[ "$*" = "{asked}" ] || exit 1; echo {line}\n')
+        program.chmod(0o755)
+
+    yield answer
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_where_the_job_does_not_know_its_end_squeue_is_asked_which_tells_local_time(squeue):
+    squeue("2025-06-01T12:00:00")
+    environ = {"SLURM_JOB_ID": "9"}
+    note_end(environ)
+    assert environ[ENDS] == f"9:{int(datetime(2025, 6, 1, 7, tzinfo=UTC).timestamp())}"
+
+
+@pytest.mark.parametrize("line", ["N/A", "Unknown", "", "; exit 1"])
+def test_an_end_that_nobody_knows_is_none(squeue, line: str):
+    squeue(line)
+    environ = {"SLURM_JOB_ID": "9"}
+    note_end(environ)
+    assert environ == {"SLURM_JOB_ID": "9"}
+    assert deadline(50, environ) == 50

@@ -5,6 +5,7 @@ import stat
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -127,6 +128,7 @@ def test_slots_are_off_without_the_setting_and_without_a_gpu():
         ("AVE", "auto", "0", "3"),
         ("digits", "auto", "0", ""),
         ("digits", "cuda", "0", "3"),
+        ("digits", "cuda", "2", ""),
     ],
 )
 def test_a_run_on_the_processors_takes_no_slot_and_sees_no_gpu(
@@ -164,3 +166,11 @@ def test_the_wait_for_a_slot_is_over_before_the_time_that_is_left_is_looked_at(
     with pytest.raises(AmstError, match="far enough"):
         runs.train("run", "{}", tmp_path, tmp_path, "{}")
     assert looked == ["slot", "deadline"]
+
+
+def test_a_long_wait_for_a_slot_leaves_no_files_open(tmp_path):
+    assert slots._hold(tmp_path / "0.0")
+    open_files = Path("/proc/self/fd")
+    before = len(list(open_files.iterdir()))
+    assert not any(slots._hold(tmp_path / "0.0") for _ in range(9))
+    assert len(list(open_files.iterdir())) == before
