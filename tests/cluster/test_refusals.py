@@ -222,6 +222,19 @@ def test_a_submission_that_slurm_sees_to_after_its_next_answer_is_not_made_again
     assert call.numbers() == ["9"]
 
 
+def test_a_submission_is_not_made_again_before_slurm_has_answered(
+    stand_in: StandIn, call: Call, tmp_path: Path
+):
+    """In an outage neither squeue says whether the job is there."""
+    stand_in.say(TIMED_OUT)
+    stand_in.queue.write_text("9|rule_train_wildcards_a\n")
+    squeue = "for n in 1 2 3; do mkdir away-$n 2>/dev/null && exit 1; done; cat queue"
+    (tmp_path / "bin" / "squeue").write_text(f'#!/bin/sh\ncd "$(dirname "$0")"; {squeue}\n')
+    call.submit(call.executor, call.job())
+    assert stand_in.calls() == 1
+    assert call.numbers() == ["9"]
+
+
 def test_a_call_that_is_told_to_end_waits_for_no_refusal(stand_in: StandIn, call: Call):
     """On SIGTERM Snakemake waits for what runs, and takes a submission for that."""
     stand_in.say(*[AWAY] * 1000)
