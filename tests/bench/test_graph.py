@@ -3,6 +3,7 @@
 from amst.bench.graph import measure_dry_run, measure_job
 from amst.bench.prepared import Prepared
 from amst.config.settings import Config
+from amst.records import read_record
 
 
 def test_a_dry_run_of_a_grid_is_measured(tmp_path):
@@ -18,3 +19,7 @@ def test_a_training_job_is_measured(tmp_path, config: Config, digits: Prepared):
     found = measure_job(config, digits, 1, tmp_path)
     assert 0 < found.training < found.whole
     assert found.torch > 0
+    (path,) = tmp_path.rglob("run.json")
+    record = read_record(path)
+    assert record.settings.recipe.epochs == 1
+    assert found.training == record.cost.seconds

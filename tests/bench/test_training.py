@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.autograd import DeviceType
 
+from amst.bench import together
 from amst.bench.loading import measure_loading
 from amst.bench.loop import measure_loop
 from amst.bench.ours import Ours, covered, without
@@ -27,6 +28,7 @@ from amst.config.run import Recipe
 from amst.errors import AmstError
 from amst.loading import loader as loading
 from amst.loading.loader import spare_core
+from amst.training.assembly import assemble_training
 from amst.training.execution import Execution
 
 CPU = torch.device("cpu")
@@ -315,6 +317,27 @@ def test_runs_train_at_once(config, digits):
     )
     assert set(found.rates) == {1, 2}
     assert min(found.rates.values()) > 0
+
+
+def test_of_runs_at_once_only_what_is_trained_after_the_common_start_counts(
+    config, digits, monkeypatch
+):
+    settings = settings_of(config, "digits", "naive", batch_size=8)
+    run = assemble_training(settings, digits.manifest, digits.split, Execution())
+    now, step, waited = [100.0], run.method.train_step, []
+
+    def slow(batch, epoch):
+        now[0] += 0.5
+        return step(batch, epoch)
+
+    monkeypatch.setattr(run.method, "train_step", slow)
+    monkeypatch.setattr(together, "assemble_training", lambda *given: run)
+    monkeypatch.setattr(together, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    barrier = SimpleNamespace(wait=lambda: waited.append(now[0]))
+    rate, _ = together._rate(settings, digits.manifest, digits.split, Execution(), 1.2, barrier)
+    assert waited == [101.5], "after three steps that warm up"
+    assert now == [103.0]
+    assert rate == 16, "three batches of 8 in one and a half seconds"
 
 
 def test_a_run_that_fails_ends_the_others(config, digits, tmp_path):
