@@ -21,6 +21,7 @@ def test_extraction_and_yardstick_do_the_same_clips(clips):
     assert written == [".jpg"] * 4 + [".npy"] * 2
     with Image.open(next(clips.with_name("raw-plain").glob("*.jpg"))) as picture:
         assert picture.size == (480, 360)
+    assert [plain(clips, share=(place, 2)) for place in (0, 1)] == [1, 1]
 
 
 def test_a_dialogue_is_cut_into_its_utterances_and_stays_small(tmp_path):

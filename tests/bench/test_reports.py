@@ -1,11 +1,13 @@
 """What benchmarks say of their figures: which is divided by which, and in what unit."""
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from amst.bench import device, loading
+from amst.bench import device, loading, together
 from amst.bench.device import Peak
 from amst.bench.extraction import Pace, _median, _pace, _Timed
 from amst.bench.graph import DryRun, JobCost
@@ -136,3 +138,37 @@ def test_a_loader_s_rate_is_of_batches_per_second(monkeypatch):
     clock = SimpleNamespace(perf_counter=iter([10.0, 14.0]).__next__)
     monkeypatch.setattr("amst.bench.loading.time", clock)
     assert loading._rate(range(8), torch.device("cpu")) == 2
+
+
+def test_the_yardsticks_times_are_those_of_a_clip_with_its_loader_and_without(monkeypatch):
+    now, trained = [0.0], []
+
+    def step(inputs, labels, names):
+        now[0] += 4
+        trained.append(names)
+
+    clock = SimpleNamespace(perf_counter=lambda: now[0])
+    monkeypatch.setattr("amst.bench.plain.time", clock)
+    monkeypatch.setattr("amst.bench.plain._released_arithmetic", lambda: None)
+    yardstick = object.__new__(Plain)
+    vars(yardstick).update(
+        device=torch.device("cpu"),
+        _schedule=((("visual",), 2),),
+        _files=[({}, torch.zeros(2))] * 3,
+        _ready=({}, torch.zeros(8)),
+        _training=SimpleNamespace(step=step),
+        _found=[],
+    )
+    yardstick.measure(5)
+    assert yardstick._found == [(2, 0.5)], "of batches of two from files, of one of eight at hand"
+    assert trained == [("visual",)] * 8
+
+
+def test_what_runs_at_once_get_done_is_summed(monkeypatch):
+    monkeypatch.setattr(together, "_train", lambda *given: (10.0, "a GPU"))
+    monkeypatch.setattr(
+        together, "ProcessPoolExecutor", lambda runs, context, **given: ThreadPoolExecutor(runs)
+    )
+    nothing = SimpleNamespace()
+    found = together.measure_together(nothing, Path(), Path(), nothing, [1, 3], seconds=1)
+    assert found == Together("a GPU", {1: 10, 3: 30})

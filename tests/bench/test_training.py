@@ -10,11 +10,14 @@ import pytest
 import torch
 from torch.autograd import DeviceType
 
+from amst.bench import loading as bench_loading
 from amst.bench import together
 from amst.bench.loading import measure_loading
 from amst.bench.loop import measure_loop
 from amst.bench.ours import Ours, covered, without
+from amst.bench.plain import PlainFiles
 from amst.bench.prepared import prepare, settings_of
+from amst.bench.speeds import LoaderRate
 from amst.bench.together import measure_together
 from amst.bench.training import Plan, _Subject, arithmetic_of, measure_training
 from amst.bench.yardstick import (
@@ -35,7 +38,16 @@ CPU = torch.device("cpu")
 BOTH = ("audio", "visual")
 
 
-def test_methods_are_measured_beside_the_yardsticks_of_their_steps(config, clips, capsys):
+def test_methods_are_measured_beside_the_yardsticks_of_their_steps(
+    config, clips, capsys, monkeypatch
+):
+    loaded, rates_of = [], PlainFiles.rates
+
+    def rates(files):
+        loaded.append(rates_of(files))
+        return loaded[-1]
+
+    monkeypatch.setattr(PlainFiles, "rates", rates)
     variants = [
         settings_of(config, "CREMAD", name, batch_size=2) for name in ("naive", "amst_joint")
     ]
@@ -57,7 +69,8 @@ def test_methods_are_measured_beside_the_yardsticks_of_their_steps(config, clips
     assert naive.yardstick != joint.yardstick, "that of AMST skips"
     assert naive.skipped_to_absent == {}
     assert set(joint.skipped_to_absent) == {"audio"}
-    assert min(found.loader.samples, found.loader.pictures, found.loader.torchvision) > 0
+    assert found.loader == LoaderRate(0, *loaded[0])
+    assert min(loaded[0]) > 0
     ratio = joint.samples / joint.yardstick.samples
     absent = joint.skipped_to_absent["audio"]
     assert capsys.readouterr().err.splitlines()[:4] == [
@@ -108,13 +121,21 @@ def test_the_yardstick_draws_epochs_longer_than_its_files(clips):
     assert [len(labels) for _, _, labels in loader] == [4] * 9
 
 
-def test_a_cycle_has_every_kind_of_epoch_as_often_as_the_schedule(config, digits):
+def no_batch(epoch):
+    raise LookupError(f"of epoch {epoch}")
+
+
+def test_a_cycle_has_every_kind_of_epoch_as_often_as_the_schedule(config, digits, monkeypatch):
     settings = settings_of(config, "digits", "amst_alternating")
     ours = Ours(settings, digits.manifest, digits.split, Execution())
     assert ours.kinds == {0: 1, 1: 3}, "audio and text train in every fourth epoch"
     assert ours.skipped() == [("audio", "text")]
     assert ours.epoch_without(("audio", "text")) == 1
     assert ours.over_cycle({0: 8.0, 1: 4.0}) == 5.0
+    with monkeypatch.context() as patch:
+        patch.setattr(ours, "batch", no_batch)
+        with pytest.raises(LookupError, match="of epoch 1"):
+            ours.operators(1)  # those of most epochs
     first, later = ours.work_in(0), ours.work_in(1)
     mean = [(all_of_them + 3 * part) / 4 for all_of_them, part in zip(first, later, strict=True)]
     assert ours.work() == pytest.approx(mean, rel=0.01), "a first step also makes velocities"
@@ -287,13 +308,19 @@ def plain_training(loops):
     return PlainTraining(loops, BOTH, 2, Recipe(learning_rate=0.01), CPU)
 
 
-def test_every_residency_is_loaded_and_weighed(config, clips):
+def test_every_residency_is_loaded_and_weighed(config, clips, monkeypatch):
+    rates, rate_of = iter([100.0, 200.0, 300.0, 3.0, 4.0, 5.0]), bench_loading._rate
+
+    def rate(batches, device):
+        assert rate_of(batches, device) > 0
+        return next(rates)
+
+    monkeypatch.setattr(bench_loading, "_rate", rate)
     settings = settings_of(config, "CREMAD", "naive", batch_size=4)
     found = measure_loading(
         settings, clips.manifest, clips.split, ["host", "stream"], 1, 0, clips.raw
     )
-    assert set(found.rates) == {"host", "stream"}
-    assert found.yardstick
+    assert (found.rates, found.yardstick) == ({"host": 3, "stream": 4}, 5), "the first warms up"
     host, stream = (memory for memory in found.memory if memory.place == "host")
     assert host.features == stream.features > 0
     if not torch.cuda.is_available():
