@@ -344,6 +344,8 @@ def test_stored_predictions_give_the_record_again(here, part):
     if part == "test":
         assert found["subset_accuracy"] == record["subset_accuracy"]
         assert found["shapley"] == pytest.approx(record["shapley"])
+    else:
+        assert found["subset_accuracy"] == found["shapley"] == {}, "of the test part only"
     assert "equal to run.json" in amst("evaluate", MLA, "--from-predictions", "--part", part)
 
 
