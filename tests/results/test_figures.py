@@ -40,6 +40,10 @@ def test_every_figure_of_every_dataset_is_written_without_a_warning(make, grid, 
     for path in written:
         if path.suffix == ".png":
             assert np.asarray(Image.open(path).convert("L")).std() > 5
+        else:
+            assert b"/Type3" not in path.read_bytes(), "journals refuse such fonts"
+    with Image.open(tmp_path / "curves-digits.png") as picture:
+        assert picture.width == 2148, "the width of a page at 300 dots per inch"
 
 
 def test_the_same_runs_give_the_same_bytes(make, plan, tmp_path):
