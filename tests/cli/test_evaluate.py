@@ -19,7 +19,7 @@ from amst.cli.checkpoints import Findings, _show
 from amst.config.run import RunSettings
 from amst.errors import AmstError
 from amst.metrics import metrics_of
-from amst.records import Metrics
+from amst.records import Metrics, read_record
 from amst.training.assembly import assemble
 from amst.training.execution import Execution
 from tests.datasets import rawtrees
@@ -228,6 +228,24 @@ def test_a_run_that_is_named_by_its_folder_is_that_run(here):
     assert not Path("results/runs/results").exists()
     assert not Path("results/checkpoints/results").exists()
     assert Path(f"results/runs/{NAIVE}/run.json").read_bytes() == before
+
+
+def test_training_ends_with_the_test_accuracy_of_the_main_prediction(here, monkeypatch):
+    record = read_record(f"results/runs/{NAIVE}/run.json")
+    shares = {("fused", "test"): 0.25, ("fused", "val"): 0.75}
+    rows = tuple(
+        row.model_copy(
+            update={
+                "metrics": row.metrics.model_copy(
+                    update={"accuracy": shares.get((row.prediction, row.part), 0.5)}
+                )
+            }
+        )
+        for row in record.results
+    )
+    trained = record.model_copy(update={"results": rows})
+    monkeypatch.setattr("amst.training.run.train", lambda *given: trained)
+    assert amst("train", NAIVE) == f"{NAIVE}: test accuracy 25.0 % (fused)\n"
 
 
 def test_the_text_names_every_prediction_subset_and_contribution(here):

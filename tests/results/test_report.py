@@ -5,13 +5,14 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from PIL import Image
 
 from amst.errors import AmstError
 from amst.records import read_record, write_record
 from amst.results.cells import collect
 from amst.results.figures import write_figures
 from amst.results.names import FIGURE_NAMES, TABLE_NAMES
-from amst.results.report import AFTER, TITLES, _facts, caption_of, write_report
+from amst.results.report import AFTER, TITLES, _facts, _pictures, caption_of, write_report
 from amst.results.tables import Material
 
 VARIANTS = ("unimodal_audio", "naive", "amst_full")
@@ -247,3 +248,18 @@ def test_every_run_is_shown_with_what_made_it_and_not_another_seed(make, grid, r
         assert f"<td>{f'{number}' * 12}</td>" in row
         assert f"2025-01-0{number + 1} 10:00:00" in row
         assert read_record(run.path).settings_hash in row
+
+
+def test_a_figure_has_a_picture_of_every_dataset(make, plan, monkeypatch):
+    def written(collection, folder):
+        for dataset in ("AVE", "my-digits"):
+            for name in FIGURE_NAMES:
+                Image.new("L", (30, 20)).save(folder / f"{name}-{dataset}.png")
+                yield folder / f"{name}-{dataset}.png"
+
+    monkeypatch.setattr("amst.results.report.write_figures", written)
+    runs = make(plan.with_(dataset="AVE"), plan.with_(dataset="my-digits"))
+    found = _pictures(collect(runs, VARIANTS, {"my-digits": "Digits"}))
+    for name in FIGURE_NAMES:
+        shown = re.findall(r'alt="(.*)" style="width:15px"', found[name])
+        assert shown == [f"{TITLES[name]}, AVE", f"{TITLES[name]}, Digits"]
