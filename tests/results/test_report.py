@@ -125,11 +125,12 @@ def test_runs_are_shown_with_settings_commit_code_and_image(tmp_path, make, grid
     assert "adopted because" not in text
 
 
-def test_the_reason_of_an_adopted_run_is_shown(make, grid, report):
+def test_the_reasons_of_an_adopted_run_are_shown(make, grid, report):
     runs = make(*grid("naive", seeds=1))
+    reasons = ("code 12: a comment", "code 13: a name")
     record = read_record(runs[0].path)
-    write_record(runs[0].path, record.model_copy(update={"adopted": ("code 12: a comment",)}))
-    assert "code 12: a comment" in report(runs)
+    write_record(runs[0].path, record.model_copy(update={"adopted": reasons}))
+    assert "code 12: a comment; code 13: a name" in report(runs)
 
 
 def test_data_reports_are_part_of_it_with_their_own_style(complete):
@@ -263,3 +264,12 @@ def test_a_figure_has_a_picture_of_every_dataset(make, plan, monkeypatch):
     for name in FIGURE_NAMES:
         shown = re.findall(r'alt="(.*)" style="width:15px"', found[name])
         assert shown == [f"{TITLES[name]}, AVE", f"{TITLES[name]}, Digits"]
+
+
+def test_settings_stand_below_the_dataset_whose_they_are(make, plan):
+    runs = make(plan.with_(epochs=5), plan.with_(dataset="AVE", epochs=7))
+    settings = _facts(collect(runs, [], {"digits": "Digits"}))["settings"]
+    assert [(title, common.shared["recipe.epochs"]) for title, common in settings] == [
+        ("AVE", "7"),
+        ("Digits", "5"),
+    ]
