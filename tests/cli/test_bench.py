@@ -95,6 +95,10 @@ def test_training_is_measured_as_the_options_say(given):
     variants, *_, execution, plan, raw = given["training"]
     assert [settings.variant for settings in variants] == ["amst_full"]
     assert (plan.workers, plan.epoch, raw, execution.capture) == (2, 5, None, False)
+    bench("train", "--workers", "0", "--compile")
+    variants, *_, plan, _ = given["training"]
+    assert (plan.workers, plan.epoch) == (0, 6), "batches are made by the process itself"
+    assert variants[0].arithmetic.compile
     bench("train", "--dataset", "digits", "--capture")
     *_, execution, plan, raw = given["training"]
     assert (raw, execution.capture) == (None, True), "the yardstick has clips and pictures only"

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from amst.errors import AmstError
+from amst.records import read_record, write_record
+from amst.results import bundle as bundle_module
 from amst.results.bundle import SUMS, write_bundle
 from amst.results.cells import collect
 from amst.results.tables import Material
@@ -89,5 +91,23 @@ def test_unfinished_runs_are_refused_or_left_out(tmp_path, make, grid):
 def test_a_file_that_a_run_lacks_is_named(tmp_path, runs):
     runs[0].path.with_name("history.csv").unlink()
     with pytest.raises(AmstError, match=r"naive/seed0/history\.csv"):
+        write_bundle(material(runs), tmp_path / "mine.tar.gz")
+    assert not (tmp_path / "mine.tar.gz").exists()
+
+
+def test_a_run_that_is_made_again_while_files_are_packed_stops_the_bundle(
+    tmp_path, runs, monkeypatch
+):
+    for name in ("write_tables", "write_figures"):
+        monkeypatch.setattr(bundle_module, name, lambda *given: [])
+    pack = bundle_module._pack
+
+    def slow(*given):
+        pack(*given)
+        record = read_record(runs[0].path)
+        write_record(runs[0].path, record.model_copy(update={"finished": "later"}))
+
+    monkeypatch.setattr(bundle_module, "_pack", slow)
+    with pytest.raises(AmstError, match=r"naive/seed0/run\.json was written anew meanwhile"):
         write_bundle(material(runs), tmp_path / "mine.tar.gz")
     assert not (tmp_path / "mine.tar.gz").exists()
