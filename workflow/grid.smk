@@ -30,6 +30,7 @@ from amst.features.samples import (
 )
 from amst.files import sha256_of, write_text
 from amst.grid.adoptions import Adoptions
+from amst.grid.unseen import hidden_change
 from amst.pretrained import LOCK, STAGED, model_folder
 from amst.provenance import code_digest, package_digest, training_digest
 from amst.records import RUN_FILES

@@ -44,5 +44,13 @@ def test_what_is_asked_for_is_what_stands_by_itself():
     assert call_of(("--cores", "2")).targets == ()
 
 
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [("", True), ("--persistence-backend file", True), ("--persistence-backend db", False)],
+)
+def test_where_notes_are_kept(words: str, kept: bool):
+    assert call_of(tuple(words.split())).keeps_notes == kept
+
+
 def test_the_working_folder_is_this_one_unless_said():
     assert call_of(("--cores", "1")).folder == Path()

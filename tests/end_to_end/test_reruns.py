@@ -115,6 +115,29 @@ def test_no_run_is_started_on_shards_that_are_lost(suite: Suite):
     suite.snakemake("results/runs/digits/random/naive/seed1/run.json")
 
 
+@pytest.mark.parametrize("how", ["lost", "touched"])
+def test_a_change_that_snakemake_cannot_see_is_told(suite: Suite, how: str):
+    """Without its notes, or with those of --touch, it would keep tables of other settings."""
+    if how == "lost":
+        shutil.rmtree(suite.file(".snakemake"))
+        assert "Nothing to be done" in suite.snakemake().stderr, "nothing has changed"
+    suite.configure(changed("datasets.digits.recipe.learning_rate", 0.04))
+    if how == "touched":
+        suite.snakemake("--touch")
+    told = "results/grid.json is not the grid of this configuration"
+    assert told in suite.snakemake("-n").stderr
+    stopped = suite.snakemake(check=False)
+    assert stopped.returncode != 0
+    assert told in stopped.stderr.splitlines()[-1]
+    if how == "lost":
+        suite.file("results/grid.json").unlink()
+        assert suite.snakemake(check=False).returncode != 0
+        refused = suite.file("logs/tables.log").read_text()
+        assert (
+            "2 of 2 runs are not done: digits/random/amst_alternating/seed0 (outdated)" in refused
+        )
+
+
 def test_event_files_can_be_cleared_away(suite: Suite):
     for folder in suite.file("results/runs").rglob("tensorboard"):
         shutil.rmtree(folder)

@@ -11,6 +11,22 @@ FIGURES = [
 ]
 
 
+@lru_cache(maxsize=None)
+def planned_grid():
+    """The grid as tables need to know of it, worked out once: all runs' hashes are in it."""
+    return grid.as_dict(CONFIG)
+
+
+if workflow.is_main_process and this_call().keeps_notes:
+    _unseen = hidden_change(
+        Path("results/grid.json"), as_json(planned_grid()), Path(".snakemake/metadata")
+    )
+    if _unseen and this_call().runs:
+        sys.exit(f"amst: {_unseen}")
+    if _unseen:
+        print(f"amst: {_unseen}", file=sys.stderr)
+
+
 # A checkpoint, as those of prepare.smk: written again with the same content, it moves nothing.
 checkpoint grid:
     output:
@@ -25,7 +41,7 @@ checkpoint grid:
         runtime=5,
     params:
         # a function: the hashes of all runs are not worked out in the job of every one of them
-        grid=lambda w: as_json(grid.as_dict(CONFIG)),
+        grid=lambda w: as_json(planned_grid()),
     message:
         "Writing down the grid"
     run:
@@ -93,7 +109,7 @@ rule figures:
     params:
         # a function, for the same reason as in rule grid
         grid=lambda w: as_json(
-            {k: v for k, v in grid.as_dict(CONFIG).items() if k != "metric"}
+            {k: v for k, v in planned_grid().items() if k != "metric"}
         ),
         made_by=lambda w: made_by("amst.results.figures"),
     message:
@@ -107,7 +123,7 @@ onerror:
     if os.path.isdir("results/runs"):
         # of this call: that in results may be an earlier one's
         with tempfile.NamedTemporaryFile("w", suffix=".json") as planned:
-            planned.write(as_json(grid.as_dict(CONFIG)))
+            planned.write(as_json(planned_grid()))
             planned.flush()
             shell(
                 f"python -m amst tables --grid {planned.name} --partial 1>&2 || true"

@@ -38,11 +38,13 @@ class Call:
         runs: whether it may run jobs or change outputs; a dry run or a report does not.
         folder: its working folder.
         targets: files and rules that are asked for; none for the default.
+        keeps_notes: whether what Snakemake notes of its outputs are files in ``.snakemake``.
     """
 
     runs: bool
     folder: Path
     targets: tuple[str, ...] = ()
+    keeps_notes: bool = True
 
 
 def this_call() -> Call:
@@ -65,4 +67,5 @@ def call_of(arguments: Sequence[str]) -> Call:
         runs=not (looks or reports or given.dryrun),
         folder=Path(given.directory or "."),
         targets=tuple(given.targets or ()),
+        keeps_notes=not str(getattr(given, "persistence_backend", "")).lower().endswith("db"),
     )

@@ -304,5 +304,7 @@ def _refuse_unfinished(runs: Sequence[Run]) -> None:
         f"{len(unfinished)} of {len(runs)} runs are not done: {first}"
         + (f" and {more} more" if more > 0 else "")
         + ("; outdated: made with other settings or data than the grid's" if outdated else ""),
-        "Finish them, or make tables of what is there with `amst tables --partial`",
+        "Finish them"
+        + (" (delete the folder of an outdated one that Snakemake takes for done)" * outdated)
+        + ", or make tables of what is there with `amst tables --partial`",
     )

@@ -1,0 +1,38 @@
+"""A file of the grid that is not the configuration's, which Snakemake does not notice."""
+
+import ast
+import json
+from base64 import urlsafe_b64encode
+from pathlib import Path
+
+
+def hidden_change(file: Path, planned: str, notes: Path) -> str:
+    """One line where the grid's file is another one than planned and would not be made again.
+
+    Snakemake compares only what it has noted of a file: nothing where its notes were deleted or
+    left behind, and what ``--touch`` has noted though it made nothing.
+
+    Args:
+        file: the grid as it was written down, there or not.
+        planned: the text that a job would write now.
+        notes: Snakemake's folder of notes, there or not.
+    """
+    if not file.is_file() or file.read_text("utf-8") == planned:
+        return ""
+    noted = _noted(file, notes)
+    if noted and planned not in noted:
+        return ""
+    why = "its notes were made by --touch" if noted else "it has no note of how that was made"
+    return (
+        f"{file} is not the grid of this configuration, and Snakemake does not see it: {why}. "
+        f"Delete {file}, and the folders of runs whose settings `amst plan` says have changed"
+    )
+
+
+def _noted(file: Path, notes: Path) -> list[object]:
+    """The parameters that Snakemake has noted of a file."""
+    try:
+        note = json.loads((notes / urlsafe_b64encode(str(file).encode()).decode()).read_text())
+        return [ast.literal_eval(each) for each in note["params"]]
+    except (OSError, ValueError, SyntaxError, LookupError, TypeError):
+        return []

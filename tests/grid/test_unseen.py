@@ -1,0 +1,52 @@
+"""A grid that changed where Snakemake cannot know of it."""
+
+import json
+from base64 import urlsafe_b64encode
+from pathlib import Path
+
+import pytest
+
+from amst.grid.unseen import hidden_change
+
+FILE = Path("results/grid.json")
+OLD, NEW = '{"names": {"naive": "Joint \\"late\\""}}', '{"names": {"naive": "O\'Brien"}}'
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("notes").mkdir()
+    FILE.parent.mkdir()
+    FILE.write_text(OLD)
+
+
+def note(*parameters):
+    name = urlsafe_b64encode(str(FILE).encode()).decode()
+    Path("notes", name).write_text(json.dumps({"params": [repr(each) for each in parameters]}))
+
+
+def test_an_equal_or_missing_file_is_no_change():
+    assert hidden_change(FILE, OLD, Path("notes")) == ""
+    FILE.unlink()
+    assert hidden_change(FILE, NEW, Path("notes")) == ""
+
+
+def test_a_change_that_snakemake_sees_is_its_own_affair():
+    note(OLD)
+    assert hidden_change(FILE, NEW, Path("notes")) == ""
+
+
+def test_without_a_note_a_change_is_told():
+    for notes in (Path("notes"), Path("no-notes")):
+        assert "it has no note of how" in hidden_change(FILE, NEW, notes)
+
+
+def test_a_note_of_the_new_grid_is_none_of_this_file():
+    note(NEW, 3)
+    assert "made by --touch" in hidden_change(FILE, NEW, Path("notes"))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"params": ["<x>"]}', '{"params": 3}'])
+def test_a_damaged_note_is_none(text):
+    Path("notes", urlsafe_b64encode(str(FILE).encode()).decode()).write_text(text)
+    assert "it has no note" in hidden_change(FILE, NEW, Path("notes"))
