@@ -133,6 +133,7 @@ def test_where_nothing_is_rejected_no_list_is_announced(made, monkeypatch):
 
 def test_shards_of_another_list_of_samples_are_refused(made):
     samples = made[2]
+    samples.with_suffix(".json").unlink()  # it counts those of the list that was
     rows = read_samples(samples)
     write_lines(samples, [*rows, rows[0].model_copy(update={"id": "new"})])
     with pytest.raises(AmstError, match=r"sample new is in no shard \(1 such samples\)"):
@@ -144,8 +145,18 @@ def test_shards_of_another_list_of_samples_are_refused(made):
         write_manifest(*made)
 
 
+def test_a_list_of_samples_that_was_cut_short_is_refused(made):
+    samples = made[2]
+    rows = samples.read_text().splitlines(keepends=True)
+    samples.write_text("".join(rows[:40]))
+    with pytest.raises(AmstError, match=r"samples\.jsonl has 40 of the 60 samples that were list"):
+        write_manifest(*made)
+    assert not made[5].exists()
+
+
 def test_a_dataset_of_no_samples_is_refused(made, digits_raw):
     dataset, features, samples, shards, lists, path = made
+    samples.with_suffix(".json").unlink()
     write_lines(samples, [])
     for index, (shard, lost) in enumerate(zip(shards, lists[1:], strict=True)):
         extract_shard(dataset, digits_raw, samples, index, 2, features, shard, lost)

@@ -16,7 +16,6 @@ from amst.grid import (
     cells,
     check_config,
     left_out,
-    made_file,
     modalities_of,
     pretrained_of,
     raw_root,
@@ -226,8 +225,6 @@ def test_a_dataset_can_share_the_shards_of_another(values):
     }
     config = check_config(values)
     assert str(raw_root(config, "IEMOCAP")) == "x"
-    assert made_file(config, "IEMOCAP") is None
-    assert made_file(config, "digits") == raw_root(config, "digits") / "digits.json"
     audio = modalities_of(config, "IEMOCAP")["audio"]
     assert audio.features.mel_bins == 24, "as it was stored"
     assert audio.encoder.name == "resnet18", "which it chooses itself"

@@ -21,6 +21,8 @@ from amst.config.run import (
     TextFeatures,
     VisualFeatures,
 )
+from amst.datasets.splitfile import Split, write_split
+from amst.features.manifest import Manifest
 from amst.metrics import metrics_of, shapley
 from amst.randomness import stream_seed
 from amst.records import Cost, Environment, Result, RunRecord, write_record
@@ -304,6 +306,23 @@ def make():
 def grid(tmp_path):
     """Plans of a grid: variants x seeds."""
     return lambda *variants, **changes: plans_of(tmp_path / "runs", variants, **changes)
+
+
+@pytest.fixture
+def write_data():
+    """Write a manifest or split file; two are equal if what they are said to be of is."""
+
+    def write(path, what):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.name != "manifest.json":
+            parts = {"test": [what]}
+            write_split(path, Split(dataset="digits", name=path.stem, seed=0, parts=parts))
+            return
+        nothing = {"classes": (), "modalities": {}, "settings": {}, "shards": (), "rejected": ()}
+        facts = {"dataset": "digits", "settings_hash": "", "vocabulary": None, "samples": 0}
+        path.write_text(Manifest(listed=what, **facts, **nothing).model_dump_json())
+
+    return write
 
 
 @pytest.fixture

@@ -258,13 +258,12 @@ def test_the_metric_of_the_plan_is_that_of_the_main_table(results):
     assert "acro" in (results / "tables/main.md").read_text().partition("\n")[0]
 
 
-def test_runs_are_held_against_the_data_of_the_dataset_whose_shards_they_use(results):
+def test_runs_are_held_against_the_data_of_the_dataset_whose_shards_they_use(results, write_data):
     change_plan(results, features={"digits": "owner"})
     folder = results / "features/owner"
-    (folder / "splits").mkdir(parents=True)
     amst(results, "tables", "--only", "runs")
     for file in ("manifest.json", "splits/random.json"):
-        (folder / file).write_text("of which no run was made")
+        write_data(folder / file, "of which no run was made")
     with pytest.raises(AmstError, match=r"2 of 2 runs .*seed0 \(outdated\)"):
         amst(results, "tables", "--only", "runs")
 

@@ -50,32 +50,32 @@ def sign(path, manifest, split):
     path.write_text(json.dumps(value))
 
 
-def test_each_split_of_a_dataset_is_held_against_its_own_file(make, plan, results):
+def test_each_split_of_a_dataset_is_held_against_its_own_file(make, plan, results, write_data):
     runs = make(*(plan.with_(split=split) for split in ("group", "random")))
     folder = results / "features" / "digits"
-    (folder / "splits").mkdir(parents=True)
-    (folder / "manifest.json").write_text("{}")
+    write_data(folder / "manifest.json", "all")
     for run in runs:
         split = folder / "splits" / f"{run.split}.json"
-        split.write_text(f"the split {run.split}")
+        write_data(split, run.split)
         sign(run.path, folder / "manifest.json", split)
     hashes = {run.id: read_record(run.path).settings_hash for run in runs}
     assert [run.state for run in expected_runs(hashes, METHODS, results)] == ["done", "done"]
-    (folder / "splits/random.json").write_text("another one")
+    write_data(folder / "splits/random.json", "another one")
     assert [run.state for run in expected_runs(hashes, METHODS, results)] == ["done", "outdated"]
-    (folder / "manifest.json").write_text("{ }")
+    write_data(folder / "manifest.json", "others")
     assert [run.state for run in expected_runs(hashes, METHODS, results)] == ["outdated"] * 2
 
 
-def test_a_run_made_from_another_split_than_lies_there_is_outdated(wanted, results, tmp_path):
+def test_a_run_made_from_another_split_than_lies_there_is_outdated(
+    wanted, results, tmp_path, write_data
+):
     folder = results / "features" / "owner"
     manifest, split = folder / "manifest.json", folder / "splits" / "random.json"
-    split.parent.mkdir(parents=True)
-    manifest.write_text("{}")
-    split.write_text("as it was")
+    write_data(manifest, "all")
+    write_data(split, "as it was")
     paths = [results / "runs" / name / "run.json" for name in wanted]
     sign(paths[0], manifest, split)
-    split.write_text("as it is")
+    write_data(split, "as it is")
     for path in paths[1:]:
         sign(path, manifest, split)
     owners = {"digits": "owner"}
@@ -89,6 +89,19 @@ def test_a_run_made_from_another_split_than_lies_there_is_outdated(wanted, resul
     split.unlink()
     runs = expected_runs(wanted, METHODS, results, features=owners)
     assert [run.state for run in runs] == ["done"] * 3, "made again, it is what it was"
+
+
+@pytest.mark.parametrize("damaged", ["manifest.json", "splits/random.json"])
+def test_damaged_data_are_told_once_and_blamed_on_no_run(wanted, results, write_data, damaged):
+    folder = results / "features" / "digits"
+    for name in ("manifest.json", "splits/random.json"):
+        write_data(folder / name, "all")
+    text = (folder / damaged).read_text()
+    (folder / damaged).write_text(text[: len(text) // 2])
+    with pytest.raises(AmstError, match=damaged.replace(".", r"\.")):
+        expected_runs(wanted, METHODS, results)
+    runs = expected_runs(wanted, METHODS, results, partial=True)
+    assert [(run.state, run.why) for run in runs] == [("done", "")] * 3
 
 
 @pytest.mark.parametrize("partial", [False, True])

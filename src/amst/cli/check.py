@@ -67,7 +67,6 @@ def _wanted(config: Config, name: str) -> Wanted:
         split_seed=settings.split_seed,
         lists=Path(settings.lists) if settings.lists else STAGED / "lists",
         max_lost=settings.max_lost,
-        made=grid.made_file(config, name),
     )
 
 

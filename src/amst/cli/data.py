@@ -176,14 +176,15 @@ def split(
     """Cut the samples of a dataset into train, val and test."""
     from amst.datasets.splitfile import write_split
     from amst.datasets.splits import leakage, make_split
-    from amst.features.samples import read_rejected, read_samples
+    from amst.features.samples import read_rejected
+    from amst.features.verification import read_all_samples
 
     folder = folder or RESULTS / "features" / dataset
     if seed is None or lists is None:
         settings = dataset_settings(dataset, configfile)
         seed = settings.split_seed if seed is None else seed
         lists = lists or Path(settings.lists or STAGED / "lists")
-    rows = read_samples(folder / "samples.jsonl")
+    rows = read_all_samples(folder / "samples.jsonl")
     made = make_split(
         name,
         registry.load(dataset),

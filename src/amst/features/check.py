@@ -21,7 +21,7 @@ from amst.errors import AmstError
 from amst.features.fingerprint import features_hash
 from amst.features.manifest import Manifest, read_manifest
 from amst.features.samples import list_samples, read_samples
-from amst.features.verification import LOST, LOST_LIMIT, Loss, ids_digest
+from amst.features.verification import LOST, LOST_LIMIT, Loss, ids_digest, read_all_samples
 from amst.files import sha256_of, write_json
 from amst.pretrained import LOCK, model_folder
 from amst.staging import damaged
@@ -59,7 +59,6 @@ class Wanted:
         split_seed: seed of seeded splits.
         lists: folder with the published lists, there or not.
         max_lost: share of the samples that may be lost.
-        made: the file that says a raw folder was made by the suite; None where it was not.
     """
 
     raw: Path
@@ -70,7 +69,6 @@ class Wanted:
     split_seed: int
     lists: Path
     max_lost: float = LOST_LIMIT
-    made: Path | None = None
 
 
 class Verified:
@@ -165,7 +163,7 @@ def _findings(
     else:
         yield from _raw(dataset, wanted, samples, rejected)
         yield from _splits(dataset, wanted, samples, rejected)
-        yield from _listed(wanted, samples)
+        yield from _listed(dataset, wanted, samples)
     yield from _features(dataset, wanted, media, verified)
 
 
@@ -238,12 +236,20 @@ def _derived(dataset: Dataset, split: Split, sizes: tuple[int, ...]) -> Finding:
     return Finding("ok", f"split amst as published: {wanted}{less}")
 
 
-def _listed(wanted: Wanted, samples: list[Sample]) -> Iterator[Finding]:
+def _listed(dataset: Dataset, wanted: Wanted, samples: list[Sample]) -> Iterator[Finding]:
     path = wanted.folder / "samples.jsonl"
-    if path.is_file() and read_samples(path) != samples:
+    if not path.is_file():
+        return
+    try:
+        before = read_all_samples(path)
+    except AmstError as error:
+        yield Finding("wrong", str(error))
+        return
+    if before != samples:
         remedy = f"`snakemake {path.with_name('manifest.json')}` takes in what changed"
-        if wanted.made:
-            remedy = f"delete {wanted.made}, and `snakemake {wanted.made}` makes it again"
+        if dataset.is_made:
+            made = wanted.raw / f"{dataset.name}.json"
+            remedy = f"delete {made}, and `snakemake {made}` makes it again"
         yield Finding("wrong", f"{path} is not what the raw folder gives now: {remedy}")
 
 

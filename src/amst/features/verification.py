@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter
 
 from amst.config.run import Features
-from amst.datasets.base import Dataset, Rejected
+from amst.datasets.base import Dataset, Rejected, Sample
 from amst.errors import AmstError
 from amst.features.fingerprint import features_hash
 from amst.features.manifest import Manifest, ShardEntry
-from amst.features.samples import read_rejected, read_samples
+from amst.features.samples import read_rejected, read_samples, read_summary
 from amst.files import sha256_of, write_json, write_text
 
 if TYPE_CHECKING:
@@ -63,6 +63,23 @@ def ids_digest(ids: Iterable[str]) -> str:
     return hashlib.sha256(json.dumps(sorted(ids)).encode()).hexdigest()
 
 
+def read_all_samples(path: Path) -> list[Sample]:
+    """Rows of a list of samples, as many as were listed.
+
+    Raises:
+        AmstError: it is damaged, or some are missing that the summary beside it counts.
+    """
+    samples = read_samples(path)
+    if path.with_suffix(".json").is_file():
+        listed = read_summary(path).samples
+        if len(samples) != listed:
+            raise AmstError(
+                f"{path} has {len(samples)} of the {listed} samples that were listed",
+                "Delete it; a call of `snakemake` without targets lists them again",
+            )
+    return samples
+
+
 def write_manifest(
     dataset: Dataset,
     features: Mapping[str, Features],
@@ -104,7 +121,7 @@ def write_manifest(
             file = os.path.relpath(path, out.parent)
             entries.append(ShardEntry(file=file, sha256=sha256_of(path), samples=len(shard)))
     lost = tuple(row for path in rejected for row in read_rejected(path))
-    listed = {row.id for row in read_samples(samples)}
+    listed = {row.id for row in read_all_samples(samples)}
     _check_listed(listed, seen, {row.id for row in lost}, samples)
     manifest = Manifest(
         dataset=dataset.name,

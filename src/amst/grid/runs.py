@@ -141,12 +141,6 @@ def raw_root(config: Config, dataset: str) -> Path:
     return Path(settings.raw or f"results/raw/{dataset}")
 
 
-def made_file(config: Config, dataset: str) -> Path | None:
-    """What says that a raw folder was made by the suite, to the end; None for what is not."""
-    made = config.datasets[features_owner(config, dataset)].generate is not None
-    return raw_root(config, dataset) / f"{dataset}.json" if made else None
-
-
 def features_of(config: Config, dataset: str) -> dict[str, Features]:
     """Modality name -> settings of its stored features, sorted by name."""
     owner = features_owner(config, dataset)

@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from amst.datasets.splitfile import read_split
 from amst.errors import AmstError
+from amst.features.manifest import read_manifest
 from amst.files import sha256_of
 from amst.records import HISTORY
 from amst.results.cells import OF_A_RUN, Run, State, record_of
@@ -32,7 +34,7 @@ def expected_runs(
             is then read here, and called damaged if it cannot be.
         features: dataset -> the one whose shards and splits it uses; itself unless given.
     """
-    present = _DataFiles(results, features or {})
+    present = _DataFiles(results, features or {}, partial)
     found = []
     for name, wanted in runs.items():
         dataset, split, variant, seed = name.split("/")
@@ -54,21 +56,41 @@ def expected_runs(
 
 
 class _DataFiles:
-    """The manifests and splits that lie there now."""
+    """The manifests and splits that lie there now.
 
-    def __init__(self, results: Path, owners: Mapping[str, str]) -> None:
-        self._results, self._owners = results, owners
+    Args:
+        results: folder that has ``features``.
+        owners: dataset -> the one whose files it uses.
+        partial: whether to know nothing of files that cannot be read, and not to stop at them.
+    """
+
+    def __init__(self, results: Path, owners: Mapping[str, str], partial: bool) -> None:
+        self._results, self._owners, self._partial = results, owners, partial
         self._known: dict[tuple[str, str], tuple[str, str] | None] = {}
 
     def digests(self, dataset: str, split: str) -> tuple[str, str] | None:
-        """SHA-256 of both; None where one is not there: made again, it is what it was."""
+        """SHA-256 of both; None where one is not there: made again, it is what it was.
+
+        Raises:
+            AmstError: one cannot be read. Runs were made of another, so each would be blamed.
+        """
         if (dataset, split) not in self._known:
-            folder = self._results / "features" / self._owners.get(dataset, dataset)
-            files = folder / "manifest.json", folder / "splits" / f"{split}.json"
-            there = all(file.is_file() for file in files)
-            digests = (sha256_of(files[0]), sha256_of(files[1])) if there else None
-            self._known[dataset, split] = digests
+            self._known[dataset, split] = self._look(dataset, split)
         return self._known[dataset, split]
+
+    def _look(self, dataset: str, split: str) -> tuple[str, str] | None:
+        folder = self._results / "features" / self._owners.get(dataset, dataset)
+        files = folder / "manifest.json", folder / "splits" / f"{split}.json"
+        if not all(file.is_file() for file in files):
+            return None
+        try:
+            read_manifest(files[0])
+            read_split(files[1])
+        except AmstError:
+            if self._partial:
+                return None
+            raise
+        return sha256_of(files[0]), sha256_of(files[1])
 
 
 def _outdated(path: Path, settings: str, data: tuple[str, str] | None) -> str:
