@@ -308,6 +308,22 @@ def lists_of(dataset, split):
 RUNS = [f"results/runs/{cell.run}/run.json" for cell in CELLS]
 
 
+@lru_cache(maxsize=None)
+def planned_grid():
+    """The grid as tables need to know of it, worked out once: all runs' hashes are in it."""
+    return grid.as_dict(CONFIG)
+
+
+if workflow.is_main_process and this_call().keeps_notes:
+    _unseen = hidden_change(
+        Path("results/grid.json"), as_json(planned_grid()), Path(".snakemake/metadata")
+    )
+    if _unseen and this_call().runs:
+        sys.exit(f"amst: {_unseen}")
+    if _unseen:
+        print(f"amst: {_unseen}", file=sys.stderr)
+
+
 def lost_files():
     """Files of runs that are asked for by name, since nothing else would bring them back.
 

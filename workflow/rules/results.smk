@@ -11,22 +11,6 @@ FIGURES = [
 ]
 
 
-@lru_cache(maxsize=None)
-def planned_grid():
-    """The grid as tables need to know of it, worked out once: all runs' hashes are in it."""
-    return grid.as_dict(CONFIG)
-
-
-if workflow.is_main_process and this_call().keeps_notes:
-    _unseen = hidden_change(
-        Path("results/grid.json"), as_json(planned_grid()), Path(".snakemake/metadata")
-    )
-    if _unseen and this_call().runs:
-        sys.exit(f"amst: {_unseen}")
-    if _unseen:
-        print(f"amst: {_unseen}", file=sys.stderr)
-
-
 # A checkpoint, as those of prepare.smk: written again with the same content, it moves nothing.
 checkpoint grid:
     output:
