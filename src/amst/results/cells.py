@@ -299,12 +299,12 @@ def _refuse_unfinished(runs: Sequence[Run]) -> None:
         return
     first = ", ".join(f"{run.id} ({run.state})" for run in unfinished[:NAMED_IN_ERRORS])
     more = len(unfinished) - NAMED_IN_ERRORS
-    outdated = any(run.state == "outdated" for run in unfinished)
+    what, remedy = "", "Finish them"
+    if any(run.state == "outdated" for run in unfinished):
+        what = "; outdated: made with other settings or data than the grid's"
+        remedy += " (delete the folder of an outdated one that Snakemake takes for done)"
     raise AmstError(
         f"{len(unfinished)} of {len(runs)} runs are not done: {first}"
-        + (f" and {more} more" if more > 0 else "")
-        + ("; outdated: made with other settings or data than the grid's" if outdated else ""),
-        "Finish them"
-        + (" (delete the folder of an outdated one that Snakemake takes for done)" * outdated)
-        + ", or make tables of what is there with `amst tables --partial`",
+        f"{f' and {more} more' if more > 0 else ''}{what}",
+        f"{remedy}, or make tables of what is there with `amst tables --partial`",
     )
