@@ -316,7 +316,7 @@ def planned_grid():
 
 if workflow.is_main_process and this_call().keeps_notes:
     _unseen = hidden_change(
-        Path("results/grid.json"), as_json(planned_grid()), Path(".snakemake/metadata")
+        Path("results/grid.json"), as_json(planned_grid()), Path(".snakemake")
     )
     if _unseen and this_call().runs:
         sys.exit(f"amst: {_unseen}")

@@ -9,20 +9,21 @@ import pytest
 from amst.grid.unseen import hidden_change
 
 FILE = Path("results/grid.json")
+NAME = urlsafe_b64encode(str(FILE).encode()).decode()
+NOTE = Path("notes/metadata", NAME)
 OLD, NEW = '{"names": {"naive": "Joint \\"late\\""}}', '{"names": {"naive": "O\'Brien"}}'
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("notes").mkdir()
+    NOTE.parent.mkdir(parents=True)
     FILE.parent.mkdir()
     FILE.write_text(OLD)
 
 
 def note(*parameters):
-    name = urlsafe_b64encode(str(FILE).encode()).decode()
-    Path("notes", name).write_text(json.dumps({"params": [repr(each) for each in parameters]}))
+    NOTE.write_text(json.dumps({"params": [repr(each) for each in parameters]}))
 
 
 def test_an_equal_or_missing_file_is_no_change():
@@ -41,6 +42,14 @@ def test_without_a_note_a_change_is_told():
         assert "it has no note of how" in hidden_change(FILE, NEW, notes)
 
 
+def test_what_a_killed_call_was_writing_is_made_again_anyway():
+    note(NEW)
+    marker = Path("notes/incomplete", NAME)
+    marker.parent.mkdir()
+    marker.touch()
+    assert hidden_change(FILE, NEW, Path("notes")) == ""
+
+
 def test_a_note_of_the_new_grid_is_none_of_this_file():
     note(NEW, 3)
     assert "made by --touch" in hidden_change(FILE, NEW, Path("notes"))
@@ -48,5 +57,5 @@ def test_a_note_of_the_new_grid_is_none_of_this_file():
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"params": ["<x>"]}', '{"params": 3}'])
 def test_a_damaged_note_is_none(text):
-    Path("notes", urlsafe_b64encode(str(FILE).encode()).decode()).write_text(text)
+    NOTE.write_text(text)
     assert "it has no note" in hidden_change(FILE, NEW, Path("notes"))

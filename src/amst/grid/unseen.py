@@ -15,11 +15,14 @@ def hidden_change(file: Path, planned: str, notes: Path) -> str:
     Args:
         file: the grid as it was written down, there or not.
         planned: the text that a job would write now.
-        notes: Snakemake's folder of notes, there or not.
+        notes: Snakemake's own folder, ``.snakemake``, there or not.
     """
     if not file.is_file() or file.read_text("utf-8") == planned:
         return ""
-    noted = _noted(file, notes)
+    name = urlsafe_b64encode(str(file).encode()).decode()
+    if (notes / "incomplete" / name).exists():
+        return ""  # a call was killed over it; it is made again
+    noted = _noted(notes / "metadata" / name)
     if noted and planned not in noted:
         return ""
     why = "its notes were made by --touch" if noted else "it has no note of how that was made"
@@ -29,10 +32,10 @@ def hidden_change(file: Path, planned: str, notes: Path) -> str:
     )
 
 
-def _noted(file: Path, notes: Path) -> list[object]:
-    """The parameters that Snakemake has noted of a file."""
+def _noted(note_file: Path) -> list[object]:
+    """The parameters that Snakemake has noted of a file; none where it has no note."""
     try:
-        note = json.loads((notes / urlsafe_b64encode(str(file).encode()).decode()).read_text())
+        note = json.loads(note_file.read_text())
         return [ast.literal_eval(each) for each in note["params"]]
     except (OSError, ValueError, SyntaxError, LookupError, TypeError):
         return []
