@@ -66,8 +66,9 @@ def plan_of(config: grid.Config, results: Path) -> list[Planned]:
         if record is None and why == "done":
             why = "damaged"
         if record is not None:
-            why = _outdated(config, results, record, settings, adoptions)
-            why = why or _data_changed(config, results, record)
+            data = _data_of(config, results, settings)
+            why = _outdated(record, settings, adoptions, data)
+            why = why or _data_changed(config, results, record, data)
         own = measured.get((cell.dataset, "variant", cell.variant))
         hours = own or measured.get((cell.dataset, "method", settings.method))
         like, kind = own is None and hours is not None, (settings.method, encoders(settings))
@@ -80,35 +81,29 @@ def plan_of(config: grid.Config, results: Path) -> list[Planned]:
 
 
 def _outdated(
-    config: grid.Config,
-    results: Path,
-    record: RunRecord,
-    settings: RunSettings,
-    adoptions: Adoptions,
+    record: RunRecord, settings: RunSettings, adoptions: Adoptions, data: tuple[Path, Path]
 ) -> str:
     """Why a finished run would be trained again; empty when it would not."""
     if record.settings_hash != settings.hash:
         return "settings changed"
     if record.environment.package_digest != package_digest():
         return "packages changed"
-    present, data = training_digest(settings.method), _data_of(config, results, settings)
-    if record.environment.code_digest != adoptions.code_of(
-        settings.run_id, settings.hash, present, data
-    ):
-        return "code changed"
-    return ""
+    present = training_digest(settings.method)
+    counts_as = adoptions.code_of(settings.run_id, settings.hash, present, data)
+    return "" if record.environment.code_digest == counts_as else "code changed"
 
 
-def _data_changed(config: grid.Config, results: Path, record: RunRecord) -> str:
+def _data_changed(
+    config: grid.Config, results: Path, record: RunRecord, data: tuple[Path, Path]
+) -> str:
     """Why a run would be trained again for its data, as configured or as they lie there now."""
     settings, made = record.settings, record.environment
     stale = stale_data(config, results, settings.dataset, settings.split)
     if stale:
         return f"data changed ({stale})"
-    files = _data_of(config, results, settings)
-    if not all(file.is_file() for file in files):
+    if not all(file.is_file() for file in data):
         return ""  # made again, they are what they were
-    now = run_digest(record.settings_hash, made.code_digest, made.package_digest, *files)
+    now = run_digest(record.settings_hash, made.code_digest, made.package_digest, *data)
     return "" if now == record.digest else "data changed"
 
 
