@@ -53,7 +53,7 @@ def test_plain_values_come_through_every_protocol(path, value, protocol):
 
 
 @settings(max_examples=100, deadline=None)
-@given(value=arrays, protocol=st.integers(0, 4))
+@given(value=arrays, protocol=st.integers(0, pickle.HIGHEST_PROTOCOL))
 def test_numpy_arrays_come_through(path, value, protocol):
     content = pickle.dumps({"x": value}, protocol)
     read = reread(path, content)["x"]
@@ -83,6 +83,10 @@ def test_arrays_that_python_2_wrote_come_through(path):
     assert reread(path, content).tolist() == [1, 255]
 
 
+# what protocol 5 writes arrays with
+FROM_BUFFER = np.zeros(1).__reduce_ex__(5)[0]
+
+
 class Call:
     """Pickles as a call of any function."""
 
@@ -105,6 +109,8 @@ class Call:
         Call(np.ndarray, (4,)),
         Call(np.dtype, [("a", "O"), ("b", "i4")]),
         Call(np.dtype, "i4,f8"),
+        Call(FROM_BUFFER, b"\0" * 8, np.dtype("O"), (1,), "C"),
+        Call(FROM_BUFFER, b"\0" * 8, "i8", (1,), "C"),
         collections.Counter,
     ],
 )

@@ -95,6 +95,15 @@ def _empty_array(kind: object, *_: Any) -> _Array:
     return _Array(0)
 
 
+def _from_buffer(
+    content: bytes | bytearray, dtype: _DType, shape: tuple[int, ...], order: Literal["C", "F"]
+) -> np.ndarray[Any, np.dtype[Any]]:
+    """How protocol 5 writes arrays: the bytes are checked by numpy, which makes no objects here."""
+    if not isinstance(dtype, _DType) or not isinstance(content, bytes | bytearray):
+        raise _RefusedError("a numpy array without plain content")
+    return np.frombuffer(content, dtype=dtype.resolved()).reshape(shape, order=order)
+
+
 def _scalar(dtype: _DType, content: bytes | str) -> Any:
     raw = content.encode("latin1") if isinstance(content, str) else content
     return np.frombuffer(raw, dtype=dtype.resolved())[0].item()
@@ -122,6 +131,7 @@ _PLAIN: dict[tuple[str, str], Callable[..., Any] | type] = {
     ("numpy", "dtype"): _DType,
     ("numpy.core.multiarray", "_reconstruct"): _empty_array,
     ("numpy.core.multiarray", "scalar"): _scalar,
+    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
 }
 
 
