@@ -58,6 +58,19 @@ def test_what_could_not_be_read_again_is_refused_at_once(folder, value):
     assert folder.load() is None
 
 
+@pytest.mark.parametrize("kind", [torch.OutOfMemoryError, torch.AcceleratorError])
+def test_an_error_of_the_gpu_is_not_told_as_one_of_the_disk(folder, monkeypatch, kind):
+    """The first that waits for a GPU may be the writing of a checkpoint."""
+
+    def fails(*_):
+        raise kind("CUDA error: uncorrectable ECC error encountered")
+
+    monkeypatch.setattr(torch, "save", fails)
+    with pytest.raises(kind, match="ECC"):
+        folder.save(1, 0, _state(1))
+    assert folder.load() is None
+
+
 @pytest.fixture
 def full_disk():
     """No file may grow beyond 1 KB, which Python meets as an error of writing."""

@@ -41,6 +41,8 @@ def _storing(path: Path) -> Iterator[Path]:
     try:
         with replacing(path) as temporary:
             yield temporary
+    except (torch.AcceleratorError, torch.OutOfMemoryError):
+        raise  # of a GPU, which writing waits for
     except (OSError, RuntimeError, SafetensorError) as error:
         told = str(error).splitlines()[0]
         raise HostError(
@@ -91,7 +93,8 @@ class CheckpointFolder:
         """
         path = self.weights_path(epoch)
         with _storing(path) as temporary:
-            save_file({name: value.contiguous() for name, value in weights.items()}, temporary)
+            on_host = {name: value.cpu().contiguous() for name, value in weights.items()}
+            save_file(on_host, temporary)
         return sha256_of(path)
 
     def weights_path(self, epoch: int) -> Path:
