@@ -29,6 +29,7 @@ from amst.loading.batch import Batch, TextTokens
 from amst.methods.base import Method, Problem
 from amst.models.capture import CapturedPass
 from amst.training.checkpoint import check_plain
+from tests.cudagraphs import stand_in
 
 PAGE = Path(__file__).parents[2] / "docs" / "add-a-method.md"
 FROM_PAGE = ["the page's first example", "the page's second example"]
@@ -423,11 +424,14 @@ def test_a_step_never_waits_for_the_device(
 
 
 @each_case
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize(
+    ("device", "half"),
+    [("cpu", False), *(("cuda", half) for _ in DEVICES[1:] for half in (False, True))],
+)
 @pytest.mark.usefixtures("reproducible")
 def test_captured_it_trains_to_the_same_bits(
     case: Callable[..., Method[Any]],
+    device: str,
     half: bool,
     batch_of: Callable[..., Batch],
     epoch_of: Callable[..., Any],
@@ -443,14 +447,14 @@ def test_captured_it_trains_to_the_same_bits(
 
     def trained(captured: bool) -> dict[str, Tensor]:
         method = case(recipe=Recipe(learning_rate=0.05, batch_size=5))
-        method.to("cuda")
-        batches = [_on("cuda", batch_of(method.problem, n, seed=n)) for n in (5, 5, 3, 5)]
+        method.to(device)
+        batches = [_on(device, batch_of(method.problem, n, seed=n)) for n in (5, 5, 3, 5)]
         # As the loop does: at its end autocast forgets the weights that it has converted.
-        precision = torch.autocast("cuda", torch.bfloat16, enabled=half)
+        precision = torch.autocast(device, torch.bfloat16, enabled=half)
         if captured:
             with precision:
-                for network in method.networks.values():
-                    network.capture_training()
+                method.capture_training()
+            replayed.clear()
         for epoch in range(3):
             with precision:
                 method.begin_epoch(epoch, epoch_of(batches, batches[:1]))
@@ -460,8 +464,11 @@ def test_captured_it_trains_to_the_same_bits(
                     method.train_step(batch, epoch)
         return method.weights()
 
-    plain, captured = trained(False), trained(True)
-    assert sum(replayed) >= 9, "three of four batches, of at least one encoder, in three epochs"
+    with stand_in(monkeypatch) if device == "cpu" else nullcontext():
+        plain, captured = trained(False), trained(True)
+    allowed = case().captures
+    assert sum(replayed) >= 9 * allowed, "three of four batches, of one encoder, in three epochs"
+    assert allowed or not any(replayed)
     for name, value in plain.items():
         assert torch.equal(captured[name], value), name
 

@@ -1,21 +1,13 @@
-"""Which passes of an encoder are replayed, and that a replay cannot spoil another pass.
+"""Which passes of an encoder are replayed, and that a replay cannot spoil another pass."""
 
-A stand-in for a GPU computes on the processor, and keeps embeddings and gradients in the same
-memory at every replay, as CUDA graphs do. That real replays train to the same bits is among the
-tests of encoders and of all methods.
-"""
-
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator
 from copy import deepcopy
 from itertools import chain
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.autograd import Function
+from torch import Tensor
 
 from amst.config.run import (
     AudioFeatures,
@@ -33,6 +25,8 @@ from amst.models.capture import CapturedPass
 from amst.models.encoders import SmallCNNEncoder
 from amst.models.network import Network
 from amst.models.problem import Problem
+from amst.models.replays import check_replays
+from tests.cudagraphs import stand_in
 
 SHAPE = (1, 6, 8)
 
@@ -40,46 +34,8 @@ SHAPE = (1, 6, 8)
 @pytest.fixture
 def replayed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Sizes of the batches that were replayed."""
-    sizes: list[int] = []
-
-    def record(encoder: nn.Module, sample: tuple[Tensor]) -> nn.Module:
-        plain, weights = encoder.forward, list(encoder.parameters())
-        embedding = plain(*sample).detach().clone()  # warms up, which moves statistics
-        trained = [weight for weight in weights if weight.requires_grad]
-        gradients = {weight: torch.empty_like(weight) for weight in trained}
-        graph: list[Tensor] = []
-
-        class Replay(Function):
-            @staticmethod
-            def forward(_ctx: Any, inputs: Tensor, *_weights: Tensor) -> Tensor:
-                sizes.append(len(inputs))
-                with torch.enable_grad():
-                    graph[:] = [plain(inputs)]
-                return embedding.copy_(graph[0].detach()).detach()
-
-            @staticmethod
-            def backward(_ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-                for weight, found in zip(
-                    trained, torch.autograd.grad(graph, trained, outer), strict=True
-                ):
-                    gradients[weight].copy_(found)
-                kept = (gradients.get(weight) for weight in weights)
-                return None, *(each if each is None else each.detach() for each in kept)
-
-        encoder.forward = lambda inputs: Replay.apply(inputs, *weights)
-        return encoder
-
-    stream = SimpleNamespace(wait_stream=lambda _other: None)
-    stand_ins: dict[str, Callable[..., Any]] = {
-        "make_graphed_callables": record,
-        "Stream": lambda _device: stream,
-        "current_stream": lambda: stream,
-        "stream": lambda _stream: nullcontext(),
-    }
-    for name, function in stand_ins.items():
-        monkeypatch.setattr(torch.cuda, name, function)
-    yield sizes
-    torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(True)
+    with stand_in(monkeypatch) as sizes:
+        yield sizes
 
 
 def plain_encoder() -> SmallCNNEncoder:
@@ -173,6 +129,42 @@ def test_gradients_may_be_accumulated(encoder: SmallCNNEncoder, replayed: list[i
     assert_alike(encoder, plain)
 
 
+def test_gradients_outlive_the_next_replay_until_a_step_has_used_them(replayed: list[int]) -> None:
+    ours, theirs = (Network(problem(), "late_sum").train() for _ in range(2))
+    ours.capture_training()
+    for _ in range(2):
+        batches = [inputs(), inputs()]
+        for network in (ours, theirs):
+            network.forget_gradients()
+            for batch in batches:
+                fused = network(batch).fused
+                assert fused is not None
+                fused.square().sum().backward()
+            network.step()
+    assert replayed == [3] * 8
+    last = {name: weight.grad for name, weight in ours.named_parameters()}
+    ours(inputs())
+    kept = [name for name, weight in ours.named_parameters() if weight.grad is last[name]]
+    assert kept == list(last), "no copy of what nobody needs"
+    state = theirs.state_dict()
+    for name, value in ours.state_dict().items():
+        if "running" not in name and "batches" not in name:
+            assert torch.equal(value, state[name]), name
+
+
+def test_a_second_start_before_the_first_is_finished_is_refused(replayed: list[int]) -> None:
+    network = Network(problem(), "late_sum").train()
+    network.capture_training()
+    started = network.start(inputs())
+    with pytest.raises(AmstError, match="starts an encoder twice"):
+        network.start(inputs())
+    del replayed[:]
+    network.encoder("a")(inputs()["a"])
+    forward = network.finish(started)
+    assert not replayed
+    assert all(embedding.isfinite().all() for embedding in forward.embeddings.values())
+
+
 def test_embeddings_outlive_the_next_replay(encoder: SmallCNNEncoder, replayed: list[int]) -> None:
     first, second = torch.randn(2, 3, *SHAPE)
     kept = embed(encoder, first).detach()
@@ -254,6 +246,56 @@ def test_a_network_replays_all_that_it_can(replayed: list[int]) -> None:
     state = theirs.state_dict()
     for name, value in ours.state_dict().items():
         assert torch.equal(value, state[name]), name
+
+
+def test_those_without_gradient_come_last_and_are_not_waited_for(replayed: list[int]) -> None:
+    network = Network(problem(), "late_sum").train()
+    network.capture_training()
+    happened = []
+    for name in network.names:
+        network.encoder(name).register_forward_pre_hook(lambda _m, _i, n=name: happened.append(n))
+    forward = network(inputs(), ["b", "c"], without_gradient=["a"])
+    assert happened == ["c", "a", "b"]
+    assert list(forward.embeddings) == ["a", "b", "c"]
+    assert replayed == [3]
+
+
+def test_replays_are_checked_before_a_run_rests_on_them(
+    replayed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks = [Network(problem(), "late_sum", stream=stream) for stream in ("", "joint")]
+    before = [deepcopy(network.state_dict()) for network in networks]
+    for network in networks:
+        network.capture_training()
+    check_replays(networks)
+    assert replayed == [3] * 8, "two encoders of two networks, twice"
+    for network, state in zip(networks, before, strict=True):
+        assert all(weight.grad is None for weight in network.parameters())
+        for name, value in network.state_dict().items():
+            assert torch.equal(value, state[name]), name
+
+    def refused() -> None:
+        with pytest.raises(AmstError, match="encoder of 'c' computes other numbers") as refusal:
+            check_replays(networks)
+        assert "execution.capture: false" in str(refusal.value)
+
+    captured = networks[1].encoder("c")._captured
+    assert captured is not None
+    replay, (weight, *_) = captured._replay, captured._weights
+    statistics = next(captured._encoder.buffers())
+
+    def with_old_statistics(batch: Tensor) -> Any:
+        statistics.add_(1)
+        return replay(batch)
+
+    for wrong in (with_old_statistics, lambda batch: replay(torch.zeros_like(batch))):
+        monkeypatch.setattr(captured, "_replay", wrong)
+        refused()
+    monkeypatch.setattr(captured, "_replay", replay)
+    spoilt = weight.register_hook(lambda g: g + 1 if captured.gradients_wanted else g)
+    refused()
+    spoilt.remove()
+    check_replays(networks)
 
 
 def test_all_encoders_of_amst_full_run_at_once(

@@ -148,13 +148,9 @@ def test_a_visual_modality_needs_a_crop():
 )
 def test_passes_are_captured_on_a_gpu_where_that_is_asked_for(monkeypatch, device, wanted, done):
     captured = []
-    network = SimpleNamespace(capture_training=lambda: captured.append(precision.entered))
+    method = SimpleNamespace(capture_training=lambda: captured.append(precision.entered))
     precision = Entered()
-    run = SimpleNamespace(
-        device=torch.device(device),
-        method=SimpleNamespace(networks={"": network}),
-        autocast=lambda: precision,
-    )
+    run = SimpleNamespace(device=torch.device(device), method=method, autocast=lambda: precision)
     monkeypatch.setattr(assembly, "assemble", lambda *_: run)
     settings = SimpleNamespace(arithmetic=Arithmetic())
     assemble_training(settings, None, None, Execution(capture=wanted))

@@ -22,6 +22,7 @@ from amst.loading.batch import Batch
 from amst.models.heads import HeadName
 from amst.models.network import Forward, Network, update_encoders
 from amst.models.problem import Problem
+from amst.models.replays import check_replays
 
 __all__ = [
     "Batch",
@@ -86,6 +87,8 @@ class Method(ABC, Generic[S]):
         Settings: the class of the method's settings, taken from the brackets.
         fused_predictions: predictions that select an epoch each, by validation accuracy.
         main_prediction: the one whose weights are kept and which the main table shows.
+        captures: whether training passes may be recorded with ``execution.capture``; not where one
+            goes backward more than once.
         settings: validated settings.
         problem: what the method is built for.
         modalities: names, sorted.
@@ -96,6 +99,7 @@ class Method(ABC, Generic[S]):
     Settings: ClassVar[type[MethodSettings]]
     fused_predictions: tuple[str, ...] = ("fused",)
     main_prediction: str = "fused"
+    captures: ClassVar[bool] = True
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Take the settings class from the class's own brackets after ``Method``."""
@@ -194,6 +198,17 @@ class Method(ABC, Generic[S]):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(next(iter(self.networks.values())).parameters()).device
+
+    def capture_training(self) -> None:
+        """Record the training passes of all networks, on a GPU and where the method allows it.
+
+        Raises:
+            AmstError: a recorded pass computes something else than the pass itself.
+        """
+        if self.captures:
+            for network in self.networks.values():
+                network.capture_training()
+            check_replays(self.networks.values())
 
     @property
     def captured(self) -> bool:

@@ -1,7 +1,6 @@
 """The training pass of an encoder as CUDA graphs: one launch forward and one backward."""
 
 import weakref
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch.autograd.graph import set_warn_on_accumulate_grad_stream_mismatch
 
 from amst.errors import AmstError
 
-_OFF = "Set execution.capture: false; then `amst retry`"
+OFF = "Set execution.capture: false; then `amst retry`"
 
 
 class CapturedPass:
@@ -43,6 +42,8 @@ class CapturedPass:
         self._expected = False
         self._running: Tensor | None = None
         self._latest: weakref.ref[Any] | None = None
+        # Whether the gradients of the last replay may still be wanted.
+        self.gradients_wanted = False
         # Gradients come from the stream of a replay, while weights were first used in recording it;
         # autograd lets one wait for the other, and would warn of it.
         set_warn_on_accumulate_grad_stream_mismatch(False)
@@ -55,18 +56,39 @@ class CapturedPass:
         self._replay = encoder.forward
 
     def expect(self) -> None:
-        """The next pass will be joined."""
+        """The next pass will be joined.
+
+        Raises:
+            AmstError: the last one has not been: its embeddings would be overwritten.
+        """
+        if self._running is not None:
+            raise AmstError(
+                "this method starts an encoder twice before it finishes the first pass, which "
+                "execution.capture cannot do",
+                OFF,
+            )
         self._expected = True
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Embeddings (B, D); those of a pass that was expected may be used when joined."""
-        expected, self._expected, self._running = self._expected, False, None
+        expected, self._expected = self._expected, False
         if not (expected and self._fits(inputs)):
+            if self._running is not None:
+                torch.cuda.current_stream().wait_stream(self._stream)
             return self._plain(inputs)
+        if self.gradients_wanted:
+            self._keep_gradients()
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
             self._running = self._replay(inputs)
         return self._running
+
+    def _keep_gradients(self) -> None:
+        """A replay writes, forward too, into the memory of the gradients that the last one gave."""
+        for weight in self._weights:
+            if weight.grad is not None:
+                weight.grad = weight.grad.clone()
+        self.gradients_wanted = False
 
     def _fits(self, inputs: Tensor) -> bool:
         """Whether the recorded pass does for this one."""
@@ -90,16 +112,16 @@ class CapturedPass:
 
     def join(self, embedding: Tensor) -> Tensor:
         """The same embeddings, for the stream of the caller and in memory of their own."""
-        if self._running is None:
+        running, self._running = self._running, None
+        if running is None:
             return embedding
-        if embedding is not self._running:
+        if embedding is not running:
             raise AmstError(
                 "a hook of an encoder gives other embeddings, which execution.capture cannot do",
-                _OFF,
+                OFF,
             )
-        self._running = None
         torch.cuda.current_stream().wait_stream(self._stream)
-        own: Tensor = _Copy.apply(embedding, self._weights)
+        own: Tensor = _Copy.apply(embedding, self)
         # As long as this node is there and was not passed, someone may go backward through it.
         self._latest = weakref.ref(own.grad_fn)
         return own
@@ -123,8 +145,8 @@ class _Copy(Function):
     """A copy through which gradients go once: a second replay would work on overwritten memory."""
 
     @staticmethod
-    def forward(ctx: Any, embedding: Tensor, weights: Sequence[Tensor]) -> Tensor:
-        ctx.passed, ctx.weights = False, weights
+    def forward(ctx: Any, embedding: Tensor, replayed: CapturedPass) -> Tensor:
+        ctx.passed, ctx.replayed = False, replayed
         return embedding.clone()
 
     @staticmethod
@@ -133,11 +155,8 @@ class _Copy(Function):
             raise AmstError(
                 "this method goes backward twice through one pass of an encoder, which "
                 "execution.capture cannot do",
-                _OFF,
+                OFF,
             )
         ctx.passed = True
-        # The replay is about to write into the memory of the gradients that the last one gave.
-        for weight in ctx.weights:
-            if weight.grad is not None:
-                weight.grad = weight.grad.clone()
+        ctx.replayed.gradients_wanted = True
         return gradients[0], None

@@ -79,6 +79,11 @@ class Encoder(nn.Module):
         """Whether the training pass is replayed."""
         return self._captured is not None
 
+    def forget_replay(self) -> None:
+        """A step has used the gradients of the last pass: the next one may overwrite them."""
+        if self._captured:
+            self._captured.gradients_wanted = False
+
     def start(self, inputs: Any) -> Tensor:
         """Like a call, but what it gives may still be computed, at once with what others start.
 

@@ -162,9 +162,13 @@ class Network(nn.Module):
         """
         wanted = set(inputs if names is None else names) | set(without_gradient)
         started: dict[str, Tensor] = {}
-        # Those first that run beside what comes after them.
         names = [name for name in self.names if name in wanted]
-        for name in sorted(names, key=lambda each: not self.encoder(each).captured):
+
+        def waits(name: str) -> bool:
+            return name in without_gradient or not self.encoder(name).captured
+
+        # Those first that run beside what comes after them.
+        for name in sorted(names, key=waits):
             with torch.set_grad_enabled(torch.is_grad_enabled() and name not in without_gradient):
                 started[name] = self._start(name, inputs[name])
         self.steps += int(self.training)
@@ -261,9 +265,14 @@ class Network(nn.Module):
             parameter.grad = gradient
 
     def step(self) -> None:
-        """Update encoders and head where there is a gradient."""
+        """Update encoders and head where there is a gradient.
+
+        It is there until the encoder's next pass.
+        """
         for optimiser in self.optimisers.values():
             optimiser.step()
+        for name in self.names:
+            self.encoder(name).forget_replay()
 
     def update(self, loss: Tensor) -> None:
         """Backward pass and step of encoders and head."""

@@ -177,21 +177,20 @@ def assemble_training(
     """Like ``assemble``, for a run that is to be trained: with steps compiled or captured.
 
     Raises:
-        AmstError: as ``assemble``; or something is missing that compiling needs.
+        AmstError: as ``assemble``; something is missing that compiling needs, or a captured pass
+            computes something else.
     """
     run = assemble(settings, manifest, split, execution)
     if run.device.type == "cpu":
         return run
-    networks = run.method.networks.values()
     if settings.arithmetic.compile:
         prepare_compiler()
-        for network in networks:
+        for network in run.method.networks.values():
             network.compile_training()
     if execution.capture:
         # Before any thread makes batches: nothing else may use the device meanwhile.
         with run.autocast():
-            for network in networks:
-                network.capture_training()
+            run.method.capture_training()
     return run
 
 
