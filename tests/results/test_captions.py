@@ -47,5 +47,6 @@ def test_the_front_page_names_what_this_grid_runs():
 def test_the_main_caption_names_its_metric_and_the_test_only_where_one_is_made(metric):
     text = html_of("main", metric=metric)
     assert f"Test {metric.replace('_', ' ')} in %" in text
-    assert ("Bold" in text) == (metric == "accuracy")
+    assert ("Bold are the best" in text) == (metric == "accuracy")
+    assert ("Nothing is bold" in text) == (metric != "accuracy")
     assert f"Validation {metric.replace('_', ' ')} in %" in html_of("validation", metric=metric)

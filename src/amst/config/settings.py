@@ -100,7 +100,8 @@ class TableSettings(Settings):
 
     Attributes:
         metric: of the tables ``main`` and ``validation``: of every variant's main prediction, on
-            the test and on the validation part.
+            the test and on the validation part. With another one than accuracy nothing is bold in
+            ``main``: significance, intervals and ranks are of accuracies.
         names: variant or dataset -> what a reader is shown for it: `{CREMAD: CREMA-D}`. Files,
             CSV and messages keep its own name.
     """

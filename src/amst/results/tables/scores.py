@@ -57,7 +57,7 @@ def score_table(
         best or (),
         caption=f"Test {WORDS[metric]} in %: mean ± standard deviation over seeds "
         "(number of seeds), at the epoch with the highest validation accuracy.",
-        notes=_notes(best, drawn, name),
+        notes=_notes(best, drawn, metric),
     )
 
 
@@ -156,8 +156,8 @@ def _table(
     )
 
 
-def _notes(best: Members[Key] | None, drawn: str, name: str) -> tuple[str, ...]:
-    if name == "macro_f1":
+def _notes(best: Members[Key] | None, drawn: str, metric: str) -> tuple[str, ...]:
+    if metric != "accuracy":
         return ("Nothing is bold: the test behind bold numbers is one of accuracies.",)
     if best is None:
         return ()
