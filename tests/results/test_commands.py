@@ -34,7 +34,11 @@ def results(make, plan):
     (folder / "grid.json").write_text("stale")
     samples = folder / "features" / "digits" / "samples.jsonl"
     samples.parent.mkdir(parents=True)
-    samples.write_text('{"id": "test-0000", "group": "actor1"}\n{"id": "test-0001", "group": ""}\n')
+    rows = [
+        {"id": f"test-{i:04d}", "label": f"{i % 10}", "group": f"actor{i % 6}", "files": {"a": "b"}}
+        for i in range(60)
+    ]
+    samples.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return folder
 
 
@@ -87,12 +91,32 @@ def test_what_is_drawn_are_the_groups_of_the_dataset_whose_shards_are_used(resul
     planned = json.loads((results / "planned.json").read_text())
     planned["features"] = {"digits": "owner"}
     (results / "planned.json").write_text(json.dumps(planned))
-    rows = [{"id": f"test-{i:04d}", "group": f"actor{i % 6}"} for i in range(60)]
     (results / "features/digits").rename(results / "features/owner")
-    lines = "".join(f"{json.dumps(row)}\n" for row in rows)
-    (results / "features/owner/samples.jsonl").write_text(lines)
     amst(results, "tables", "--only", "intervals")
-    assert "drawn were 6 groups of digits" in (results / "tables/intervals.md").read_text()
+    text = (results / "tables/intervals.md").read_text()
+    assert "(drawn were 6 groups of digits)" in text
+
+
+@pytest.mark.parametrize("lost", ["a line", "the file"])
+def test_a_list_of_samples_that_is_not_whole_is_told_with_what_was_drawn(results, lost):
+    samples = results / "features/digits/samples.jsonl"
+    first, *others = samples.read_text().splitlines(keepends=True)
+    samples.write_text("".join(others))
+    if lost == "the file":
+        samples.unlink()
+    where = ("--results", str(results), "--grid", str(results / "planned.json"))
+    call = ["tables", "--only", "intervals", "--only", "significance", *where]
+    done = CliRunner().invoke(app, call, catch_exceptions=False)
+    assert (f"{samples} is missing: p and intervals of digits" in done.stderr) == (
+        lost == "the file"
+    )
+    drawn = "60 samples" if lost == "the file" else "7 groups"
+    for table in ("intervals", "significance"):
+        text = (results / f"tables/{table}.md").read_text()
+        assert f"(drawn were {drawn} of digits, whose groups are not all known)" in text
+    samples.write_text(f"{first}{others[0][:20]}")
+    with pytest.raises(AmstError, match=r"samples\.jsonl, line 2 is no sample"):
+        amst(results, "tables")
 
 
 def test_outdated_runs_are_refused_and_named_in_partial_tables(results):
@@ -293,24 +317,32 @@ def test_the_bundle_has_what_is_planned_and_what_tables_are_made_of(results, tmp
     )
     options = ["--weights", "--configfile", "one/more.yaml", "--configfile", "two/more.yaml"]
     amst(results, "export", "mine.tar.gz", "--published", str(published), *options)
-    with tarfile.open(tmp_path / "mine.tar.gz") as archive:
+    with tarfile.open("mine.tar.gz") as archive:
+        archive.extractall(filter="data")
+    bundle = Path("mine")
+    planned = json.loads((results / "planned.json").read_text())
+    assert json.loads((bundle / "settings/grid.json").read_text()) == planned
+    assert (bundle / "reference/published.csv").read_bytes() == published.read_bytes()
+    samples = (bundle / "data/digits/samples.jsonl").read_text().splitlines()
+    assert len(samples) == 60
+    assert json.loads(samples[1]) == {"id": "test-0001", "label": "1", "group": "actor1"}
+    for number, (name, text) in enumerate(own.items()):
+        assert (bundle / f"settings/{number}-{Path(name).name}").read_text() == text
+    for name, text in data.items():
+        assert (bundle / f"data/digits/{name}").read_text() == text
+    for name, text in weights.items():
+        assert (bundle / f"runs/digits/random/{name}").read_text() == text
+    for name in ("CITATION.cff", "LICENSE", "requirements.txt"):
+        assert (bundle / name).stat().st_size
 
-        def content(name):
-            return archive.extractfile(f"mine/{name}").read()
-
-        planned = json.loads((results / "planned.json").read_text())
-        assert json.loads(content("settings/grid.json")) == planned
-        assert content("reference/published.csv") == published.read_bytes()
-        assert json.loads(content("data/digits/groups.json")) == {"test-0000": "actor1"}
-        for number, (name, text) in enumerate(own.items()):
-            stored = content(f"settings/{number}-{Path(name).name}").decode()
-            assert stored == text
-        for name, text in data.items():
-            assert content(f"data/digits/{name}").decode() == text
-        for name, text in weights.items():
-            assert content(f"runs/digits/random/{name}").decode() == text
-        for name in ("CITATION.cff", "LICENSE", "requirements.txt"):
-            assert content(name)
+    # tables that are made from it are those in it
+    where = ["--results", "mine", "--grid", "mine/settings/grid.json", "--out", "again"]
+    options = ["--published", "mine/reference/published.csv"]
+    done = CliRunner().invoke(app, ["tables", *where, *options], catch_exceptions=False)
+    assert done.stderr == ""
+    tables = {path.name: path.read_bytes() for path in Path("again").iterdir()}
+    assert tables == {path.name: path.read_bytes() for path in (bundle / "tables").iterdir()}
+    assert b"6 groups of digits" in tables["intervals.md"]
 
 
 def test_a_bundle_without_a_name_is_written_to_the_folder_of_its_results(

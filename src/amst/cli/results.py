@@ -69,12 +69,18 @@ def material_of(
     from amst.results.tables import Material
 
     figures = figures_to_compare(published)
-    return Material(
-        collected(planned, results, partial),
-        samples=lists_of_samples(planned, results),
-        published=figures,
-        metric=planned["metric"],
-    )
+    collection = collected(planned, results, partial)
+    samples = lists_of_samples(planned, results)
+    finished = {run.dataset for run in collection.finished}
+    for dataset, owner in planned["features"].items():
+        if dataset in finished and dataset not in samples:
+            path = results / "features" / owner / "samples.jsonl"
+            typer.echo(
+                f"{path} is missing: p and intervals of {dataset} are made from single test "
+                f"samples, whatever their groups. Make it again: snakemake {path}",
+                err=True,
+            )
+    return Material(collection, samples, figures, metric=planned["metric"])
 
 
 def runs_in(collection: "Collection") -> str:
@@ -124,12 +130,14 @@ def chosen(only: list[str] | None, names: Sequence[str]) -> Sequence[str]:
 
 
 def lists_of_samples(planned: dict[str, Any], results: Path) -> dict[str, Path]:
-    """Dataset -> its ``samples.jsonl``, where there is one."""
-    paths = {
-        name: results / "features" / owner / "samples.jsonl"
-        for name, owner in planned["features"].items()
-    }
-    return {name: path for name, path in paths.items() if path.is_file()}
+    """Dataset -> its ``samples.jsonl``, where there is one: of a working folder, or of a bundle."""
+    found: dict[str, Path] = {}
+    for name, owner in planned["features"].items():
+        for folder in ("features", "data"):
+            path = results / folder / owner / "samples.jsonl"
+            if path.is_file():
+                found.setdefault(name, path)
+    return found
 
 
 def tables(
@@ -235,10 +243,10 @@ def files_besides(
     """What an archive needs besides records and results: path in the bundle -> file or content.
 
     Settings as written, what they plan, published figures, how to cite, the pinned packages; of the
-    data the manifest, the splits and the group of each sample, which name samples and show none,
-    since many datasets may not be passed on.
+    data the manifest, the splits and the label and group of each sample, which name samples and
+    show none, since many datasets may not be passed on.
     """
-    from amst.results.comparison import groups_of
+    from amst.results.comparison import rows_of
 
     files = [Path("config.yaml"), *(configfile or ())]
     found = {f"settings/{number}-{file.name}": file for number, file in enumerate(files)}
@@ -253,16 +261,20 @@ def files_besides(
         found[f"data/{owner}/manifest.json"] = folder / "manifest.json"
         for split in folder.glob("splits/*.json"):
             found[f"data/{owner}/splits/{split.name}"] = split
-    groups = {
-        f"data/{planned['features'][name]}/groups.json": _json(groups_of(path))
+    samples = {
+        f"data/{planned['features'][name]}/samples.jsonl": _json_lines(rows_of(path))
         for name, path in lists_of_samples(planned, results).items()
     }
     there = {name: path for name, path in found.items() if path.is_file()}
-    return {**there, **groups, "settings/grid.json": _json(planned)}
+    return {**there, **samples, "settings/grid.json": _json(planned)}
 
 
 def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def _json_lines(rows: list[dict[str, str]]) -> bytes:
+    return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode()
 
 
 def clear(partial: Path) -> None:

@@ -33,17 +33,24 @@ FEWEST_SEEDS = 3
 """Fewest common seeds that give a p: with two, 15 % of equal pairs came out as different."""
 FEWEST_GROUPS = 5
 """Fewest test groups that are drawn as such: three give ten different resamples, five give 126."""
+UNLISTED = ", whose groups are not all known"
+"""Stands behind the name of a dataset whose list of samples is not there or lacks some of them."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Accuracy of one variant with an interval over seeds and test groups or samples."""
+    """Accuracy of one variant with an interval over seeds and test groups or samples.
+
+    Attributes:
+        listed: whether the group of every test sample is known, if only that it has none.
+    """
 
     cell: Cell
     seeds: tuple[int, ...]
     groups: int
     samples: int
     interval: Interval
+    listed: bool
 
     @property
     def drawn(self) -> str:
@@ -99,8 +106,9 @@ def compare(
 
     Args:
         collection: the grid's cells; ``predictions.npz`` lies beside each finished record.
-        groups: dataset -> sample id -> group (actor, video); a sample without one, and all samples
-            of a test part with fewer than ``FEWEST_GROUPS`` groups, stand for themselves.
+        groups: dataset -> sample id -> group (actor, video); a sample with an empty one or none,
+            and all samples of a test part with fewer than ``FEWEST_GROUPS`` groups, stand for
+            themselves.
         resamples: of the bootstrap.
 
     Raises:
@@ -170,18 +178,40 @@ def _significantly_above(cell: Cell, pair: Pair) -> bool:
 
 def drawn_text(collection: Collection, comparison: Comparison) -> str:
     """What of each test part the bootstrap drew: ``150 samples of digits; 18 groups of CREMAD``."""
-    drawn = {(e.cell.dataset, e.cell.split): e.drawn for e in comparison.estimates}
-    return "; ".join(f"{text} of {collection.title(*block)}" for block, text in drawn.items())
+    drawn = {(e.cell.dataset, e.cell.split): e for e in comparison.estimates}
+    return "; ".join(
+        f"{e.drawn} of {collection.title(*block)}{'' if e.listed else UNLISTED}"
+        for block, e in drawn.items()
+    )
 
 
 def groups_of(samples: Path) -> dict[str, str]:
-    """Sample id -> group, read from a dataset's ``samples.jsonl``; samples without one left out."""
-    found = {}
+    """Sample id -> group, empty where it has none, read from a list of samples.
+
+    Raises:
+        AmstError: as of ``rows_of``.
+    """
+    return {row["id"]: row["group"] for row in rows_of(samples)}
+
+
+def rows_of(samples: Path) -> list[dict[str, str]]:
+    """Id, label and group of each sample in a dataset's ``samples.jsonl``.
+
+    Raises:
+        AmstError: a line is no sample; names file and line.
+    """
+    found = []
     with samples.open(encoding="utf-8") as lines:
-        for line in lines:
-            row = json.loads(line)
-            if row.get("group"):
-                found[row["id"]] = row["group"]
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+                found.append(
+                    {"id": row["id"], "label": row.get("label", ""), "group": row.get("group", "")}
+                )
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise AmstError(
+                    f"{samples}, line {number} is no sample", "Run the preparation again"
+                ) from error
     return found
 
 
@@ -209,6 +239,7 @@ class _Block:
                 self.column[cell.variant, run.seed] = len(rows)
                 rows.append(correct)
         self.correct = np.array(rows)
+        self.listed = all(name in groups for name in ids)
         self.groups = _effective_groups(ids, groups)
         if rows:
             seed = stream_seed(0, "test groups", *self.where)
@@ -220,7 +251,8 @@ class _Block:
         found = self._bootstrap(self.resampled[:, columns], self.correct[columns].mean(axis=1))
         # Stretched deviations may lead out of what an accuracy can be.
         interval = replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
-        return Estimate(cell, seeds, len(set(self.groups)), len(self.groups), interval)
+        count = len(set(self.groups)), len(self.groups)
+        return Estimate(cell, seeds, *count, interval, self.listed)
 
     def pair(self, theirs: Cell, ours: Cell) -> Iterator[Pair]:
         """The comparison of two cells, p not yet adjusted; nothing without a common seed."""
@@ -254,7 +286,7 @@ class _Block:
 
 def _effective_groups(ids: Sequence[str], groups: Mapping[str, str]) -> list[str]:
     # The prefix keeps a group from sharing its name with a sample that has none.
-    found = [f"group {groups[name]}" if name in groups else f"sample {name}" for name in ids]
+    found = [f"group {groups[name]}" if groups.get(name) else f"sample {name}" for name in ids]
     return found if len(set(found)) >= FEWEST_GROUPS else list(ids)
 
 

@@ -31,7 +31,7 @@ class Material:
     Attributes:
         collection: the records.
         samples: dataset -> its ``samples.jsonl``; without it every test sample is a group of its
-            own in the bootstrap.
+            own in the bootstrap, and the tables say so.
         published: CSV of published figures; None for no such figures.
         compared: whether the main table marks the best by significance, which reads predictions.
         metric: of the tables `main` and `validation`, one of ``scores.WORDS``.
