@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from amst.cli import app
 from amst.files import write_json
-from amst.grid import read_config
+from amst.grid import as_dict, read_config
 from tests.cli.test_plan import finished
 
 ROOT = Path(__file__).parents[2]
@@ -119,3 +119,10 @@ def test_runs_of_other_settings_and_records_that_cannot_be_read_are_noted(
     assert len(notes) == 2
     assert other in notes
     assert any(note.startswith(f"note {broken} has run record format None") for note in notes)
+    write_json(Path("results/grid.json"), as_dict(read_config(Path("config.yaml"))))
+    done = CliRunner().invoke(app, ["status", "--configfile", "more.yaml"])
+    assert other not in done.output.splitlines()
+    assert (
+        "note 1 run (digits/random/naive/seed0) done with settings of the last call" in done.output
+    )
+    assert "give its --configfile here, too" in done.output

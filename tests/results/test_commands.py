@@ -131,6 +131,25 @@ def test_outdated_runs_are_refused_and_named_in_partial_tables(results):
     assert "(1 of 2, 1 outdated)" in (results / "tables/partial/main.md").read_text()
 
 
+@pytest.mark.parametrize("command", ["tables", "export"])
+def test_runs_of_the_last_call_are_not_to_be_deleted_but_its_configuration_given(results, command):
+    """As where `snakemake --configfile small.yaml` is followed by a call without that file."""
+    planned = json.loads((results / "planned.json").read_text())
+    (results / "grid.json").write_text(json.dumps(planned))
+    change_plan(results, runs=dict.fromkeys(planned["runs"], "0" * 16))
+    with pytest.raises(AmstError) as refused:
+        amst(results, command)
+    assert (
+        "2 outdated runs have the settings of the last call of Snakemake: give its --configfile "
+        "here, too, or --grid results/grid.json"
+    ) in str(refused.value)
+    assert f"`amst {command} --partial`" in str(refused.value)
+    assert "delete" not in str(refused.value)
+    (results / "grid.json").write_text("{}")
+    with pytest.raises(AmstError, match=f"delete the folder of .* `amst {command} --partial`"):
+        amst(results, command)
+
+
 @pytest.mark.parametrize("command", ["figures", "report"])
 def test_a_run_without_its_history_is_left_out_of_partial_output_and_named(results, command):
     (results / "runs/digits/random/naive/seed1/history.csv").unlink()

@@ -108,7 +108,8 @@ def clean(
     goes only with --also, and what those of the last call have does not go.
     """
     from amst.cluster.image import image_name
-    from amst.cluster.leftovers import LastCall, leftovers
+    from amst.cluster.leftovers import leftovers
+    from amst.grid.last_call import LastCall
     from amst.provenance import SOURCE
 
     kinds = {"checkpoints", *(also or ())}

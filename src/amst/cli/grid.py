@@ -11,6 +11,7 @@ from amst import grid
 from amst.cli.configuration import RESULTS, ConfigFiles, Results, configuration
 from amst.cli.runs import cell_of
 from amst.errors import AmstError
+from amst.grid.last_call import LastCall
 from amst.records import read_record
 from amst.training.state import State, StateName, state_of
 
@@ -99,9 +100,12 @@ def _job_that_began(begun: dict[grid.Cell, Path]) -> list[str]:
 
 
 def _outdated(config: grid.Config, states: dict[grid.Cell, State], results: Path) -> list[str]:
-    """One line for each finished run whose settings are not those of the configuration."""
-    resolve = grid.Resolver(config)
-    lines = []
+    """One line for each finished run whose settings are not those of the configuration.
+
+    Those of the last call, which may have had another configuration, share one.
+    """
+    resolve, last = grid.Resolver(config), LastCall.of(results).runs
+    lines, of_last_call = [], []
     for cell, state in states.items():
         if state.name == "done":
             try:
@@ -109,8 +113,19 @@ def _outdated(config: grid.Config, states: dict[grid.Cell, State], results: Path
             except AmstError as error:
                 lines.append(str(error))
                 continue
-            if record.settings_hash != resolve(cell).hash:
+            if record.settings_hash == resolve(cell).hash:
+                continue
+            if record.settings_hash == last.get(cell.run):
+                of_last_call.append(cell.run)
+            else:
                 lines.append(f"{cell.run} was made with other settings; snakemake runs it again")
+    if of_last_call:
+        many = "1 run" if len(of_last_call) == 1 else f"{len(of_last_call)} runs"
+        lines.append(
+            f"{many} ({of_last_call[0]}{', ...' if of_last_call[1:] else ''}) done with settings "
+            "of the last call of Snakemake, not of this configuration: give its --configfile here, "
+            "too; without it snakemake runs them again"
+        )
     return lines
 
 

@@ -39,27 +39,32 @@ def register(app: typer.Typer) -> None:
         app.command(rich_help_panel="Results")(command)
 
 
-def collected(planned: dict[str, Any], results: Path, partial: bool) -> "Collection":
-    """The records of a grid's runs, read once; damaged and outdated runs are told.
+def collected(planned: dict[str, Any], results: Path, partial: bool, command: str) -> "Collection":
+    """The records of a grid's runs, read once, for a command; damaged, outdated runs are told.
 
     Raises:
         AmstError: a run is not done and ``partial`` is false, or a record is not the run's.
     """
-    from amst.results.cells import collect
+    from amst.grid.last_call import LastCall
+    from amst.results.cells import collect, of_last_call
     from amst.results.expected import expected_runs
 
     methods = {variant["name"]: variant["method"] for variant in planned["variants"]}
-    runs = expected_runs(planned["runs"], methods, results, partial, planned["features"])
+    last = LastCall.of(results).runs
+    runs = expected_runs(planned["runs"], methods, results, partial, planned["features"], last)
     for run in runs:
         if run.why:
             typer.echo(f"left out: {run.why}", err=True)
+    if partial and (earlier := of_last_call(runs)):
+        typer.echo(earlier, err=True)
     # A file of an earlier version has no names, and datasets in no order.
     datasets = planned.get("datasets", ())
-    return collect(runs, list(methods), planned.get("names"), partial, datasets)
+    names = planned.get("names")
+    return collect(runs, list(methods), names, partial, datasets, f"amst {command}")
 
 
 def material_of(
-    planned: dict[str, Any], results: Path, partial: bool, published: Path
+    planned: dict[str, Any], results: Path, partial: bool, published: Path, command: str
 ) -> "Material":
     """What the tables of a grid are made from: all parts of an output rest on one reading.
 
@@ -69,7 +74,7 @@ def material_of(
     from amst.results.tables import Material
 
     figures = figures_to_compare(published)
-    collection = collected(planned, results, partial)
+    collection = collected(planned, results, partial, command)
     samples = lists_of_samples(planned, results)
     finished = {run.dataset for run in collection.finished}
     for dataset, owner in planned["features"].items():
@@ -153,7 +158,8 @@ def tables(
     from amst.results.tables import write_tables
 
     names = chosen(only, TABLE_NAMES)
-    material = material_of(planned_grid(planned, configfile), results, partial, published)
+    what = planned_grid(planned, configfile)
+    material = material_of(what, results, partial, published, "tables")
     folder = out or (results / "tables" / "partial" if partial else results / "tables")
     written = write_tables(material, folder, names)
     typer.echo(f"{len(written)} files in {folder}, from {runs_in(material.collection)}")
@@ -173,7 +179,7 @@ def figures(
     from amst.results.figures import write_figures
 
     names = chosen(only, FIGURE_NAMES)
-    collection = collected(planned_grid(planned, configfile), results, partial)
+    collection = collected(planned_grid(planned, configfile), results, partial, "figures")
     folder = out or (results / "figures" / "partial" if partial else results / "figures")
     written = write_figures(collection, folder, names)
     typer.echo(f"{len(written)} files in {folder}")
@@ -193,7 +199,7 @@ def report(
     from amst.results.report import write_report
 
     what = planned_grid(planned, configfile)
-    material = material_of(what, results, partial, published)
+    material = material_of(what, results, partial, published, "report")
     page = out or results / ("report-partial.html" if partial else "report.html")
     data = {
         owner: results / "features" / owner / "report.html"
@@ -231,7 +237,7 @@ def export(
     if not out.name.endswith(".tar.gz"):
         raise AmstError(f"{out} is no .tar.gz", "Name a file that ends in .tar.gz")
     what = planned_grid(planned, configfile)
-    material = material_of(what, results, partial, published)
+    material = material_of(what, results, partial, published, "export")
     others = files_besides(what, results, configfile, published)
     count = write_bundle(material, out, weights=weights, others=others)
     typer.echo(f"{out}: {count} files of {runs_in(material.collection)}")

@@ -1,14 +1,14 @@
 """What lies in a working folder and no run of the configuration needs."""
 
-import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from amst import grid
 from amst.cluster.image import noted_at
 from amst.config.run import RunSettings
+from amst.grid.last_call import LastCall
 from amst.provenance import present_digest
 from amst.records import RECORD
 from amst.training.kept import KEPT
@@ -39,32 +39,6 @@ class Leftover:
             self.path.unlink()
         if self.kind == "images":
             noted_at(self.path).unlink(missing_ok=True)
-
-
-@dataclass(frozen=True)
-class LastCall:
-    """What ran in the last call of Snakemake, which may have had another configuration.
-
-    Attributes:
-        runs: run -> hash of its settings.
-        features: datasets with shards.
-    """
-
-    runs: dict[str, str] = field(default_factory=dict)
-    features: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(cls, results: Path) -> "LastCall":
-        """As it has written it down; nothing where there is no such file, or of another version."""
-        try:
-            found = json.loads((results / "grid.json").read_text("utf-8"))
-            return cls(dict(found["runs"]), frozenset(found["features"].values()))
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            return cls()
-
-    def differs(self, config: grid.Config) -> bool:
-        """Whether it had runs, or settings of runs, that the configuration has not."""
-        return not self.runs.items() <= grid.as_dict(config)["runs"].items()
 
 
 def leftovers(config: grid.Config, results: Path, images: Path, current: str) -> list[Leftover]:

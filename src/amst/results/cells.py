@@ -27,6 +27,8 @@ class Run:
         state: what is known of it now.
         method: the variant's method as configured, for cells of which no run has finished.
         why: of a damaged or outdated run, what is wrong with it.
+        of_last_call: whether an outdated run has the settings that the last call of Snakemake had
+            for it.
     """
 
     dataset: str
@@ -37,6 +39,7 @@ class Run:
     state: State
     method: str = ""
     why: str = ""
+    of_last_call: bool = False
 
     @property
     def id(self) -> str:
@@ -193,6 +196,7 @@ def collect(
     names: Mapping[str, str] | None = None,
     partial: bool = False,
     datasets: Sequence[str] = (),
+    command: str = "amst tables",
 ) -> Collection:
     """Read the records of the finished runs and sort everything into cells.
 
@@ -202,6 +206,7 @@ def collect(
         names: variant or dataset -> what a reader is shown; itself where it is left out.
         partial: whether runs may be unfinished.
         datasets: the datasets in the order of the tables; others follow, sorted by name.
+        command: what takes unfinished runs, too, with ``--partial``; named where they are refused.
 
     Raises:
         AmstError: a run is not done and ``partial`` is false, a record is not the run's, or the
@@ -213,7 +218,7 @@ def collect(
     if twice:
         raise ValueError(f"runs given twice: {', '.join(twice)}")
     if not partial:
-        _refuse_unfinished(ordered)
+        _refuse_unfinished(ordered, command)
     members: dict[tuple[str, str, str], list[Run]] = {}
     for run in ordered:
         members.setdefault((run.dataset, run.split, run.variant), []).append(run)
@@ -293,7 +298,7 @@ def record_of(run: Run) -> RunRecord:
     return record
 
 
-def _refuse_unfinished(runs: Sequence[Run]) -> None:
+def _refuse_unfinished(runs: Sequence[Run], command: str) -> None:
     unfinished = [run for run in runs if run.state != "done"]
     if not unfinished:
         return
@@ -303,8 +308,21 @@ def _refuse_unfinished(runs: Sequence[Run]) -> None:
     if any(run.state == "outdated" for run in unfinished):
         what = "; outdated: made with other settings or data than the grid's"
         remedy += " (delete the folder of an outdated one that Snakemake takes for done)"
+    if earlier := of_last_call(unfinished):
+        remedy = f"{earlier}; or finish the runs of this configuration"
     raise AmstError(
         f"{len(unfinished)} of {len(runs)} runs are not done: {first}"
         f"{f' and {more} more' if more > 0 else ''}{what}",
-        f"{remedy}, or make tables of what is there with `amst tables --partial`",
+        f"{remedy}, or take what is there: `{command} --partial`",
+    )
+
+
+def of_last_call(runs: Iterable[Run]) -> str:
+    """What to do about outdated runs of the last call of Snakemake; empty if there are none."""
+    count = sum(run.of_last_call for run in runs)
+    if not count:
+        return ""
+    return (
+        f"{count} outdated {'run has' if count == 1 else 'runs have'} the settings of the last "
+        "call of Snakemake: give its --configfile here, too, or --grid results/grid.json"
     )

@@ -23,6 +23,7 @@ def expected_runs(
     results: Path,
     partial: bool = False,
     features: Mapping[str, str] | None = None,
+    last_call: Mapping[str, str] | None = None,
 ) -> list[Run]:
     """The runs of a grid with their present states.
 
@@ -33,7 +34,9 @@ def expected_runs(
         partial: whether one damaged run must not stop the tables of all others: each finished run
             is then read here, and called damaged if it cannot be.
         features: dataset -> the one whose shards and splits it uses; itself unless given.
+        last_call: id -> hash of the settings that the last call of Snakemake had for it.
     """
+    earlier = last_call or {}
     present = _DataFiles(results, features or {}, partial)
     found = []
     for name, wanted in runs.items():
@@ -41,6 +44,7 @@ def expected_runs(
         path = results / "runs" / name / "run.json"
         state: State = state_of(results, name).name
         why = _outdated(path, wanted, present.digests(dataset, split)) if state == "done" else ""
+        of_last_call = bool(why) and earlier.get(name, wanted) == _hash_in(path) != wanted
         run = Run(
             dataset,
             split,
@@ -50,6 +54,7 @@ def expected_runs(
             "outdated" if why else state,
             methods[variant],
             why,
+            of_last_call,
         )
         found.append(_looked_into(run) if partial and run.state == "done" else run)
     return found
@@ -109,6 +114,10 @@ def _outdated(path: Path, settings: str, data: tuple[str, str] | None) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return ""
+
+
+def _hash_in(path: Path) -> str:
+    return str(json.loads(path.read_text("utf-8"))["settings_hash"])
 
 
 def _looked_into(run: Run) -> Run:
