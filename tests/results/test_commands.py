@@ -12,9 +12,13 @@ import pytest
 from typer.testing import CliRunner
 
 from amst.cli import app
+from amst.cli.results import files_of_settings
 from amst.errors import AmstError
+from amst.files import write_json
+from amst.grid import as_dict, read_config
 from amst.provenance import REQUIREMENTS
 from amst.records import read_record, write_record
+from amst.results.names import CHECKOUT
 
 
 @pytest.fixture
@@ -319,11 +323,9 @@ def test_a_grid_of_another_version_is_refused(results):
 
 def test_the_bundle_has_what_is_planned_and_what_tables_are_made_of(results, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    own = {"config.yaml": "a: 1\n", "one/more.yaml": "b: 2\n", "two/more.yaml": "c: 3\n"}
     data = {"manifest.json": "{}", "splits/group.json": "[1]", "splits/amst.json": "[2]"}
     weights = {f"naive/seed{seed}/weights.safetensors": f"weights {seed}" for seed in (0, 1)}
     for folder, files in (
-        (tmp_path, own),
         (results / "features/digits", data),
         (results / "runs/digits/random", weights),
     ):
@@ -334,8 +336,7 @@ def test_the_bundle_has_what_is_planned_and_what_tables_are_made_of(results, tmp
     published.write_text(
         "dataset,split,method,variant,head_or_prediction,seeds,part,metric,value,best_epoch,source\n"
     )
-    options = ["--weights", "--configfile", "one/more.yaml", "--configfile", "two/more.yaml"]
-    amst(results, "export", "mine.tar.gz", "--published", str(published), *options)
+    amst(results, "export", "mine.tar.gz", "--published", str(published), "--weights")
     with tarfile.open("mine.tar.gz") as archive:
         archive.extractall(filter="data")
     bundle = Path("mine")
@@ -345,8 +346,6 @@ def test_the_bundle_has_what_is_planned_and_what_tables_are_made_of(results, tmp
     samples = (bundle / "data/digits/samples.jsonl").read_text().splitlines()
     assert len(samples) == 60
     assert json.loads(samples[1]) == {"id": "test-0001", "label": "1", "group": "actor1"}
-    for number, (name, text) in enumerate(own.items()):
-        assert (bundle / f"settings/{number}-{Path(name).name}").read_text() == text
     for name, text in data.items():
         assert (bundle / f"data/digits/{name}").read_text() == text
     for name, text in weights.items():
@@ -362,6 +361,40 @@ def test_the_bundle_has_what_is_planned_and_what_tables_are_made_of(results, tmp
     tables = {path.name: path.read_bytes() for path in Path("again").iterdir()}
     assert tables == {path.name: path.read_bytes() for path in (bundle / "tables").iterdir()}
     assert b"6 groups of digits" in tables["intervals.md"]
+
+
+def test_a_bundle_has_the_files_of_the_configuration_that_planned_its_grid(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    own = {
+        "config.yaml": (CHECKOUT / "config.yaml").read_text(),
+        "one/more.yaml": "grid: {methods: [naive], seeds: [7]}\n",
+        "two/more.yaml": "datasets: {digits: {recipe: {epochs: 2}}}\n",
+    }
+    for name, text in own.items():
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(text)
+    files, file = [Path(name) for name in own], Path("grid.json")
+    planned = json.loads(json.dumps(as_dict(read_config(*files))))
+    write_json(file, planned)
+    over = ["--configfile", "one/more.yaml", "--configfile", "two/more.yaml"]
+    call = ["export", "mine.tar.gz", "--partial", "--grid", "grid.json", *over]
+    assert CliRunner().invoke(app, call, catch_exceptions=False).stderr == ""
+    with tarfile.open("mine.tar.gz") as archive:
+        for number, (name, text) in enumerate(own.items()):
+            member = archive.extractfile(f"mine/settings/{number}-{Path(name).name}")
+            assert member.read().decode() == text
+
+    assert files_of_settings(planned, None, files[1:]) == files
+    with pytest.raises(AmstError, match=r"grid\.json: the configuration plans another grid"):
+        files_of_settings(planned, file, files[1:2])
+    assert files_of_settings(planned, file, None) == []
+    Path("config.yaml").unlink()
+    assert files_of_settings(planned, file, None) == []
+    other, absent = capsys.readouterr().err.splitlines()
+    assert other.startswith("left out: the files of the configuration: the configuration plans a")
+    assert "there is no config.yaml" in absent
 
 
 def test_a_bundle_without_a_name_is_written_to_the_folder_of_its_results(

@@ -238,13 +238,42 @@ def export(
         raise AmstError(f"{out} is no .tar.gz", "Name a file that ends in .tar.gz")
     what = planned_grid(planned, configfile)
     material = material_of(what, results, partial, published, "export")
-    others = files_besides(what, results, configfile, published)
+    settings = files_of_settings(what, planned, configfile)
+    others = files_besides(what, results, settings, published)
     count = write_bundle(material, out, weights=weights, others=others)
     typer.echo(f"{out}: {count} files of {runs_in(material.collection)}")
 
 
+def files_of_settings(
+    planned: dict[str, Any], file: Path | None, configfile: list[Path] | None
+) -> list[Path]:
+    """The files of the configuration; none where it is not the one that planned a grid's file.
+
+    Raises:
+        AmstError: the configuration with files named by the user is not that one.
+    """
+    files = [Path("config.yaml"), *(configfile or ())]
+    if file is None:
+        return files
+    try:
+        own = json.loads(_json(grid.as_dict(configuration(configfile))))
+        # a file of an earlier version says less
+        why = "" if planned.items() <= own.items() else "the configuration plans another grid"
+    except AmstError as error:
+        if configfile:
+            raise
+        why = error.message
+    if not why:
+        return files
+    remedy = f"Give the --configfile that {file} was planned with"
+    if configfile:
+        raise AmstError(f"{file}: {why}", f"{remedy}, or none, for a bundle without these files")
+    typer.echo(f"left out: the files of the configuration: {why}. {remedy}", err=True)
+    return []
+
+
 def files_besides(
-    planned: dict[str, Any], results: Path, configfile: list[Path] | None, published: Path
+    planned: dict[str, Any], results: Path, settings: list[Path], published: Path
 ) -> dict[str, Path | bytes]:
     """What an archive needs besides records and results: path in the bundle -> file or content.
 
@@ -254,8 +283,7 @@ def files_besides(
     """
     from amst.results.comparison import rows_of
 
-    files = [Path("config.yaml"), *(configfile or ())]
-    found = {f"settings/{number}-{file.name}": file for number, file in enumerate(files)}
+    found = {f"settings/{number}-{file.name}": file for number, file in enumerate(settings)}
     found |= {
         "reference/published.csv": published,
         "CITATION.cff": CHECKOUT / "CITATION.cff",
