@@ -75,6 +75,7 @@ def test_weights_and_further_files_come_on_request(tmp_path, runs):
     found = bundle(runs, tmp_path / "mine.tar.gz", weights=True, others=others)
     assert found["mine/runs/digits/random/naive/seed0/weights.safetensors"] == b"weights"
     assert found["mine/CITATION.cff"] == b"title: x\n"
+    assert b"`weights.safetensors`" in found["mine/README.md"]
 
 
 def test_unfinished_runs_are_refused_or_left_out(tmp_path, make, grid):
@@ -86,6 +87,11 @@ def test_unfinished_runs_are_refused_or_left_out(tmp_path, make, grid):
     found = bundle(runs, tmp_path / "mine.tar.gz", partial=True)
     assert not any("runs/digits/random/amst_full" in name for name in found)
     assert b"failed" in found["mine/tables/main.md"]
+    page = found["mine/README.md"].decode()
+    assert "1 of 2 runs of a grid" in page
+    assert "amst tables --results . --grid settings/grid.json --out again --partial\n" in page
+    assert "version 0.1.0, commit 0123456789abcdef0123456789abcdef01234567." in page
+    assert "weights" not in page
 
 
 def test_a_file_that_a_run_lacks_is_named(tmp_path, runs):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -353,14 +354,16 @@ def test_the_bundle_has_what_is_planned_and_what_tables_are_made_of(results, tmp
     for name in ("CITATION.cff", "LICENSE", "requirements.txt"):
         assert (bundle / name).stat().st_size
 
-    # tables that are made from it are those in it
-    where = ["--results", "mine", "--grid", "mine/settings/grid.json", "--out", "again"]
-    options = ["--published", "mine/reference/published.csv"]
-    done = CliRunner().invoke(app, ["tables", *where, *options], catch_exceptions=False)
+    # as its page says: the files are whole, and tables made from them are those in it
+    monkeypatch.chdir(bundle)
+    _, commands, _ = Path("README.md").read_text().split("```\n")
+    sums, tables, differ, evaluate = commands.splitlines()
+    subprocess.run(shlex.split(sums), check=True)
+    done = CliRunner().invoke(app, shlex.split(tables)[1:], catch_exceptions=False)
     assert done.stderr == ""
-    tables = {path.name: path.read_bytes() for path in Path("again").iterdir()}
-    assert tables == {path.name: path.read_bytes() for path in (bundle / "tables").iterdir()}
-    assert b"6 groups of digits" in tables["intervals.md"]
+    subprocess.run(shlex.split(differ), check=True)
+    assert "6 groups of digits" in Path("again/intervals.md").read_text()
+    assert evaluate == "amst evaluate digits/random/naive/seed0 --results . --from-predictions"
 
 
 def test_a_bundle_has_the_files_of_the_configuration_that_planned_its_grid(

@@ -11,12 +11,15 @@ from pathlib import Path
 from amst.errors import AmstError
 from amst.files import replacing
 from amst.records import WEIGHTS
+from amst.results.bundle_readme import readme
 from amst.results.cells import OF_A_RUN, Collection, record_of
 from amst.results.figures import write_figures
 from amst.results.tables import Material, write_tables
 
 SUMS = "SHA256SUMS"
 """The manifest: checksum and path of every other file, as ``sha256sum --check`` reads it."""
+README = "README.md"
+"""What is in the bundle and how to check it."""
 
 
 def write_bundle(
@@ -53,6 +56,7 @@ def write_bundle(
         made = write_tables(material, Path(folder, "tables"))
         made += write_figures(collection, Path(folder, "figures"))
         members |= {path.relative_to(folder).as_posix(): path for path in made}
+        members[README] = readme(collection, members)
         _pack(temporary, out.name.removesuffix(".tar.gz"), members)
         _refuse_changed(collection)
     return len(members) + 1
