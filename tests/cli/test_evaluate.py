@@ -275,7 +275,8 @@ def test_a_run_goes_out_as_a_released_checkpoint_and_comes_back(here):
 
 def test_what_the_released_code_does_not_know_is_not_exported(here):
     amst("export-checkpoint", MLA, "mla.pth", refused="no checkpoints of method 'mla'")
-    amst("export-checkpoint", "CREMAD/random/pmr/seed0", "x.pth", refused="neither finished")
+    pmr = "CREMAD/random/pmr/seed0"
+    amst("export-checkpoint", pmr, "x.pth", refused=f"there is no results/runs/{pmr}/run.json")
     assert not Path("mla.pth").exists()
 
 
@@ -291,8 +292,59 @@ def test_other_weights_must_fit_the_run(here):
     weights = f"results/runs/{NAIVE}/weights.safetensors"
     amst("evaluate", MLA, "--weights", weights, refused="do not fit the method")
     amst("evaluate", "--weights", weights, refused="does not say which run it is of")
-    amst("evaluate", "CREMAD/random/pmr/seed0", refused="has not finished")
+    amst("evaluate", "CREMAD/random/pmr/seed0", refused="or give other weights by --weights")
     amst("evaluate", refused="nothing to evaluate")
+
+
+@pytest.mark.parametrize("option", [(), ("--from-predictions",)])
+def test_a_run_that_is_not_there_is_told_with_the_nearest_name(here, option, tmp_path):
+    mistyped = "CREMAD/random/nave/seed0"
+    for name in (mistyped, f"results/runs/{mistyped}/"):
+        told = f"there is no results/runs/{mistyped}/run.json. Did you mean {NAIVE}?"
+        amst("evaluate", name, *option, refused=told)
+    amst("evaluate", tmp_path, *option, refused=f"there is no {tmp_path}/run.json. Name a run as")
+    planned = ("--configfile", "more.yaml")
+    Path("more.yaml").write_text("grid: {seeds: [0, 9]}")
+    seed9 = "CREMAD/random/naive/seed9"
+    amst("evaluate", seed9, *option, *planned, refused=f"{seed9}/run.json. The run has not finish")
+
+
+def told(*arguments):
+    """What a command says on standard error."""
+    result = CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
+    assert result.exception is None, result.output
+    return result.stderr
+
+
+def test_data_that_are_not_the_runs_own_are_told(here):
+    features = Path("results/features/CREMAD")
+    own = json.loads((features / "splits/random.json").read_text())
+    assert told(NAIVE) == ""
+    test, train = own["parts"]["test"], own["parts"]["train"]
+    Path("leak.json").write_text(json.dumps({**own, "parts": {**own["parts"], "test": train}}))
+    assert told(NAIVE, "--split", "leak.json") == (
+        f"{NAIVE} was trained on other shards or another split than {features}/manifest.json and "
+        f"leak.json: it was trained on {len(train)} of {len(train)} samples of part test\n"
+    )
+    other = features / "other.json"
+    other.write_text((features / "manifest.json").read_text() + "\n")
+    said = told(NAIVE, "--manifest", other)
+    assert f"it was trained on 0 of {len(test)} samples of part test" in said
+
+
+def test_a_run_of_another_folder_is_evaluated_on_the_data_of_that_folder(
+    here, tmp_path, monkeypatch
+):
+    shutil.copytree("results", tmp_path / "mine/results")
+    monkeypatch.chdir(tmp_path)
+    run = f"mine/results/runs/{NAIVE}"
+    assert told(run) == ""
+    split = Path("mine/results/features/CREMAD/splits/random.json")
+    split.write_text(split.read_text() + "\n")
+    said = told(run)
+    assert f"/manifest.json and {split}: its samples may be training samples\n" in said
+    Path("mine/results/features").rename("features")
+    amst("evaluate", run, refused="results/features/CREMAD/manifest.json")
 
 
 def test_another_manifest_and_another_split_are_those_that_are_read(here):
@@ -414,7 +466,7 @@ def test_predictions_of_another_run_are_told(changed, here):
 def test_options_that_need_the_model_do_not_go_with_stored_predictions(here):
     for option in (("--part", "train"), ("--out", "x.npz"), ("--weights", "w.safetensors")):
         amst("evaluate", MLA, "--from-predictions", *option, refused="reads the stored")
-    amst("evaluate", "--from-predictions", refused="has not finished")
+    amst("evaluate", "--from-predictions", refused="nothing to evaluate")
 
 
 def test_recomputing_needs_no_torch(here):

@@ -1,7 +1,8 @@
 """Evaluating runs and checkpoints, and exchanging checkpoints with the released code."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,11 +10,12 @@ from typing import Annotated, Any, Literal
 import typer
 
 from amst import grid
-from amst.cli.configuration import RESULTS, ConfigFiles, Results, configuration
+from amst.cli.configuration import RESULTS, ConfigFiles, Results, configuration, dataset_settings
 from amst.cli.runs import execution_of, run_settings
 from amst.config.run import RunSettings
 from amst.errors import AmstError
-from amst.records import Metrics, read_record
+from amst.records import RECORD, Metrics, RunRecord, read_record
+from amst.runs import data_of, folder_of, not_there, results_of, told_of_data
 
 Part = Literal["train", "val", "test"]
 
@@ -32,11 +34,20 @@ class Subject:
         name: for the reader.
         settings: choose the method, its encoders and the dataset.
         weights: file of weights.
+        record: of a run.
+        results: folder with the features.
     """
 
     name: str
     settings: RunSettings
     weights: Path
+    record: RunRecord | None
+    results: Path
+
+    @property
+    def features(self) -> Path:
+        """Folder with the features of every dataset."""
+        return self.results / "features"
 
 
 @dataclass(frozen=True)
@@ -97,21 +108,15 @@ def evaluate(
                 "--from-predictions reads the stored predictions of a run on val and test",
                 "Leave out --weights, --manifest, --split and --out, and --part train",
             )
-        found = _from_predictions(run, part, results)
+        found = _from_predictions(run, part, results, configfile)
     else:
         subject = subject_of(run, weights, results, configfile)
-        owner = subject.settings.dataset
-        if manifest is None or split is None:
-            owner = grid.features_owner(configuration(configfile), owner)
-        features = results / "features" / owner
-        found = _from_weights(
-            subject,
-            manifest or features / "manifest.json",
-            split or features / "splits" / f"{subject.settings.split}.json",
-            device,
-            part,
-            out,
-        )
+        data = _data_of(subject, manifest, split, configfile)
+        if subject.record and (
+            told := told_of_data(subject.record, subject.features, data, [part])
+        ):
+            typer.echo(told, err=True)
+        found = _from_weights(subject, *data, device, part, out)
     if as_json:
         typer.echo(json.dumps(found.as_dict(), indent=2, sort_keys=True))
     else:
@@ -121,14 +126,6 @@ def evaluate(
             f"{len(found.differences)} values of {found.name} are not those of its run.json",
             "One of its files was changed after the run",
         )
-
-
-def folder_of(run: str, results: Path) -> Path | None:
-    """Folder of a finished run or an imported checkpoint; None if there is none."""
-    for folder in (results / "runs" / run, Path(run)):
-        if run and any((folder / name).is_file() for name in ("run.json", "import.json")):
-            return folder
-    return None
 
 
 def subject_of(
@@ -148,22 +145,48 @@ def subject_of(
     if weights is not None and weights.is_dir():
         weights = weights / "weights.safetensors"
     if folder is not None:
-        return Subject(name, _settings_in(folder), weights or folder / "weights.safetensors")
+        return _subject_in(folder, name, weights or folder / "weights.safetensors", results)
     if not run:
         raise AmstError(
             f"{name} does not say which run it is of", "Name the run besides, or the whole folder"
         )
     if weights is None:
-        raise AmstError(f"{run} has not finished", "Train it, or give other weights by --weights")
-    return Subject(run, run_settings(run, None, configfile), weights)
+        planned = _planned(configfile)
+        raise not_there(run, results, planned, "give other weights by --weights")
+    return Subject(run, run_settings(run, None, configfile), weights, None, results)
 
 
-def _settings_in(folder: Path) -> RunSettings:
-    if (folder / "run.json").is_file():
-        return read_record(folder / "run.json").settings
+def _subject_in(folder: Path, name: str, weights: Path, results: Path) -> Subject:
+    if (folder / RECORD).is_file():
+        record = read_record(folder / RECORD)
+        where = results_of(folder, record, results)
+        return Subject(name, record.settings, weights, record, where)
     from amst.released.exchange import read_import
 
-    return read_import(folder).settings
+    return Subject(name, read_import(folder).settings, weights, None, results)
+
+
+def _planned(configfile: list[Path] | None) -> Collection[str]:
+    """The runs of the grid; none where the configuration cannot be read."""
+    with suppress(AmstError):
+        return [cell.run for cell in grid.cells(configuration(configfile))]
+    return ()
+
+
+def _data_of(
+    subject: Subject, manifest: Path | None, split: Path | None, configfile: list[Path] | None
+) -> tuple[Path, Path]:
+    """Manifest and split file: as given, else the run's own, else those of its dataset."""
+    if manifest and split:
+        return manifest, split
+    own = subject.record and data_of(subject.record, subject.features)
+    if not own:
+        owner = subject.settings.dataset
+        if Path("config.yaml").is_file():
+            owner = dataset_settings(owner, configfile).shares or owner
+        folder = subject.features / owner
+        own = folder / "manifest.json", folder / "splits" / f"{subject.settings.split}.json"
+    return manifest or own[0], split or own[1]
 
 
 def _from_weights(
@@ -186,12 +209,16 @@ def _from_weights(
     )
 
 
-def _from_predictions(run: str, part: Part, results: Path) -> Findings:
+def _from_predictions(
+    run: str, part: Part, results: Path, configfile: list[Path] | None
+) -> Findings:
     from amst.results.recomputed import recompute
 
+    if not run:
+        raise AmstError("nothing to evaluate", "Name a finished run")
     folder = folder_of(run, results)
-    if folder is None or not (folder / "run.json").is_file():
-        raise AmstError(f"{run or 'no run'} has not finished", "Name a finished run")
+    if folder is None or not (folder / RECORD).is_file():
+        raise not_there(run, results, _planned(configfile))
     found = recompute(folder)
     main = found.record.main
     metrics = {
@@ -285,7 +312,7 @@ def export_checkpoint(
 
     folder = folder_of(run, results)
     if folder is None:
-        raise AmstError(f"{run} has neither finished nor been imported", "Name another run")
+        raise not_there(run, results, (), "import a checkpoint")
     if (folder / "import.json").is_file():
         export_import(folder, file)
     else:
