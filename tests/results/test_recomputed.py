@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from amst.errors import AmstError
@@ -27,6 +28,10 @@ def run(make, plan):
     for names, share in read_record(made.path).subset_accuracy.items():
         arrays[f"test/subset/{names}"] = answers(round(60 * share), 60, 10)
     np.savez(folder / "predictions.npz", **arrays)
+    history = pd.read_csv(folder / "history.csv")
+    for row in read_record(made.path).results:
+        history.loc[row.best_epoch :, f"val_accuracy:{row.selected_by}"] = 1.0
+    history.to_csv(folder / "history.csv", index=False)
     return folder
 
 
@@ -107,6 +112,30 @@ def test_a_contribution_is_compared_and_told(changed):
         "contribution of audio 0",
         "contribution of visual ",
     ]
+
+
+def test_settings_epochs_and_cost_are_held_against_what_they_come_from(changed):
+    def edit(record):
+        record["settings"]["recipe"]["weight_decay"] = 0.5
+        for row in record["results"]:
+            if row["selected_by"] == "entropy":
+                row["best_epoch"] = 0
+        record["cost"]["train_seconds"] = 1.0
+        record["cost"]["peak_host_bytes"] += 1
+
+    noted, best, seconds, memory = changed(edit)
+    assert noted.startswith("hash of the settings '")
+    assert noted.endswith("from them")
+    assert best == "best epoch of entropy 0 in run.json, 28 from history.csv"
+    assert seconds == "train_seconds 1.0 in run.json, 60.0 from cost.csv"
+    assert memory == "peak_host_bytes 1073741825 in run.json, 1073741824 from cost.csv"
+
+
+@pytest.mark.parametrize("name", ["history.csv", "cost.csv"])
+def test_a_run_that_lacks_a_table_of_its_epochs_is_refused(run, name):
+    (run / name).unlink()
+    with pytest.raises(AmstError, match=f"{name} cannot be read as a table"):
+        recompute(run)
 
 
 @pytest.mark.parametrize("known", [True, False])

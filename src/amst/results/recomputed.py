@@ -1,10 +1,13 @@
 """Metrics of a finished run computed anew from its stored predictions, and held against its record.
 
+So are the best epochs and the cost, from the rows of each epoch, and the hash of the settings.
+
 Needs NumPy only, so a run can be checked on any machine.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import csv
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import isclose
 from pathlib import Path
 from typing import Any
@@ -14,10 +17,26 @@ from numpy.typing import NDArray
 
 from amst.errors import AmstError
 from amst.metrics import metrics_of, shapley
-from amst.records import PREDICTIONS, RECORD, Metrics, Result, RunRecord, read_record
+from amst.records import (
+    COSTS,
+    HISTORY,
+    PREDICTIONS,
+    RECORD,
+    Metrics,
+    Result,
+    RunRecord,
+    read_record,
+)
 from amst.results.predictions import read_predictions
 
 Arrays = Mapping[str, NDArray[Any]]
+_OF_ALL_EPOCHS: Mapping[str, Callable[[Sequence[float]], float]] = {
+    "train_seconds": sum,
+    "validate_seconds": sum,
+    "load_seconds": sum,
+    "peak_host_bytes": max,
+    "peak_device_bytes": max,
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +62,7 @@ class Recomputed:
 
 
 def recompute(folder: Path) -> Recomputed:
-    """Compute a run's metrics from ``predictions.npz`` and compare with ``run.json``.
+    """Compute a run's metrics from its other files and compare with ``run.json``.
 
     Raises:
         AmstError: a file is missing or damaged.
@@ -52,12 +71,58 @@ def recompute(folder: Path) -> Recomputed:
     path = folder / PREDICTIONS
     arrays = read_predictions(path)
     try:
-        return _recompute(record, arrays)
+        found = _recompute(record, arrays)
     except (KeyError, ValueError, IndexError) as error:
         raise AmstError(
             f"{path} does not belong to its record ({error})",
             "Delete the run's folder and run it again",
         ) from error
+    more = (
+        *_of_settings(record),
+        *_of_epochs(record, folder / HISTORY),
+        *_of_cost(record, folder / COSTS),
+    )
+    return replace(found, differences=(*more, *found.differences))
+
+
+def _columns(path: Path, names: Collection[str]) -> dict[str, list[float]]:
+    """Those columns of a table of epochs that it has.
+
+    Raises:
+        AmstError: it is missing or is no such table.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        return {name: [float(row[name]) for row in rows] for name in names if name in rows[0]}
+    except (OSError, IndexError, ValueError, TypeError, csv.Error) as error:
+        raise AmstError(
+            f"{path} cannot be read as a table of epochs ({error!r})",
+            "Delete the run's folder and run it again",
+        ) from error
+
+
+def _of_settings(record: RunRecord) -> Iterator[str]:
+    hashed = record.settings.hash
+    yield from _differing("hash of the settings", record.settings_hash, hashed, "them")
+
+
+def _of_epochs(record: RunRecord, path: Path) -> Iterator[str]:
+    """The epoch of each row is the first with the highest validation accuracy."""
+    noted = {(row.selected_by, row.best_epoch) for row in record.results}
+    columns = _columns(path, {f"val_accuracy:{name}" for name, _ in noted})
+    for name, epoch in sorted(noted):
+        accuracies = columns.get(f"val_accuracy:{name}")
+        best = accuracies and accuracies.index(max(accuracies))
+        yield from _differing(f"best epoch of {name}", epoch, best, HISTORY)
+
+
+def _of_cost(record: RunRecord, path: Path) -> Iterator[str]:
+    columns = _columns(path, _OF_ALL_EPOCHS)
+    for name, of_all in _OF_ALL_EPOCHS.items():
+        noted = getattr(record.cost, name)
+        found = type(noted)(of_all(columns[name])) if name in columns else None
+        yield from _differing(name, noted, found, COSTS)
 
 
 def _recompute(record: RunRecord, arrays: Arrays) -> Recomputed:
@@ -127,13 +192,13 @@ def _row_differences(
     yield from _differing(where, row.metrics.model_dump(), found.model_dump())
 
 
-def _differing(what: str, noted: Any, found: Any) -> Iterator[str]:
+def _differing(what: str, noted: Any, found: Any, by: str = "the predictions") -> Iterator[str]:
     """Lines for values that are not equal, but for the last digits of other processors."""
     if isinstance(noted, dict) and isinstance(found, dict):
         for key in sorted(noted.keys() | found.keys()):
-            yield from _differing(f"{what} {key}", noted.get(key), found.get(key))
+            yield from _differing(f"{what} {key}", noted.get(key), found.get(key), by)
     elif isinstance(noted, float) and isinstance(found, float):
         if not isclose(noted, found, rel_tol=1e-9, abs_tol=1e-12):
-            yield f"{what} {noted!r} in run.json, {found!r} from the predictions"
+            yield f"{what} {noted!r} in run.json, {found!r} from {by}"
     elif noted != found:
-        yield f"{what} {noted!r} in run.json, {found!r} from the predictions"
+        yield f"{what} {noted!r} in run.json, {found!r} from {by}"
