@@ -23,6 +23,7 @@ from amst.records import Metrics, read_record
 from amst.training.assembly import assemble
 from amst.training.execution import Execution
 from tests.datasets import rawtrees
+from tests.documented import against_the_page, code_in
 from tests.released import models
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -53,6 +54,7 @@ SMALL_ENCODERS = {
     }
 }
 NAIVE, MLA = "CREMAD/random/naive/seed0", "CREMAD/random/mla/seed0"
+KINDS = "modality", "probe", "linear"
 SPLIT = ("--split", "results/features/CREMAD/splits/random.json")
 
 
@@ -350,6 +352,30 @@ def test_a_run_of_another_folder_is_evaluated_on_the_data_of_that_folder(
 def test_another_manifest_and_another_split_are_those_that_are_read(here):
     for option in ("--manifest", "--split"):
         amst("evaluate", NAIVE, option, "of-another.json", refused="of-another.json")
+
+
+# What the files hold
+
+
+def test_what_the_page_says_of_files_is_what_they_hold(here):
+    lacking, unused = against_the_page(here / "results/runs" / NAIVE)
+    assert lacking == set()
+    lacking, more = against_the_page(here / "results/runs" / MLA)
+    assert lacking == set()
+    of_amst_full = {"alternating", "joint", *(f"joint/{kind}/<m>" for kind in KINDS)}
+    assert unused & more == of_amst_full | {"weights"}
+
+
+def test_the_code_of_the_page_on_files_gives_the_accuracy_of_the_record(here):
+    names = {}
+    exec(code_in("files.md").replace("digits/random/mla/seed0", MLA), names)
+    (row,) = (
+        row
+        for row in names["record"]["results"]
+        if (row["selected_by"], row["prediction"], row["part"]) == ("entropy", "entropy", "test")
+    )
+    assert names["accuracy"] == row["metrics"]["accuracy"]
+    assert set(names["answers"]) <= set(names["record"]["classes"])
 
 
 # What a reader is shown

@@ -7,6 +7,7 @@ import pytest
 from amst.errors import AmstError
 from amst.records import read_record
 from amst.training.evaluate import evaluate
+from tests.documented import against_the_page
 
 
 def _evaluate(place, weights, part="test", out=None, settings=None):
@@ -49,6 +50,9 @@ def test_the_weights_of_a_run_give_its_own_figures_again(place):
     arrays = place.predictions()
     for name, logits in found.predictions.logits.items():
         assert np.array_equal(logits, arrays[f"test/logits/{name}"])
+    lacking, unused = against_the_page(place.out)
+    assert lacking == set()
+    assert unused == {"entropy", "equal", "weights", "<part>/selected/<fused>/<prediction>"}
 
 
 def test_any_part_can_be_evaluated_and_its_logits_written(place):
