@@ -16,6 +16,7 @@ from amst.results.tables.significance import (
     ranks_table,
     significance_table,
 )
+from tests.documented import code_in
 
 
 def compared(runs, groups=None, partial=False, order=()):
@@ -50,6 +51,30 @@ def test_a_pair_is_the_difference_of_the_accuracies_with_its_interval(contest):
     assert 0.3 < pair.interval.low < 0.5 < pair.interval.high < 0.7
     assert pair.adjusted == pytest.approx(3 * pair.interval.p)
     assert comparison.between(good, as_good).adjusted > 0.05
+
+
+def test_the_code_for_runs_of_two_folders_gives_the_difference_of_the_tables(
+    contest, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for results in ("results", "../bf16/results"):
+        (tmp_path / results / "tables").mkdir(parents=True)
+        (tmp_path / results / "tables/main.csv").write_text("variant,mean\nnaive,0.5\n")
+    samples = tmp_path / "results/features/digits/samples.jsonl"
+    samples.parent.mkdir(parents=True)
+    rows = [f'{{"id": "test-{i:04d}", "group": "{i // 10}"}}' for i in range(100)]
+    samples.write_text("\n".join(rows))
+    code, names = code_in("two-configurations.md"), {}
+    for place, variant in (("../bf16/results/runs", "good"), ("results/runs", "bad")):
+        code = code.replace(f'"{place}/digits/random/naive"', f'"runs/digits/random/{variant}"')
+    exec(code, names)
+    assert names["both"]["folder"].tolist() == ["fp32", "bf16"]
+    collection, comparison = compared(contest, {"digits": groups_of(samples)})
+    good, bad = (collection.find("digits", "random", name) for name in ("good", "bad"))
+    found, expected = names["interval"], comparison.between(good, bad).interval
+    assert found.estimate == pytest.approx(expected.estimate)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.02)
+    assert found.p < 0.01
 
 
 def test_bold_type_and_the_printed_p_are_after_holm_s_correction(contest):
