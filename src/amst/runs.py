@@ -1,14 +1,66 @@
-"""A finished run by its name or folder, and the data that it was trained on."""
+"""A finished run by its name or folder: ``from amst.runs import open_run`` rebuilds its model.
+
+Imports torch only where a model is built.
+"""
 
 import difflib
+import sys
 from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from amst.datasets.base import Part
 from amst.datasets.splitfile import read_split
 from amst.errors import AmstError
-from amst.records import RECORD, RunRecord
+from amst.records import RECORD, WEIGHTS, RunRecord, read_record
 from amst.training.state import run_digest, state_of
+
+if TYPE_CHECKING:
+    from amst.training.assembly import Assembly
+
+
+def open_run(
+    run: str | Path,
+    results: Path | str = "results",
+    *,
+    manifest: Path | str | None = None,
+    split: Path | str | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> "Assembly":
+    """A finished run: its method with the weights of the best epoch, in evaluation mode, its data.
+
+    Sets the arithmetic of this process as training did. Data that are not those of the run are told
+    on standard error.
+
+    Args:
+        run: dataset/split/variant/seed<k>, or the run's folder.
+        results: folder with ``runs`` and ``features``; of a run that is given by its folder the one
+            that it lies in.
+        manifest: another manifest than the run's.
+        split: another split file than the run's.
+        device: where it computes.
+
+    Raises:
+        AmstError: there is no such run, or a file is missing or damaged.
+    """
+    from amst.training.assembly import assemble
+    from amst.training.checkpoint import load_weights
+    from amst.training.execution import Execution
+
+    name, results = str(run), Path(results)
+    folder = folder_of(name, results)
+    if folder is None or not (folder / RECORD).is_file():
+        raise not_there(name, results)
+    record = read_record(folder / RECORD)
+    features = results_of(folder, record, results) / "features"
+    own = data_of(record, features) or _files(features / record.settings.dataset, record)
+    used = Path(manifest or own[0]), Path(split or own[1])
+    if told := told_of_data(record, features, used, ("val", "test")):
+        print(told, file=sys.stderr, flush=True)
+    opened = assemble(record.settings, *used, Execution(device=device))
+    opened.method.load_weights(load_weights(folder / WEIGHTS))
+    opened.method.eval()
+    return opened
 
 
 def folder_of(run: str, results: Path) -> Path | None:

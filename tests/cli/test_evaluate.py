@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from amst.cli import app
@@ -20,6 +21,7 @@ from amst.config.run import RunSettings
 from amst.errors import AmstError
 from amst.metrics import metrics_of
 from amst.records import Metrics, read_record
+from amst.runs import open_run
 from amst.training.assembly import assemble
 from amst.training.execution import Execution
 from tests.datasets import rawtrees
@@ -354,7 +356,7 @@ def test_another_manifest_and_another_split_are_those_that_are_read(here):
         amst("evaluate", NAIVE, option, "of-another.json", refused="of-another.json")
 
 
-# What the files hold
+# From Python, and what the files hold
 
 
 def test_what_the_page_says_of_files_is_what_they_hold(here):
@@ -376,6 +378,45 @@ def test_the_code_of_the_page_on_files_gives_the_accuracy_of_the_record(here):
     )
     assert names["accuracy"] == row["metrics"]["accuracy"]
     assert set(names["answers"]) <= set(names["record"]["classes"])
+
+
+def test_the_code_of_the_page_on_python_does_what_it_says(here, capsys):
+    names, record = {}, read_record(f"results/runs/{MLA}/run.json")
+    before = load_file(f"results/runs/{MLA}/weights.safetensors")
+    exec(code_in("python.md").replace("digits/random/amst_full/seed0", MLA), names)
+    assert capsys.readouterr().err == ""
+    assert dict(names["found"].metrics).items() <= {
+        row.prediction: row.metrics for row in record.results
+        if row.part == "test" and row.selected_by == record.main
+    }.items()  # fmt: skip
+    embeddings, test = names["embeddings"], names["test"]
+    assert {name: each.shape for name, each in embeddings.items()} == {
+        ("", "audio"): (len(test), 8),
+        ("", "visual"): (len(test), 8),
+    }
+    head = names["run"].method.network.head.classifier
+    after = load_file("tuned.safetensors")
+    assert after.keys() == before.keys()
+    assert any(not torch.equal(after[name], before[name]) for name in before)
+    assert torch.equal(head.weight, after["head.classifier.weight"])
+    assert not np.array_equal(
+        names["tuned"].predictions.logits["equal"],
+        np.load(f"results/runs/{MLA}/predictions.npz")["val/logits/equal"],
+    )
+
+
+def test_a_run_opened_on_other_data_says_so_and_one_that_is_not_there_is_told(here, capsys):
+    split = here / SPLIT[1]
+    parts = json.loads(split.read_text())["parts"]
+    again = {**json.loads(split.read_text()), "seed": 99}
+    Path("again.json").write_text(json.dumps(again))
+    opened = open_run(f"results/runs/{NAIVE}", split="again.json", device="cpu")
+    assert not any(network.training for network in opened.method.networks.values())
+    val, test = len(parts["val"]), len(parts["test"])
+    said = f"trained on 0 of {val} samples of part val and 0 of {test} samples of part test"
+    assert said in capsys.readouterr().err
+    with pytest.raises(AmstError, match=f"there is no .*/naive/seed5/run.json. .* {NAIVE}"):
+        open_run("CREMAD/random/naive/seed5")
 
 
 # What a reader is shown
