@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from amst.config.run import Recipe
 from amst.errors import AmstError
 from amst.loading.batch import Batch
 from amst.methods.base import Method
-from amst.methods.skipping import trained_in
+from amst.methods.skipping import SkippingMethod
 
 Make = Callable[..., Any]
 
@@ -31,8 +32,9 @@ each_form = pytest.mark.parametrize("name", NAMES)
 
 @given(st.integers(0, 200), st.dictionaries(st.sampled_from("abc"), st.integers(1, 12)))
 def test_a_modality_trains_in_every_kth_epoch(epoch: int, skip: dict[str, int]) -> None:
-    trained = trained_in(epoch, "abc", skip)
-    assert trained == [m for m in "abc" if m not in skip or epoch in range(0, 999, skip[m])]
+    method: Any = SimpleNamespace(modalities="abc", settings=SimpleNamespace(skip=skip))
+    trained = SkippingMethod.trained_modalities(method, epoch)
+    assert trained == {m for m in "abc" if m not in skip or epoch in range(0, 999, skip[m])}
 
 
 @each_form
@@ -179,6 +181,30 @@ def test_off_equals_forward_with_frozen_statistics(
         trained.append({k: v for k, v in weights.items() if "probes" not in k and "num_b" not in k})
     off, forward = trained
     assert all(value.equal(forward[key]) for key, value in off.items())
+
+
+@each_form
+@pytest.mark.parametrize("skipped_encoder", ["off", "forward"])
+def test_a_derived_form_trains_by_its_own_schedule(
+    name: str,
+    skipped_encoder: str,
+    method_of: Make,
+    problem_of: Make,
+    batch_of: Make,
+) -> None:
+    """Of those that the factors let train, ``words`` skips, and ``sound`` trains instead."""
+    own = {"trained_modalities": lambda _method, _epoch: frozenset({"view", "sound"})}
+    derived = type("Derived", (methods.load(name),), own)
+    settings = {"skip": {"sound": 2}, "skipped_encoder": skipped_encoder}
+    method = method_of(derived, problem_of(KINDS), **settings)
+    steps: list[Any] = []
+    batch = batch_of(method.problem)
+    moved = changed(method, lambda: steps.append(method.train_step(batch, 1)))
+    for branch in method.networks:
+        learnt = {key for key in moved if key.startswith(branch) and key.endswith("bias")}
+        names = {m for m in KINDS for key in learnt if f"encoders.{m}." in key}
+        assert names == {"view", "sound"}
+    assert ("modality/words" in steps[0].logits) == (skipped_encoder == "forward")
 
 
 @each_form

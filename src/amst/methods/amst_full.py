@@ -18,7 +18,7 @@ from amst.config.run import SkippingSettings
 from amst.methods.amst_alternating import update_head_in_turn
 from amst.methods.amst_joint import update_head_jointly
 from amst.methods.base import Batch, Forward, Problem, StepResult, update_encoders
-from amst.methods.skipping import SkippingMethod, trained_in
+from amst.methods.skipping import SkippingMethod
 
 
 class Settings(SkippingSettings):
@@ -44,7 +44,7 @@ class AmstFull(SkippingMethod[Settings]):
 
         They share nothing, so their encoders can run at once.
         """
-        trained = trained_in(epoch, self.modalities, self.settings.skip)
+        trained = sorted(self.trained_modalities(epoch))
         a, j = self.forward([self.alternating, self.joint], batch, epoch)
         loss = update_head_in_turn(self.alternating, a, trained, batch.labels)
         if self.settings.second_branch == "paper":

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from amst.config.run import SkippingSettings
 from amst.methods.base import Batch, Forward, Network, Problem, StepResult, update_encoders
-from amst.methods.skipping import SkippingMethod, trained_in
+from amst.methods.skipping import SkippingMethod
 
 
 class Settings(SkippingSettings):
@@ -27,7 +27,7 @@ class AmstJoint(SkippingMethod[Settings]):
 
     def train_step(self, batch: Batch, epoch: int) -> StepResult:
         """One update of the modalities that train in this epoch."""
-        trained = trained_in(epoch, self.modalities, self.settings.skip)
+        trained = sorted(self.trained_modalities(epoch))
         (forward,) = self.forward([self.network], batch, epoch)
         loss = update_head_jointly(self.network, forward, trained, batch.labels)
         update_encoders({self.network: forward})

@@ -3,7 +3,7 @@
 Source: AMST (github.com/CXianRen/AMST).
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 from amst.config.run import SkippingSettings
@@ -26,8 +26,12 @@ class SkippingMethod(Method[S]):
         return self.trained_modalities(epoch)
 
     def trained_modalities(self, epoch: int) -> frozenset[str]:
-        """Those with epoch mod k_m = 0, also where the skipped ones are run forward."""
-        return frozenset(trained_in(epoch, self.modalities, self.settings.skip))
+        """Those with epoch mod k_m = 0, also where the skipped ones are run forward.
+
+        k_m is ``skip[m]``, and 1 for a modality that ``skip`` does not name.
+        """
+        skip = self.settings.skip
+        return frozenset(name for name in self.modalities if epoch % skip.get(name, 1) == 0)
 
     def forward(self, networks: Sequence[Network], batch: Batch, epoch: int) -> list[Forward]:
         """One forward pass each: of those that train, without a graph of those only run."""
@@ -35,11 +39,3 @@ class SkippingMethod(Method[S]):
         skipped = self.active_modalities(epoch) - trained
         started = [network.start(batch.inputs, trained, skipped) for network in networks]
         return [network.finish(each) for network, each in zip(networks, started, strict=True)]
-
-
-def trained_in(epoch: int, modalities: Collection[str], skip: Mapping[str, int]) -> list[str]:
-    """Modalities m that train in ``epoch``, in the order given: those with epoch mod k_m = 0.
-
-    k_m is ``skip[m]``, and 1 for a modality that ``skip`` does not name.
-    """
-    return [name for name in modalities if epoch % skip.get(name, 1) == 0]
