@@ -26,6 +26,7 @@ from amst.models.encoders import SmallCNNEncoder
 from amst.models.network import Network
 from amst.models.problem import Problem
 from amst.models.replays import check_replays
+from amst.training.cost import EncoderUse
 from tests.cudagraphs import stand_in
 
 SHAPE = (1, 6, 8)
@@ -333,3 +334,16 @@ def test_all_encoders_of_amst_full_run_at_once(
     assert replayed == [3] * 6
     for name, value in theirs.weights().items():
         assert torch.equal(value, ours.weights()[name]), name
+
+
+def test_replays_count_as_passes_of_the_encoder_in_the_cost(replayed: list[int]) -> None:
+    method = AmstFull(AmstFull.Settings(skip={"c": 2}), problem())
+    for network in method.networks.values():
+        network.train().capture_training()
+    use = EncoderUse(method, None)
+    use.counting = True
+    method.train_step(Batch(torch.tensor([0, 1, 2]), inputs(), torch.arange(3)), epoch=1)
+    assert replayed == [3, 3]
+    trained = {f"{branch}/{m}": 3 for branch in method.networks for m in "ab"}
+    assert use.forward == trained
+    assert use.backward == trained

@@ -41,7 +41,7 @@ class EncoderUse:
     Attributes:
         counting: whether runs count now; off in validation.
         forward: 'branch/modality' -> samples run forward.
-        backward: the same for those that a gradient is wanted for.
+        backward: the same for backward passes, each one of several through one pass forward.
     """
 
     def __init__(self, method: Method[Any], state: Mapping[str, Mapping[str, int]] | None) -> None:
@@ -57,11 +57,18 @@ class EncoderUse:
 
     def _counter(self, key: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def count(_encoder: nn.Module, _inputs: Any, embedding: Tensor) -> None:
-            if self.counting:
-                samples = embedding.shape[0]
-                self.forward[key] = self.forward.get(key, 0) + samples
-                if embedding.requires_grad:
-                    self.backward[key] = self.backward.get(key, 0) + samples
+            if not self.counting:
+                return
+            samples = embedding.shape[0]
+            self.forward[key] = self.forward.get(key, 0) + samples
+
+            def went_backward(_gradients: Any) -> None:
+                self.backward[key] = self.backward.get(key, 0) + samples
+
+            if embedding.grad_fn is not None:
+                # Of the node: a hook of the tensor is called for its own gradient, too, which
+                # ``backward_head`` asks for without going on through the encoder.
+                embedding.grad_fn.register_prehook(went_backward)
 
         return count
 
