@@ -443,6 +443,28 @@ def test_a_modality_that_rests_is_neither_run_nor_in_the_history(workplace):
     assert rested.forward_flops["visual"] == all_run.forward_flops["visual"] > 0
 
 
+def test_a_modality_may_be_laid_to_rest_when_an_epoch_begins(workplace):
+    def deciding():
+        from amst.methods.naive import Naive
+
+        def decide(self, epoch, _batches):
+            self.resting = {"audio"} if epoch == 1 else set()
+
+        Naive.begin_epoch, Naive.resting = decide, set()
+        Naive.active_modalities = lambda self, _epoch: frozenset(self.modalities) - self.resting
+
+    place = workplace()
+    process = place.start(deciding)
+    assert process.wait() == 0, process.said
+    rows = _history(place)
+    assert [row["active"] for row in rows] == [
+        "audio+text+visual",
+        "text+visual",
+        "audio+text+visual",
+    ]
+    assert [row["train_accuracy:modality/audio"] == "" for row in rows] == [False, True, False]
+
+
 def test_an_encoder_that_rests_in_released_form_costs_its_forward_pass(workplace):
     settings = {"skip": {"audio": 3}, "skipped_encoder": "forward"}
     place, naive = workplace("amst_alternating", method_settings=settings), workplace()

@@ -139,7 +139,11 @@ class Method(ABC, Generic[S]):
         return network(batch.inputs, self.present(batch, modalities)).predictions()
 
     def active_modalities(self, epoch: int) -> frozenset[str]:
-        """Modalities that the training batches of ``epoch`` must hold."""
+        """Modalities that the training batches of ``epoch`` must hold.
+
+        Asked once ``begin_epoch`` is done; it may decide. When resuming within the epoch, too, so
+        what was decided is state.
+        """
         return frozenset(self.modalities)
 
     def trained_modalities(self, epoch: int) -> frozenset[str]:

@@ -115,7 +115,7 @@ class TrainingLoop:
             self._leave_if_asked(around)
 
     def _train_epoch(self, around: Surroundings) -> None:
-        epoch, active = self.epoch, self.method.active_modalities(self.epoch)
+        epoch = self.epoch
         self._watch.switch("train")
         self.use.counting = True
         if self.batch == 0:
@@ -124,6 +124,7 @@ class TrainingLoop:
             with self._autocast:
                 self.method.begin_epoch(epoch, source)
         self.method.train()
+        active = self.method.active_modalities(epoch)
         batches = self.loader.training(self.train_part, epoch, active, start=self.batch)
         for batch in self._timed(batches, "train"):
             with self._autocast:
