@@ -114,9 +114,18 @@ def _from_page(name: str, folder: Path) -> type[Method[Any]]:
 def run_epoch(
     batch_of: Callable[..., Batch], epoch_of: Callable[..., Any]
 ) -> Callable[..., list[Tensor]]:
-    """Function (method, epoch, start, stop) -> losses of that part of an epoch of 3 batches."""
+    """Function (method, epoch, start, stop) -> losses of that part of an epoch of 3 batches.
 
-    def run(method: Method[Any], epoch: int, start: int = 0, stop: int = 3) -> list[Tensor]:
+    What the history would keep of the method is appended to ``told``.
+    """
+
+    def run(
+        method: Method[Any],
+        epoch: int,
+        start: int = 0,
+        stop: int = 3,
+        told: list[Any] | None = None,
+    ) -> list[Tensor]:
         batches = [batch_of(method.problem, size=6, seed=10 * epoch + i) for i in range(3)]
         if start == 0:
             method.eval()
@@ -124,6 +133,9 @@ def run_epoch(
         method.train()
         losses = [method.train_step(batch, epoch).loss for batch in batches[start:stop]]
         if stop == 3:
+            scalars = {name: float(value) for name, value in method.scalars().items()}
+            if told is not None:
+                told.append(scalars)
             method.end_epoch()
             method.eval()
             with torch.no_grad():
@@ -305,9 +317,10 @@ def test_continues_from_a_checkpoint_within_an_epoch(
     torch.save(method.state_dict(), file)
 
     def end(one: Method[Any]) -> dict[str, Any]:
-        run_epoch(one, epoch=2, start=2)
-        run_epoch(one, epoch=3)
-        return copy.deepcopy(one.state_dict())
+        told: list[dict[str, float]] = []
+        run_epoch(one, epoch=2, start=2, told=told)
+        run_epoch(one, epoch=3, told=told)
+        return copy.deepcopy(one.state_dict()) | {"told": told}
 
     expected = end(method)
     for resumed in (new, method):  # what the second one has become since then is forgotten

@@ -52,6 +52,14 @@ def test_dynamic_rates_follow_accuracy_over_its_recent_mean(
     assert validate(method, [0.2, 0.4, 0.6, 0.9, 0.3]) == pytest.approx(expected)
 
 
+def test_rates_are_recorded_where_they_follow_anything(method_of: Make, problem_of: Make) -> None:
+    method = method_of("mslr", problem_of(KINDS), rates="dynamic", history=2)
+    validate(method, [0.2, 0.4, 0.6])
+    assert method.scalars() == {f"learning_rate/{m}": rate for m, rate in rates(method).items()}
+    assert method.scalars()["learning_rate/sound"] == pytest.approx(1.2e-3)
+    assert method_of("mslr", problem_of(KINDS)).scalars() == {}
+
+
 def test_the_step_schedule_applies_on_top(method_of: Make, problem_of: Make) -> None:
     problem = problem_of(KINDS, recipe=Recipe(decay_every=2, decay_factor=0.1))
     method = method_of("mslr", problem, rates="dynamic", history=2)

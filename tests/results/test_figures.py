@@ -128,6 +128,15 @@ def test_a_modality_looks_the_same_whatever_else_a_dataset_has(make, plan):
     assert len({look.colour for look in all_three.values()}) == 3
 
 
+def test_numbers_of_the_method_in_a_history_are_no_predictions(tmp_path):
+    path = tmp_path / "history.csv"
+    head = "epoch,active,train_loss,val_accuracy:fused,method:val_accuracy:share"
+    path.write_text(f"{head}\n0,audio,1.5,0.25,\n1,audio,1.25,0.5,0.75\n")
+    history = read_history(path)
+    assert list(history.val_accuracy) == ["fused"]
+    assert list(history.val_accuracy["fused"]) == [0.25, 0.5]
+
+
 def test_a_broken_history_is_named(make, plan):
     (run,) = make(plan)
     path = run.path.parent / "history.csv"

@@ -19,6 +19,7 @@ def _rows(epochs):
                 train_accuracy={"fused": 0.1},
                 val_loss={"fused": 0.2, "modality/audio": 0.7},
                 val_accuracy={"fused": 0.3, "modality/audio": 0.4},
+                scalars={"share/a:b": 1 / 7 + epoch} | ({"found": 5.0} if epoch else {}),
             )
         )
         recorder.costs.append(CostRow(epoch, 1.0, 2.0, 3.0, 4, 5, finished=1e9 + epoch))
@@ -40,6 +41,22 @@ def test_figures_of_predictions_that_were_not_run_are_empty_cells(tmp_path):
     rows = _table(tmp_path / "history.csv")
     assert [row["train_accuracy:modality/audio"] for row in rows] == ["", ""]
     assert [row["active"] for row in rows] == ["visual", "audio+visual"]
+
+
+def test_numbers_of_the_method_have_columns_of_their_own(tmp_path):
+    _rows(2).write_tables(tmp_path)
+    rows = _table(tmp_path / "history.csv")
+    assert [row["method:found"] for row in rows] == ["", "5.0"]
+    assert [float(row["method:share/a:b"]) for row in rows] == [1 / 7, 1 / 7 + 1]
+    assert list(rows[0])[-2:] == ["method:found", "method:share/a:b"]
+
+
+def test_a_history_without_numbers_of_a_method_is_read(tmp_path):
+    rows = _rows(2)
+    rows.history = [replace(row, scalars={}) for row in rows.history]
+    rows.write_tables(tmp_path)
+    assert not any(name.startswith("method") for name in _table(tmp_path / "history.csv")[0])
+    assert Recorder.from_tables(tmp_path, ended=1e9).history == rows.history
 
 
 def test_times_are_in_the_table_of_cost_alone(tmp_path):
@@ -71,6 +88,7 @@ def test_events_of_an_earlier_attempt_are_replaced(tmp_path):
     scalars = found.Scalars("val_accuracy/modality/audio")
     assert [event.step for event in scalars] == [0, 1, 2]
     assert [event.wall_time for event in scalars] == [1e9, 1e9 + 1, 1e9 + 2]
+    assert [event.step for event in found.Scalars("method/found")] == [1, 2]
     assert len(list(tmp_path.iterdir())) == 1
 
 

@@ -9,6 +9,7 @@ import pytest
 from amst.loading.loader import Loader
 from amst.records import read_record
 from amst.training.finish import FILES
+from amst.training.recorder import Recorder
 from amst.training.signals import SAVED
 
 STEPS = 8  # training batches of an epoch: 120 clips in batches of 16
@@ -243,6 +244,18 @@ def test_tensorboard_shows_every_epoch_once_after_interruptions(workplace, signa
     events = EventAccumulator(str(place.out / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("train_loss")] == [0, 1, 2]
     assert "val_accuracy/modality/visual" in events.Tags()["scalars"]
+
+
+def test_numbers_of_the_method_come_through_an_interruption(workplace, undisturbed, signal_in_step):
+    settings, recipe = {"rates": "dynamic"}, {"decay_every": 1, "decay_factor": 0.5}
+    place = workplace("mslr", method_settings=settings, recipe=recipe)
+    killed = place.start(signal_in_step("mslr", STEPS + 2, signal.SIGKILL))
+    assert killed.wait() == -signal.SIGKILL
+    place.finish()
+    assert place.results() == undisturbed(place.settings)
+    history = Recorder.from_tables(place.out, ended=0).history
+    rates = [row.scalars["learning_rate/audio"] for row in history]
+    assert rates == [1e-3, 5e-4, 2.5e-4], "those that each epoch was trained with"
 
 
 @pytest.mark.parametrize("method", ["naive", "amst_full"])

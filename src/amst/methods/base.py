@@ -160,6 +160,14 @@ class Method(ABC, Generic[S]):
         are alike. Who changes the mode need not change it back.
         """
 
+    def scalars(self) -> Mapping[str, float]:
+        """Numbers of its own that the history keeps of the epoch, by name.
+
+        Asked after the last training batch, before ``end_epoch``: what the epoch was trained with.
+        May wait for the device. Numbers that are not in the state are lost when a run goes on.
+        """
+        return {}
+
     def end_validation(self, accuracies: Mapping[str, float]) -> None:
         """Called after each validation with its accuracy (0 to 1) by prediction name."""
 

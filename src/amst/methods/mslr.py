@@ -59,6 +59,12 @@ class Mslr(Method[Settings]):
         self.network.update_probes(forward, batch.labels)
         return StepResult(loss.detach(), forward.predictions())
 
+    def scalars(self) -> dict[str, float]:
+        """The encoders' rates, where they follow anything."""
+        if self.settings.rates == "fixed":
+            return {}
+        return {f"learning_rate/{m}": self.encoder_sgd(m).learning_rate for m in self.modalities}
+
     def end_validation(self, accuracies: Mapping[str, float]) -> None:
         """Remember the accuracy of each modality; every N epochs let its rate follow."""
         if self.settings.rates == "fixed":

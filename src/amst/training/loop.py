@@ -158,6 +158,7 @@ class TrainingLoop:
             train_accuracy=self._tally.accuracies(),
             val_loss=validation.cross_entropies(),
             val_accuracy=validation.accuracies(),
+            scalars={name: float(value) for name, value in self.method.scalars().items()},
         )
         _check_finite(row)
         self.method.end_epoch()

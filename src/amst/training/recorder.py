@@ -10,7 +10,7 @@ import resource
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,6 +33,7 @@ class EpochRow:
             update; predictions of modalities that were not run are missing.
         val_loss: prediction -> mean cross-entropy on the validation part.
         val_accuracy: prediction -> accuracy on the validation part.
+        scalars: the method's own numbers, by name.
     """
 
     epoch: int
@@ -41,15 +42,16 @@ class EpochRow:
     train_accuracy: Mapping[str, float]
     val_loss: Mapping[str, float]
     val_accuracy: Mapping[str, float]
+    scalars: Mapping[str, float] = field(default_factory=dict)
 
-    def cells(self, predictions: Sequence[str]) -> dict[str, Any]:
+    def cells(self, predictions: Sequence[str], scalars: Sequence[str]) -> dict[str, Any]:
         """Column -> value; None where there is none."""
         named = {"epoch": self.epoch, "active": "+".join(self.active)}
         named["train_loss"] = self.train_loss
         for column in ("train_accuracy", "val_loss", "val_accuracy"):
             for name in predictions:
                 named[f"{column}:{name}"] = getattr(self, column).get(name)
-        return named
+        return named | {f"method:{name}": self.scalars.get(name) for name in scalars}
 
 
 @dataclass(frozen=True)
@@ -140,9 +142,10 @@ class Recorder:
     def write_tables(self, folder: Path) -> None:
         """Write ``history.csv`` and ``cost.csv``, each by rename."""
         predictions = self._predictions()
-        rows = [row.cells(predictions) for row in self.history]
+        scalars = sorted({name for row in self.history for name in row.scalars})
+        rows = [row.cells(predictions, scalars) for row in self.history]
         write_text(folder / HISTORY, _csv(rows))
-        columns = [field.name for field in fields(CostRow) if field.name != "finished"]
+        columns = [each.name for each in fields(CostRow) if each.name != "finished"]
         costs = [{name: getattr(row, name) for name in columns} for row in self.costs]
         write_text(folder / COSTS, _csv(costs))
 
@@ -181,6 +184,7 @@ def _epoch_row(cells: Mapping[str, str]) -> EpochRow:
         train_accuracy=named("train_accuracy"),
         val_loss=named("val_loss"),
         val_accuracy=named("val_accuracy"),
+        scalars=named("method"),
     )
 
 
@@ -229,7 +233,7 @@ class Events:
         """Add an epoch."""
         from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 
-        scalars = row.cells(sorted(row.val_accuracy))
+        scalars = row.cells(sorted(row.val_accuracy), sorted(row.scalars))
         values = [
             Summary.Value(tag=name.replace(":", "/"), simple_value=value)
             for name, value in scalars.items()
