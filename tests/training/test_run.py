@@ -118,17 +118,24 @@ def test_a_method_is_told_that_an_epoch_has_ended_and_then_what_its_validation_g
         def validated(self, accuracies):
             print("told", accuracies["fused"], self.finished_epochs, file=sys.stderr)
 
-        Naive.end_epoch, Naive.end_validation = ended, validated
+        def losses(self, train, validation):
+            print("told", train, validation["fused"], self.finished_epochs, file=sys.stderr)
+
+        Naive.end_epoch, Naive.see_losses, Naive.end_validation = ended, losses, validated
 
     place = workplace(recipe={"epochs": 2})
     process = place.start(telling)
     assert process.wait() == 0, process.said
-    first, second = (row["val_accuracy:fused"] for row in _history(place))
+    rows = _history(place)
+    first, second = (row["val_accuracy:fused"] for row in rows)
+    losses = [f"{row['train_loss']} {row['val_loss:fused']}" for row in rows]
     told = [line for line in process.said.splitlines() if line.startswith("told")]
     assert told == [
         "told of the end, 1",
+        f"told {losses[0]} 1",
         f"told {first} 1",
         "told of the end, 2",
+        f"told {losses[1]} 2",
         f"told {second} 2",
     ]
 

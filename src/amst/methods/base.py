@@ -168,6 +168,14 @@ class Method(ABC, Generic[S]):
         """
         return {}
 
+    def see_losses(self, train: float, validation: Mapping[str, float]) -> None:
+        """Called before ``end_validation`` with the losses of the epoch.
+
+        Args:
+            train: mean over the samples of the loss that was trained on.
+            validation: prediction name -> mean cross-entropy on the validation part.
+        """
+
     def end_validation(self, accuracies: Mapping[str, float]) -> None:
         """Called after each validation with its accuracy (0 to 1) by prediction name."""
 

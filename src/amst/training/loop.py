@@ -162,6 +162,7 @@ class TrainingLoop:
         )
         _check_finite(row)
         self.method.end_epoch()
+        self.method.see_losses(row.train_loss, row.val_loss)
         self.method.end_validation(row.val_accuracy)
         self._watch.switch("")
         return row
