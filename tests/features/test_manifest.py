@@ -166,10 +166,16 @@ def test_a_dataset_of_no_samples_is_refused(made, digits_raw):
 
 
 def test_a_file_without_annotation_is_listed_but_no_lost_sample(made):
-    stray = Rejected(id="video/x.mp4", reason="video/x.mp4 has no row", file="video/x.mp4")
+    file = {"id": "video/x.mp4", "reason": "video/x.mp4 has no row", "file": "video/x.mp4"}
+    stray = Rejected(**file, annotated=False)
     write_lines(made[4][0], [stray] * 5)
-    assert len(write_manifest(*made).rejected) == 5
+    write_manifest(*made)
+    assert list(read_manifest(made[5]).rejected) == [stray] * 5
     assert read_rejected(made[4][0]) == [stray] * 5
+    # The sample of an annotation may bear its file's path, too.
+    write_lines(made[4][0], [Rejected(**file)])
+    with pytest.raises(AmstError, match="1 of 61 samples are lost"):
+        write_manifest(*made)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from amst.config.run import Kind
 
@@ -43,13 +43,26 @@ class Sample(BaseModel):
 
 
 class Rejected(BaseModel):
-    """A sample that cannot be used, with the reason in one line."""
+    """A sample that cannot be used, or a file that is none, with the reason in one line.
+
+    Attributes:
+        id: of the sample; the path of a file that is none.
+        file: path of what is wrong, relative to the raw root.
+        annotated: whether it is a sample that is lost; not so a file that no annotation names.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: str
     reason: str
     file: str = ""
+    annotated: bool = True
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Lost samples are written as before there was `annotated`: manifests stay as they are."""
+        row: dict[str, Any] = fields(self)
+        return {name: row[name] for name in row if name != "annotated" or not self.annotated}
 
     @property
     def line(self) -> str:

@@ -51,7 +51,7 @@ def _row(clip: str, audio: RawFile, visual: RawFile) -> Sample | Rejected:
     if not _NAME.fullmatch(clip):
         present = visual if audio.fault == "is missing" else audio
         reason = f"{present.path} is not named <actor>_<sentence>_<emotion>_<level>"
-        return Rejected(id=present.path, reason=reason, file=present.path)
+        return Rejected(id=present.path, reason=reason, file=present.path, annotated=False)
     fields = clip.split("_")
     if fields[2] not in EMOTIONS:
         reason = f"emotion {fields[2]!r} is none of {', '.join(EMOTIONS)}"

@@ -84,7 +84,8 @@ class RawFolder:
         """A row for each file that no annotation names; its id is its path, as it has no other."""
         for stem in sorted(set(self._files) - set(annotated)):
             path = self._files[stem].path
-            yield Rejected(id=path, reason=f"{path} has no row in {annotation}", file=path)
+            reason = f"{path} has no row in {annotation}"
+            yield Rejected(id=path, reason=reason, file=path, annotated=False)
 
 
 def folders_digest(raw: Path, folders: Iterable[str]) -> str:

@@ -48,8 +48,7 @@ class Loss:
     @classmethod
     def of(cls, samples: int, rejected: Iterable[Rejected], expected: int | None) -> "Loss":
         """The loss, given what can be used, what cannot, and `Dataset.expected_samples`."""
-        # A file that no annotation names has only its path for an id: it is no lost sample.
-        lost = [row for row in rejected if row.id != row.file]
+        lost = [row for row in rejected if row.annotated]
         total = max(len(lost) + samples, expected or 0)
         return cls(lost, total - samples, total)
 
