@@ -222,6 +222,7 @@ def test_iemocap_can_take_the_sound_from_the_sentences(tree_of, tmp_path):
     sample = rows["Ses01F_impro01_F002"]
     assert sample.files["audio"] == f"{folder}/Ses01F_impro01_F002.wav"
     assert sample.files["visual"] == "Session1/dialog/avi/DivX/Ses01F_impro01.avi"
+    assert sample.whole == ("audio",)
     assert rows["Ses01F_impro01_F004"].reason == f"{folder}/Ses01F_impro01_F004.wav is missing"
     assert IEMOCAP("sentences").fingerprint() != IEMOCAP().fingerprint()
 

@@ -159,14 +159,18 @@ def test_an_utterance_with_a_wav_of_its_own_takes_that_whole(tmp_path):
     rawtrees.write_wav(raw / "u.wav", seconds=0.5)
     cut = {"start": 1.0, "end": 3.0, "label": "neu", "group": "Session1"}
     both = Sample(id="both", files={"audio": "d.avi", "visual": "d.avi"}, **cut)
-    own = Sample(id="own", files={"audio": "u.wav", "visual": "d.avi"}, **cut)
-    write_lines(tmp_path / "s.jsonl", [both, own])
+    own = Sample(id="own", files={"audio": "u.wav", "visual": "d.avi"}, whole=("audio",), **cut)
+    # A recording of the whole dialogue beside its video is cut as the video is.
+    beside = Sample(id="beside", files={"audio": "d.wav", "visual": "d.avi"}, **cut)
+    rawtrees.write_wav(raw / "d.wav", seconds=3.5)
+    short = Sample(id="short", files={"audio": "u.wav", "visual": "d.avi"}, **cut)
+    write_lines(tmp_path / "s.jsonl", [both, own, beside, short])
     _, lost = extract(load("IEMOCAP"), raw, tmp_path / "s.jsonl", tmp_path / "0.h5")
-    assert lost == {}
+    assert lost == {"short": "audio: it ends at 3.00 s, its recording at 0.50"}
     with Shard(tmp_path / "0.h5") as shard:
-        assert shard.ids == ["both", "own"]
-        assert shard.array("audio/seconds").tolist() == [2.0, 0.5]
-        assert shard.array("visual/decoded").tolist() == [20, 20]
+        assert shard.ids == ["beside", "both", "own"]
+        assert shard.array("audio/seconds").tolist() == [2.0, 2.0, 0.5]
+        assert shard.array("visual/decoded").tolist() == [20, 20, 20]
 
 
 def test_a_sample_whose_file_cannot_be_read_is_listed_with_the_file(tmp_path):

@@ -118,6 +118,7 @@ def test_rows_are_listed_by_id_with_all_they_say(tmp_path):
         (pair("b", file="b.wav"), "its sound file is missing"),
         (pair("b", text=None), "it has no words"),
         (Sample(id="b", label="no", group="b", files={}, text="x"), "it has no sound"),
+        (pair("b", whole=("audio",)), "`whole` is audio: not each of them has a file of its own"),
         (pair("a"), "its id is taken"),
         (Rejected(id="b", reason="for its own reason"), "for its own reason"),
     ],

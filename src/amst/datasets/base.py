@@ -21,8 +21,10 @@ class Sample(BaseModel):
         label: class name.
         group: what must not be in two parts of a clean split (actor, session, video).
         files: modality name -> path of its raw file relative to the raw root.
-        start: begin of the sample inside its recording, in seconds; None for the whole file.
-        end: end of the sample inside its recording, in seconds.
+        start: begin of the sample inside its recordings, in seconds; None for the whole files.
+        end: end of the sample inside its recordings, in seconds.
+        whole: modalities whose file is the sample's own, such as the WAV of one utterance beside
+            the video of a dialogue: start and end do not cut it.
         text: the sentence of a text modality whose text is not a file of its own.
         part: `train`, `val` or `test`, as the dataset's own split has it; None where it has none.
         stamp: sizes and times of change of its raw files when they were listed, which no reader
@@ -37,6 +39,7 @@ class Sample(BaseModel):
     files: dict[str, str]
     start: float | None = None
     end: float | None = None
+    whole: tuple[str, ...] = ()
     text: str | None = None
     part: str | None = None
     stamp: str | None = None

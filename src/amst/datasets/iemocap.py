@@ -174,6 +174,7 @@ class IEMOCAP(Dataset):
             },
             start=line.start,
             end=line.end,
+            whole=("audio",) if dialogue.sentences else (),
             text=dialogue.transcript[line.id] if "text" in self.modalities else None,
         )
 

@@ -291,7 +291,8 @@ def _refuse_foreign(split: Split, by_id: Mapping[str, Sample]) -> None:
 
 
 def _medium(sample: Sample, modality: str, digest: str) -> str:
-    clip = "" if sample.start is None else f" {sample.start}-{sample.end}"
+    is_whole = sample.start is None or modality in sample.whole
+    clip = "" if is_whole else f" {sample.start}-{sample.end}"
     return f"{modality} {digest}{clip}"
 
 

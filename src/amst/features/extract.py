@@ -47,9 +47,8 @@ def extract_shard(
 ) -> ShardSummary:
     """Extract one shard, and list the samples of it that cannot be read.
 
-    A sample's ``start`` and ``end`` cut its main raw file (its video, else its sound); a file of
-    its own beside that, such as the WAV of one utterance, is taken whole. The shard appears last,
-    by rename, after each row was compared with its checksum.
+    A sample's ``start`` and ``end`` cut its video and its sound, but for the files that it calls
+    ``whole``. The shard appears last, by rename, after each row was compared with its checksum.
 
     Args:
         dataset: what the samples belong to.
@@ -136,7 +135,7 @@ class _Extraction:
                 continue
             visual = next((one for one in asked if isinstance(one, VisualFeatures)), None)
             audio = any(isinstance(one, AudioFeatures) for one in asked)
-            cuts = [self._cut(sample, file) for sample in users]
+            cuts = [_cut(sample, file) for sample in users]
             results: Sequence[Take | UnreadableError]
             try:
                 results = read_recording(self.raw / file, cuts, visual, audio)
@@ -150,10 +149,6 @@ class _Extraction:
         names = {name for user in users for name, path in user.files.items() if path == file}
         found = [self.features[name] for name in sorted(names & set(self.features))]
         return [features for features in found if not isinstance(features, TextFeatures)]
-
-    def _cut(self, sample: Sample, file: str) -> Cut:
-        is_main = file == main_file(sample, self.dataset)
-        return Cut(sample.start, sample.end) if is_main else Cut()
 
     def _row(self, sample: Sample, takes: Takes, checksums: dict[str, str]) -> Row | Rejected:
         values: dict[str, Mapping[str, Any]] = {}
@@ -195,7 +190,10 @@ class _Extraction:
 
         if take is None:
             whole, rate = read_sound(self.raw / file)
-            sound = Sound(self._cut(sample, file).of(whole, rate), rate)
+            cut = _cut(sample, file)
+            if error := cut.beyond(len(whole) / rate if rate else 0.0):
+                raise error
+            sound = Sound(cut.of(whole, rate), rate)
         else:
             sound = _given(take.sound)
         return {
@@ -227,6 +225,11 @@ class _Extraction:
                 sentence = read_sentence(self.raw / file)
         ids, mask = self.tokenizers[name].encode(sentence, features.tokens)
         return {"ids": ids, "mask": mask}
+
+
+def _cut(sample: Sample, file: str) -> Cut:
+    is_whole = any(sample.files[name] == file for name in sample.whole)
+    return Cut() if is_whole else Cut(sample.start, sample.end)
 
 
 def _given(value: Given | UnreadableError | None) -> Given:

@@ -48,6 +48,15 @@ class Cut:
         end = len(waveform) if self.end is None else round(self.end * rate)
         return waveform[round((self.start or 0.0) * rate) : end]
 
+    def beyond(self, length: float) -> UnreadableError | None:
+        """The reason, when a recording of so many seconds ends well before the cut does."""
+        if self.end is None:
+            return None
+        allowed = max(_BEYOND_SECONDS, _BEYOND_SHARE * (self.end - (self.start or 0.0)))
+        if self.end - length <= allowed:
+            return None
+        return UnreadableError(f"it ends at {self.end:.2f} s, its recording at {length:.2f}")
+
 
 @dataclass(frozen=True)
 class Sound:
@@ -275,11 +284,7 @@ class _Pass:
         wanted = stated if cut.end is None else min(cut.end, stated)
         if wanted - reached > _EARLY_SECONDS + self._last_frame:
             return UnreadableError(f"the file is cut short at {reached:.2f} of {wanted:.2f} s")
-        if cut.end is not None:
-            allowed = max(_BEYOND_SECONDS, _BEYOND_SHARE * (cut.end - (cut.start or 0.0)))
-            if cut.end - max(whole, reached) > allowed:
-                return UnreadableError(f"it ends at {cut.end:.2f} s, its recording at {whole:.2f}")
-        return None
+        return cut.beyond(max(whole, reached))
 
     @property
     def _last_frame(self) -> float:

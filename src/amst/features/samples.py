@@ -198,8 +198,8 @@ def read_rejected(path: Path) -> list[Rejected]:
 
 
 def write_lines(path: Path, rows: Sequence[Sample] | Sequence[Rejected]) -> None:
-    """Write rows as JSON lines without the values that are None, by rename."""
-    lines: Iterable[str] = (row.model_dump_json(exclude_none=True) for row in rows)
+    """Write rows as JSON lines without the values that are the default, by rename."""
+    lines: Iterable[str] = (row.model_dump_json(exclude_defaults=True) for row in rows)
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 
@@ -236,4 +236,9 @@ def _problem(
             return Rejected(id=sample.id, reason=f"its {name} file is missing", file=file)
         if file is None and (kind != "text" or sample.text is None):
             return Rejected(id=sample.id, reason=f"it has no {name}")
+    own = {sample.files.get(name) for name in sample.whole}
+    cut = {file for name, file in sample.files.items() if name not in sample.whole}
+    if None in own or own & cut:
+        reason = f"`whole` is {', '.join(sample.whole)}: not each of them has a file of its own"
+        return Rejected(id=sample.id, reason=reason)
     return None
