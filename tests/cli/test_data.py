@@ -38,6 +38,24 @@ def test_a_class_that_a_part_lacks_is_told_with_the_split(tmp_path):
     assert missing == "  without a sample: Fear in test (6 in all)"
 
 
+def test_a_val_that_is_cut_from_train_is_told_with_the_split(tmp_path, monkeypatch):
+    monkeypatch.setattr(CREMAD, "splits", ("official",))
+    monkeypatch.setattr(CREMAD, "val_from_train", True)
+    rows = [
+        Sample(id=f"{n}", label="Anger", group=f"{n}", files={}, part=part)
+        for n, part in enumerate(["train"] * 20 + ["test"])
+    ]
+    lines = "".join(f"{row.model_dump_json()}\n" for row in rows)
+    (tmp_path / "samples.jsonl").write_text(lines)
+    (tmp_path / "rejected.jsonl").write_text("")
+    options = ["--folder", str(tmp_path), "--seed", "0", "--lists", str(tmp_path)]
+    done = CliRunner().invoke(app, ["split", "CREMAD", "official", *options])
+    assert done.output.splitlines() == [
+        "CREMAD, split official: train 18, val 2, test 1",
+        "  val is a seeded tenth of train (whole groups: actor): the dataset has none of its own",
+    ]
+
+
 def test_a_rejected_sample_keeps_its_place_in_the_derived_split(tmp_path):
     rows = [
         Sample(id=str(n), label="FUNNY", group="train", files={}) for n in range(100) if n != 17

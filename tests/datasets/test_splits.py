@@ -110,6 +110,54 @@ def test_official_parts_are_those_of_the_dataset():
     assert split.unassigned == ["4"]
 
 
+class NoVal(Grouped):
+    splits = ("official",)
+    groups = "singers"
+
+
+def with_parts(samples, test):
+    parts = {True: "test", False: "train"}
+    return [each.model_copy(update={"part": parts[each.group in test]}) for each in samples]
+
+
+def test_a_val_that_the_dataset_lacks_is_cut_from_train_where_its_class_says_so(
+    tmp_path, monkeypatch
+):
+    samples = with_parts(samples_in(20, 6), test=("g3", "g7"))
+    with pytest.raises(AmstError, match=r"no sample in val\. If .* `val_from_train = True`"):
+        make_split("official", NoVal, samples, 0)
+    monkeypatch.setattr(NoVal, "val_from_train", True)
+    split = make_split("official", NoVal, samples, 0)
+    assert sizes(split) == {"train": 96, "val": 12, "test": 12}
+    val, train = ({each.split("-")[0] for each in split.parts[part]} for part in ("val", "train"))
+    assert len(val) == 2
+    assert not val & train
+    assert split.note.startswith("val is a seeded tenth of train (whole groups: singers)")
+    assert make_split("official", NoVal, samples, 1).parts["val"] != split.parts["val"]
+    write_split(tmp_path / "s.json", split)
+    assert read_split(tmp_path / "s.json") == split
+    stated = [*samples, sample("v", part="val")]
+    assert make_split("official", NoVal, stated, 0).parts["val"] == ["v"]
+    write_split(tmp_path / "s.json", make_split("official", NoVal, stated, 0))
+    assert "note" not in (tmp_path / "s.json").read_text()
+
+
+def test_a_part_without_samples_is_told_with_what_helps(monkeypatch):
+    monkeypatch.setattr(NoVal, "val_from_train", True)
+    samples = samples_in(20, 6)
+    with pytest.raises(AmstError, match=r"no sample in test\. No sample that was found states"):
+        make_split("official", NoVal, with_parts(samples, test=()), 0)
+    with pytest.raises(AmstError, match=r"no sample in val\. A val can be cut from a train of"):
+        make_split("official", NoVal, with_parts(samples[:12], test=("g1",)), 0)
+    with pytest.raises(AmstError, match=r"in val\. Samples are missing: `amst check-data IEMOCAP`"):
+        make_split(
+            "group-fold1",
+            load("IEMOCAP"),
+            [sample(s, group=s) for s in ("Session1", "Session3")],
+            0,
+        )
+
+
 @pytest.mark.parametrize(("fold", "val"), [(1, 2), (4, 5), (5, 1)])
 def test_an_iemocap_fold_tests_one_session_and_validates_on_the_next(fold, val):
     samples = [sample(f"{s}-{n}", group=f"Session{s}") for s in range(1, 6) for n in range(3)]

@@ -124,12 +124,14 @@ def test_a_class_that_a_part_lacks_is_marked(digits):
     by_label = {row.label: row.id for row in read_samples(samples)}
     all_but_nine = [sample for label, sample in by_label.items() if label != "9"]
     parts = {"train": [*by_label.values()], "val": all_but_nine, "test": all_but_nine}
-    write_split(path, Split(dataset="digits", name="random", seed=0, parts=parts))
+    note = "val is a tenth of train"
+    write_split(path, Split(dataset="digits", name="random", seed=0, parts=parts, note=note))
     (split,) = write_report(dataset, manifest, samples, [path]).splits
     assert split.missing == "9 in val and test (1 in all)"
     page = manifest.with_name("report.html").read_text()
     assert '<td class="number bad">0</td>' in page
     assert f"Without a sample: {split.missing}. Macro-F1" in page
+    assert f"Note: {note}. In no part" in page
 
 
 def test_oddities_are_in_the_report(tmp_path):

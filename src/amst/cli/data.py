@@ -196,6 +196,8 @@ def split(
     write_split(folder / "splits" / f"{name}.json", made)
     sizes = ", ".join(f"{part} {len(ids)}" for part, ids in made.parts.items())
     typer.echo(f"{dataset}, split {name}: {sizes}")
+    if made.note:
+        typer.echo(f"  {made.note}")
     if missing := leakage(made, rows).missing_line:
         typer.echo(f"  without a sample: {missing}")
 

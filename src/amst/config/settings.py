@@ -61,7 +61,7 @@ class DatasetSettings(Settings):
         shares: another entry whose raw root, shards and splits this one uses (fewer modalities).
         shards: into how many files the features are cut; one extraction job each.
         split: name or names of the splits to train on.
-        split_seed: seed of seeded splits; never the run's.
+        split_seed: seed of seeded splits, and of a `val` cut from train; never the run's.
         lists: local folder with the lists of the ``amst`` split, for nodes without network.
         max_lost: share of samples, of all the dataset has, that may be unusable or not there; above
             it everything stops before training. 1 accepts any part of a dataset.

@@ -93,6 +93,8 @@ class Dataset(ABC):
     """What a group is ('actor', 'session', 'video'); empty when there are none."""
     random_keeps_groups: ClassVar[bool] = False
     """Whether the `random` split too keeps a group in one part, because its samples share media."""
+    val_from_train: ClassVar[bool] = False
+    """Whether the dataset's own split has no val: `official` then cuts a tenth of its train off."""
     page: ClassVar[str] = ""
     """Page of the documentation that says how to get the raw data."""
     is_made: ClassVar[bool] = False

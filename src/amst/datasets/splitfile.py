@@ -25,6 +25,7 @@ class Split(BaseModel):
             order (and their repetitions); parts of our own cuts are sorted by id.
         absent: ids that the split's source names and the raw manifest lacks.
         unassigned: ids of the raw manifest that are in no part.
+        note: what was cut otherwise than the split's source has it, in one line.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,6 +37,7 @@ class Split(BaseModel):
     parts: dict[Part, list[str]]
     absent: list[str] = []
     unassigned: list[str] = []
+    note: str = ""
 
 
 def read_split(path: Path | str) -> Split:
@@ -55,7 +57,8 @@ def read_split(path: Path | str) -> Split:
 
 def write_split(path: Path | str, split: Split) -> None:
     """Write a split as JSON, by rename; the same split gives the same bytes."""
-    write_json(path, split.model_dump(mode="json"))
+    # Without an empty note, as before there were any: the runs on a split go by its bytes.
+    write_json(path, split.model_dump(mode="json", exclude=None if split.note else {"note"}))
 
 
 def _first(error: Exception) -> str:

@@ -23,6 +23,9 @@ SESSIONS = 5
 URFUNNY_TRAIN_START = ("10397", "3517", "6401")
 """Where the derived `amst` split of the complete UR-FUNNY V2 begins: a check of ids and rule."""
 
+VAL_OF_TRAIN = {"train": 0.9, "val": 0.1}
+"""Shares of a train that a val is cut from, where the dataset's own split has none."""
+
 MOST_SHOWN = 8
 """Classes that are named in one line."""
 
@@ -44,7 +47,7 @@ def make_split(
         name: one of ``dataset.splits``.
         dataset: whose samples these are.
         samples: the usable rows of the raw manifest, in any order.
-        seed: the split's own seed, used by `random` and `group`.
+        seed: the split's own seed, used by `random` and `group`, and by `official` for a val.
         lists: folder with the published lists of the `amst` split (see `amst.datasets.lists`).
         rejected: the other rows of the raw manifest. Only a derived `amst` split needs them: its
             shuffle counts every annotated id, so that one lost file changes no other's part.
@@ -60,6 +63,7 @@ def make_split(
         )
     _refuse_repeated(samples)
     absent: list[str] = []
+    note = ""
     if name == "random":
         parts = _seeded(samples, seed, whole_groups=dataset.random_keeps_groups)
     elif name == "group":
@@ -68,11 +72,13 @@ def make_split(
         parts = _fold(samples, int(name.removeprefix("group-fold")))
     elif name == "official":
         parts = _official(samples)
+        if dataset.val_from_train and not parts["val"]:
+            parts, note = _with_val(dataset, samples, parts, seed)
     elif dataset.name == "URFUNNY":
         parts, absent = _derived(samples, rejected, dataset.expected_samples)
     else:
         parts, absent = _listed(dataset, samples, lists)
-    _refuse_empty(dataset.name, name, parts)
+    _refuse_empty(dataset, name, parts)
     assigned = {sample_id for ids in parts.values() for sample_id in ids}
     unassigned = sorted(sample.id for sample in samples if sample.id not in assigned)
     return Split(
@@ -82,6 +88,7 @@ def make_split(
         parts=parts,
         absent=absent,
         unassigned=unassigned,
+        note=note,
     )
 
 
@@ -107,6 +114,19 @@ def _official(samples: Sequence[Sample]) -> _Parts:
         if sample.part is not None:
             parts[sample.part].append(sample.id)
     return {part: sorted(ids) for part, ids in parts.items()}
+
+
+def _with_val(
+    dataset: Dataset | type[Dataset], samples: Sequence[Sample], parts: _Parts, seed: int
+) -> tuple[_Parts, str]:
+    """The parts with a val that is cut from train, and the note of that."""
+    train = set(parts["train"])
+    of_train = [sample for sample in samples if sample.id in train]
+    labels = {sample.id: sample.label for sample in of_train}
+    groups = {sample.id: sample.group if dataset.groups else sample.id for sample in of_train}
+    whole = f" (whole groups: {dataset.groups})" if dataset.groups else ""
+    note = f"val is a seeded tenth of train{whole}: the dataset has none of its own"
+    return {**parts, **cut(labels, groups, seed, VAL_OF_TRAIN)}, note
 
 
 def _derived(
@@ -166,14 +186,29 @@ def _refuse_repeated(samples: Sequence[Sample]) -> None:
         )
 
 
-def _refuse_empty(dataset: str, name: str, parts: _Parts) -> None:
+def _refuse_empty(dataset: Dataset | type[Dataset], name: str, parts: _Parts) -> None:
     empty = [part for part in PARTS if not parts[part]]
-    if empty:
-        raise AmstError(
-            f"split {name} of {dataset} has no sample in {' and '.join(empty)}",
-            "Seeded cuts need about ten samples or groups; lists and folds need their samples "
-            "(see the dataset's data report)",
+    if not empty:
+        return
+    if name != "official":
+        cut_by_seed = name in ("random", "group")
+        remedy = "A seeded cut needs about ten samples or groups"
+        if not cut_by_seed:
+            remedy = (
+                f"Samples are missing: `amst check-data {dataset.name}` tells of the raw folder"
+            )
+    elif empty != ["val"]:
+        remedy = "No sample that was found states that part: look for its list and its files"
+    elif dataset.val_from_train:
+        remedy = "A val can be cut from a train of about ten samples or groups and more"
+    else:
+        remedy = (
+            "If the dataset's own split has a val, look for its list and its files; if not, state "
+            "`val_from_train = True` in the dataset's class, and val is cut from train"
         )
+    raise AmstError(
+        f"split {name} of {dataset.name} has no sample in {' and '.join(empty)}", remedy
+    )
 
 
 class Shared(BaseModel):

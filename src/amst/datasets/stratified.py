@@ -12,7 +12,12 @@ SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 """Share of the samples in each part."""
 
 
-def cut(labels: Mapping[str, str], groups: Mapping[str, str], seed: int) -> dict[str, list[str]]:
+def cut(
+    labels: Mapping[str, str],
+    groups: Mapping[str, str],
+    seed: int,
+    wanted: Mapping[str, float] = SHARES,
+) -> dict[str, list[str]]:
     """Cut samples into train, val and test; a group goes to one part as a whole.
 
     Groups are dealt one by one, large before small and else in an order that the seed draws, each
@@ -26,6 +31,7 @@ def cut(labels: Mapping[str, str], groups: Mapping[str, str], seed: int) -> dict
         labels: class by sample id.
         groups: group by sample id; the id itself where samples are independent.
         seed: the split's seed.
+        wanted: share of the samples in each part.
 
     Returns:
         Ids by part, sorted; the same for any order of ``labels``.
@@ -33,11 +39,11 @@ def cut(labels: Mapping[str, str], groups: Mapping[str, str], seed: int) -> dict
     members: dict[str, list[str]] = defaultdict(list)
     for sample_id in sorted(labels):
         members[groups[sample_id]].append(sample_id)
-    parts: dict[str, list[str]] = {part: [] for part in SHARES}
-    names = list(SHARES)
+    parts: dict[str, list[str]] = {part: [] for part in wanted}
+    names = list(wanted)
     order = sorted(members, key=lambda group: _turn(group, len(members[group]), seed))
     counts = _class_counts([members[group] for group in order], labels)
-    shares = np.array(list(SHARES.values()))
+    shares = np.array(list(wanted.values()))
     missing = shares[:, None] * counts.sum(axis=0)
     for group, added in zip(order, counts, strict=True):
         # (d + a)^2 - d^2 for a deviation d = -missing that grows by a.

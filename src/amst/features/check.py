@@ -214,6 +214,8 @@ def _splits(
             continue
         sizes = tuple(len(split.parts[part]) for part in PARTS)
         text = f"split {name}: {' / '.join(map(str, sizes))}"
+        if split.note:
+            text += f" ({split.note})"
         if split.absent:
             text += f", {len(split.absent)} of its samples are not in the raw folder"
         few = Loss.of(len(samples), rejected, dataset.expected_samples).within(wanted.max_lost)

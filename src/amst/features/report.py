@@ -86,6 +86,7 @@ class SplitReport(_Row):
     """One split: where its samples went, and what its parts share.
 
     Attributes:
+        note: what was cut otherwise than the split's source has it.
         extracted: samples with features, per part.
         absent: ids that the split's source names and the raw folder lacks.
         unassigned: ids in no part.
@@ -94,6 +95,7 @@ class SplitReport(_Row):
 
     name: str
     seed: int
+    note: str
     extracted: dict[Part, int]
     absent: int
     unassigned: int
@@ -161,6 +163,7 @@ def _split_report(split: Split, leaks: LeakageReport, extracted: set[str]) -> Sp
     return SplitReport(
         name=split.name,
         seed=split.seed,
+        note=split.note,
         extracted={part: sum(each in extracted for each in split.parts[part]) for part in PARTS},
         absent=len(split.absent),
         unassigned=len(split.unassigned),
