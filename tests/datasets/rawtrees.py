@@ -63,6 +63,9 @@ def build(name, raw, per_class=2, oddities=False) -> Tree:
         "MVSA": (_mvsa, _odd_mvsa),
         "URFUNNY": (_urfunny, _odd_urfunny),
     }
+    if name not in makers:
+        where = "tests/datasets/rawtrees.py, as docs/add-a-dataset.md says"
+        raise LookupError(f"Add makers of {name} to {where}")
     tree = Tree(Path(raw))
     plain, odd = makers[name]
     state = plain(tree, per_class)

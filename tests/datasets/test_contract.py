@@ -16,9 +16,23 @@ from amst.datasets.base import PARTS, Rejected, Sample
 from amst.datasets.registry import load, names
 from amst.datasets.splits import leakage, make_split
 from amst.errors import AmstError
+from tests.datasets import rawtrees
 
 ROOT = Path(amst.datasets.__file__).parents[3]
 NAMES = names()
+MOST_CLASSES = 30
+"""So many classes, of those that a dataset has, are in its miniature tree."""
+
+
+def _is_derived(dataset):
+    """Whether it is another registered dataset, cut by a list of one's own."""
+    return any(type(load(name)) in type(dataset).__mro__[1:] for name in NAMES)
+
+
+WHOLE = [
+    name for name in NAMES if name in ("digits", *rawtrees.NAMES) or not _is_derived(load(name))
+]
+"""Datasets with a page and a miniature raw tree of their own."""
 
 
 @pytest.fixture(scope="session")
@@ -41,11 +55,11 @@ def test_facts_are_stated(name):
     assert len(dataset.classes) > 1
     assert len(dataset.modalities) > 1
     assert set(dataset.modalities.values()) <= set(get_args(Kind))
-    assert "random" in dataset.splits
+    assert dataset.splits
     assert dataset.fingerprint() == load(name).fingerprint()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", WHOLE)
 def test_its_page_tells_layout_and_command(name):
     page = (ROOT / (load(name).page or f"docs/datasets/{name}.md")).read_text(encoding="utf-8")
     # IEMOCAP is a view of the shards of IEMOCAP3.
@@ -75,7 +89,7 @@ def test_reading_needs_neither_torch_nor_a_media_library():
     assert done.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", WHOLE)
 def test_rows_are_complete_and_always_the_same(name, raw_of):
     dataset, raw = load(name), raw_of(name)
     rows = list(dataset.read(raw))
@@ -88,14 +102,14 @@ def test_rows_are_complete_and_always_the_same(name, raw_of):
         assert all((raw / file).is_file() for file in row.files.values())
         for modality, kind in dataset.modalities.items():
             assert modality in row.files or (kind == "text" and row.text)
-    assert {row.label for row in rows} == set(dataset.classes)
+    assert len({row.label for row in rows}) >= min(len(dataset.classes), MOST_CLASSES)
 
 
 @pytest.mark.parametrize(
     ("name", "split"),
     [
         (name, split)
-        for name in NAMES
+        for name in WHOLE
         for split in load(name).splits
         if split != "amst" or name == "URFUNNY"
     ],
@@ -214,6 +228,13 @@ def test_the_example_of_a_split_of_one_s_own_cuts_by_its_list(tmp_path):
         list(dataset.read(tmp_path))
 
 
+def test_a_new_dataset_needs_a_tree_and_a_split_of_one_s_own_does_not(tmp_path):
+    with pytest.raises(LookupError, match=r"Add makers of Birdsong to tests/datasets/rawtrees\.py"):
+        rawtrees.build("Birdsong", tmp_path)
+    assert not _is_derived(_example())
+    assert _is_derived(_example("MyCREMAD"))
+
+
 @pytest.mark.parametrize("split", _example().splits)
 def test_a_new_dataset_of_few_classes_passes_the_check_of_splits(split, tmp_path):
     dataset = _example()
@@ -236,3 +257,6 @@ def test_the_example_of_a_new_dataset_works(tmp_path):
         ("b1-2", "b1"),
         ("b1-3", "b1"),
     ]
+    (tmp_path / "clips/robin/b1-2.mp4").unlink()
+    (tmp_path / "clips/robin").rmdir()
+    assert [row.id for row in _example().read(tmp_path)] == ["b1-1", "b2-1", "b1-3"]

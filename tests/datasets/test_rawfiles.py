@@ -5,7 +5,15 @@ import os
 
 import pytest
 
-from amst.datasets.rawfiles import RawFile, RawFolder, folders_digest, lines_of, stamp
+from amst.datasets.rawfiles import (
+    RawFile,
+    RawFolder,
+    class_folders,
+    folders_digest,
+    lines_of,
+    stamp,
+)
+from amst.errors import AmstError
 
 
 @pytest.fixture
@@ -117,6 +125,21 @@ def test_what_holds_no_medium_is_a_fault_and_hides_no_other_file(tmp_path):
         "gone": "cannot be read (No such file or directory)",
         "good": "",
     }
+
+
+def test_a_class_of_which_no_file_is_left_stops_no_other(tmp_path):
+    def found():
+        return class_folders(tmp_path, "clips", ("finch", "wren"), ".mp4", "the page")
+
+    with pytest.raises(AmstError, match=f"there is no folder {tmp_path}/clips/finch"):
+        found()
+    (tmp_path / "clips/wren").mkdir(parents=True)
+    (tmp_path / "clips/wren/w1.mp4").write_bytes(b"a clip")
+    assert {label: list(folder) for label, folder in found().items()} == {
+        "finch": [],
+        "wren": ["w1"],
+    }
+    assert found()["finch"].file("f1") == RawFile("clips/finch/f1.mp4", "is missing")
 
 
 def test_another_size_or_another_time_makes_another_stamp(tmp_path):

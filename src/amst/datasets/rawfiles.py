@@ -42,20 +42,23 @@ class RawFolder:
         folder: relative to it.
         suffix: of the media, with the dot.
         page: page of the documentation that shows the layout.
+        may_be_missing: whether a folder that is not there is one without files.
 
     Raises:
         AmstError: there is no such folder, or it cannot be read.
     """
 
-    def __init__(self, raw: Path, folder: str, suffix: str, page: str) -> None:
+    def __init__(
+        self, raw: Path, folder: str, suffix: str, page: str, may_be_missing: bool = False
+    ) -> None:
         self.folder = folder
         self.suffix = suffix
         try:
             entries = sorted(os.scandir(raw / folder), key=lambda entry: entry.name)
         except (FileNotFoundError, NotADirectoryError):
-            raise AmstError(
-                f"there is no folder {raw / folder}", f"The layout it needs is in {page}"
-            ) from None
+            if not may_be_missing:
+                raise _no_folder(raw / folder, page) from None
+            entries = []
         except OSError as error:
             raise unreadable(raw / folder, error) from None
         found: dict[str, RawFile] = {}
@@ -86,6 +89,29 @@ class RawFolder:
             path = self._files[stem].path
             reason = f"{path} has no row in {annotation}"
             yield Rejected(id=path, reason=reason, file=path, annotated=False)
+
+
+def class_folders(
+    raw: Path, folder: str, classes: Iterable[str], suffix: str, page: str
+) -> dict[str, RawFolder]:
+    """The folder ``<folder>/<class>`` of each class; one that is not there has no files.
+
+    A class of which no file is left is thus a loss like any other, and does not stop the rest.
+
+    Raises:
+        AmstError: none of them is there, or one cannot be read.
+    """
+    paths = {label: f"{folder}/{label}" for label in classes}
+    if not any((raw / path).is_dir() for path in paths.values()):
+        raise _no_folder(raw / next(iter(paths.values())), page)
+    return {
+        label: RawFolder(raw, path, suffix, page, may_be_missing=True)
+        for label, path in paths.items()
+    }
+
+
+def _no_folder(path: Path, page: str) -> AmstError:
+    return AmstError(f"there is no folder {path}", f"The layout it needs is in {page}")
 
 
 def folders_digest(raw: Path, folders: Iterable[str]) -> str:
