@@ -191,6 +191,16 @@ def test_a_file_without_the_dataset_that_is_registered_for_it_is_told(line, tmp_
             "class Walk(Dataset):\n    name = 'Walk'\n    classes = ()",
             "walk2.py: class Walk lacks modalities, read. See docs/add-a-dataset.md",
         ),
+        *(
+            (
+                f"class Walk(Dataset):\n    name = 'Walk'\n    classes = {classes}\n"
+                "    modalities = read = {}",
+                f"walk{number}.py: the classes of Walk are no sorted tuple of texts.",
+            )
+            for number, classes in enumerate(
+                ((False, True), ["a", "b"], ("b", "a"), ("a", "a")), start=3
+            )
+        ),
     ],
 )
 def test_a_slip_in_a_dataset_s_file_or_line_is_told_in_a_line(source, said, tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
 import hashlib
+import re
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from amst.datasets.base import Dataset, Rejected, Sample
 from amst.datasets.registry import load
 from amst.errors import AmstError
 from amst.features.samples import (
+    list_samples,
     main_file,
     raw_files,
     read_rejected,
@@ -129,6 +131,22 @@ def test_what_cannot_be_a_sample_is_listed_with_the_reason(row, reason, tmp_path
     assert len(rejected) == summary.rejected == 1
     assert rejected[0].id == row.id
     assert reason in rejected[0].reason
+
+
+def test_a_row_that_is_none_is_told_with_the_reader_and_the_row_before(tmp_path):
+    class Careless(Pairs):
+        def read(self, raw):
+            yield pair("a")
+            yield pair("b", label=True)
+
+    (tmp_path / "a.wav").write_bytes(b"sound")
+    with pytest.raises(AmstError) as caught:
+        list_samples(Careless([]), tmp_path)
+    assert re.fullmatch(
+        rf"{re.escape(__file__)}, line \d+: the row after a has the Sample field label = True: "
+        r"Input should be a valid string\. Mend the reader; labels and ids are text",
+        str(caught.value),
+    )
 
 
 def test_rejected_rows_are_listed_by_id_and_reason(tmp_path):

@@ -98,6 +98,13 @@ def _class(name: str) -> type[Dataset]:
             f"{file.__file__}: class {cls.__name__} lacks {', '.join(lacking)}",
             "See docs/add-a-dataset.md",
         )
+    found = cls.classes
+    are_text = isinstance(found, tuple) and all(isinstance(each, str) for each in found)
+    if not are_text or list(found) != sorted(set(found)):
+        raise AmstError(
+            f"{file.__file__}: the classes of {cls.__name__} are no sorted tuple of texts",
+            'Write them so: classes = ("finch", "robin", "wren")',
+        )
     return cls
 
 

@@ -1,6 +1,7 @@
 """Raw folder -> samples and rejected samples; which samples share a shard."""
 
 import hashlib
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -82,7 +83,7 @@ def _listed(dataset: Dataset, raw: Path) -> tuple[list[Sample], list[Rejected]]:
         raise AmstError(f"the raw folder {raw} of {dataset.name} is missing", remedy)
     samples: dict[str, Sample] = {}
     problems: list[Rejected] = []
-    for row in dataset.read(raw):
+    for row in _rows(dataset, raw):
         problem = row if isinstance(row, Rejected) else _problem(row, dataset, raw, samples)
         if problem is not None:
             problems.append(problem)
@@ -90,6 +91,26 @@ def _listed(dataset: Dataset, raw: Path) -> tuple[list[Sample], list[Rejected]]:
             samples[row.id] = row if dataset.is_made else _stamped(row, raw)
     problems.sort(key=lambda row: (row.id, row.reason))
     return sorted(samples.values(), key=lambda sample: sample.id), problems
+
+
+def _rows(dataset: Dataset, raw: Path) -> Iterator[Sample | Rejected]:
+    """What the reader gives, with a row that it cannot mean told by its place."""
+    last = ""
+    try:
+        for row in dataset.read(raw):
+            yield row
+            last = f" after {row.id}"
+    except ValidationError as error:
+        if error.title not in (Sample.__name__, Rejected.__name__):
+            raise
+        frames = traceback.extract_tb(error.__traceback__)
+        place = [frame for frame in frames if "pydantic" not in Path(frame.filename).parts][-1]
+        first = error.errors()[0]
+        raise AmstError(
+            f"{place.filename}, line {place.lineno}: the row{last} has the {error.title} field "
+            f"{'.'.join(map(str, first['loc']))} = {first['input']!r}: {first['msg']}",
+            "Mend the reader; labels and ids are text",
+        ) from error
 
 
 def raw_files(dataset: Dataset, raw: Path) -> str:
