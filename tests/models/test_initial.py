@@ -1,11 +1,14 @@
 """Initial weights of every kind of layer: how they spread, and that each is drawn for itself."""
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from amst.errors import AmstError
+from amst.models.heads import Concat
 from amst.models.initial import initialise
 
 Layer = TypeVar("Layer", bound=nn.Module)
@@ -71,3 +74,33 @@ def test_seeds_and_parts_have_weights_of_their_own() -> None:
     assert len({tuple(weight.flatten().tolist()) for weight in weights}) == 4
     assert drawn(nn.Linear(3, 3), 0, "a").weight.equal(weights[0])
     assert torch.equal(drawn(nn.Linear(3, 3), 1, "a").weight, weights[1])
+
+
+class Bare(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda: nn.MultiheadAttention(4, 2), "'in_proj_weight' of a MultiheadAttention"),
+        (lambda: nn.BatchNorm1d(4), "'weight' of a BatchNorm1d"),
+        (Bare, "'scale' of a Bare"),
+    ],
+)
+def test_what_it_does_not_know_is_refused_untouched(
+    make: Callable[[], nn.Module], what: str
+) -> None:
+    module = nn.Sequential(nn.Linear(3, 3), make())
+    before = [parameter.clone() for parameter in module.parameters()]
+    with pytest.raises(AmstError, match=f"initialise does not know how {what} starts"):
+        initialise(module, 0)
+    assert all(p.equal(was) for p, was in zip(module.parameters(), before, strict=True))
+
+
+def test_a_bias_of_no_layer_starts_at_zero() -> None:
+    head = Concat(["sound"], 4, 3)
+    nn.init.constant_(head.bias, 7)
+    assert drawn(head).bias.tolist() == [0] * 3
