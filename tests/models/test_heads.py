@@ -64,3 +64,15 @@ def test_modalities_may_have_any_name() -> None:
     parts = ByModality({name: nn.Linear(1, 1) for name in names})
     assert list(parts) == names
     assert len(parts.state_dict()) == 2 * len(names)
+
+
+def test_weights_of_modalities_of_any_name_are_loaded() -> None:
+    one, other = (nn.Sequential(LateSum(["a.b", "keys"], 5, 3)) for _ in range(2))
+    state = one.state_dict()
+    other.load_state_dict(state)
+    assert all(value.equal(state[name]) for name, value in other.state_dict().items())
+    name = "0.classifiers.a.b.bias"
+    with pytest.raises(RuntimeError, match=f'Missing key.*"{name}"'):
+        other.load_state_dict({key: value for key, value in state.items() if key != name})
+    with pytest.raises(RuntimeError, match=r'Unexpected key.*"0\.classifiers\.c\.bias"'):
+        other.load_state_dict(state | {"0.classifiers.c.bias": state[name]})

@@ -6,7 +6,7 @@ fused. Notation: B samples, C classes, embeddings of length D, modalities M.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,23 @@ class ByModality(nn.ModuleDict):
     def add_module(self, name: str, module: nn.Module | None) -> None:
         """Register ``module`` without the checks that keep names usable as attributes."""
         self._modules[name] = module  # type: ignore[assignment]
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: Mapping[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """What ``load_state_dict`` does here: it would take a dot in a name for a level."""
+        known = tuple(f"{prefix}{name}." for name in self)
+        if strict:
+            unexpected_keys += [
+                key for key in state_dict if key.startswith(prefix) and not key.startswith(known)
+            ]
 
 
 class Head(nn.Module, ABC):
