@@ -1,7 +1,7 @@
 """The network: encoders, head and probes of all modalities, with their optimisers."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from amst.models.heads import HEADS, ByModality, Head, HeadName
 from amst.models.initial import initialise
 from amst.models.problem import Problem
 from amst.models.sgd import SGD
-from amst.randomness import stream_seed
+from amst.models.streams import random_stream
 
 
 @dataclass(frozen=True)
@@ -212,22 +212,10 @@ class Network(nn.Module):
         with self._own_dropout(name) if self.training and encoder.drops_out else nullcontext():
             return encoder.start(inputs)
 
-    @contextmanager
-    def _own_dropout(self, name: str) -> Iterator[None]:
-        """Dropout knows only the global generator: set it for one encoder and step, then back.
-
-        That of this device alone: `torch.manual_seed` also tells devices that are not there, with
-        a stack trace for each in every step.
-        """
+    def _own_dropout(self, name: str) -> AbstractContextManager[None]:
+        """Dropout knows only the global generator: set it for one encoder and step, then back."""
         device = next(self.parameters()).device
-        everywhere = torch.cuda.default_generators if device.type == "cuda" else None
-        generator = everywhere[device.index] if everywhere else torch.default_generator
-        before = generator.get_state()
-        generator.manual_seed(stream_seed(self.seed, "dropout", self.stream, name, self.steps))
-        try:
-            yield
-        finally:
-            generator.set_state(before)
+        return random_stream(device, self.seed, "dropout", self.stream, name, self.steps)
 
     @staticmethod
     def _full_precision(embeddings: Iterable[Tensor]) -> AbstractContextManager[Any]:
