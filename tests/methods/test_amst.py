@@ -156,6 +156,7 @@ def test_a_skipped_encoder_is_run_in_the_released_form(
     assert any(key.endswith("running_mean") for key in sound)
     assert all(".running_" in key or key.endswith("num_batches_tracked") for key in sound)
     assert any("probes.sound" in key for key in moved)
+    assert not any("classifiers.sound" in key for key in moved)
 
 
 @each_form
