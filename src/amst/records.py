@@ -62,7 +62,7 @@ class Result(_Row):
 
 
 class Cost(_Row):
-    """What the epochs of the run cost, whichever attempt trained them.
+    """What the epochs of the run and its linear evaluation cost, in whichever attempts.
 
     Never part of a comparison of results.
     """
@@ -77,6 +77,9 @@ class Cost(_Row):
         description="modality -> floating-point operations of the whole training, forward"
     )
     backward_flops: dict[str, float]
+    linear_seconds: float = Field(
+        default=0.0, description="of the linear evaluation; 0 in records of earlier versions"
+    )
 
     @property
     def seconds(self) -> float:

@@ -1,5 +1,6 @@
 """`amst plan` says what disk a grid takes and, from the little that ran, for how long."""
 
+import json
 import math
 import shutil
 import subprocess
@@ -149,7 +150,7 @@ def test_hours_of_several_datasets_are_averaged(paper: Config, tmp_path: Path):
     assert planned["AVE", "naive"].hours == pytest.approx(3 * 4143), "its own"
     records = [read_record(path) for path in tmp_path.rglob("run.json")]
     (hours,) = scaled_hours(records, {"CREMAD": 7442, "AVE": 4143}).values()
-    assert hours * records[0].settings.recipe.epochs == pytest.approx(2)
+    assert hours.of(records[0].settings.recipe.epochs) == pytest.approx(2)
 
 
 def test_a_run_of_other_packages_or_other_code_is_planned_again(paper: Config, tmp_path: Path):
@@ -245,15 +246,21 @@ def test_hours_follow_the_epochs_that_are_configured_now(tmp_path: Path, monkeyp
     record = read_record(folder / "run.json")
     spent = {"train_seconds": 3600.0, "validate_seconds": 1800.0, "load_seconds": 1800.0}
     cost = record.cost.model_copy(update=spent)
-    write_record(folder / "run.json", record.model_copy(update={"cost": cost}))
+    end = cost.model_copy(update={"linear_seconds": 900.0})
+    for path, each in ((folder, cost), (folder.with_name("seed1"), end)):
+        write_record(path / "run.json", record.model_copy(update={"cost": each}))
+    as_before = json.loads((folder / "run.json").read_text("utf-8"))
+    del as_before["cost"]["linear_seconds"]  # as an earlier version wrote it
+    write_json(folder / "run.json", as_before)
     epochs = record.settings.recipe.epochs
     more = tmp_path / "more.yaml"
     more.write_text(f"datasets: {{digits: {{recipe: {{epochs: {3 * epochs}}}}}}}")
     config = read_config(Path("config.yaml"), more)
     planned = {one.cell.run: one for one in plan_of(config, tmp_path)}
-    own, seed = (planned[f"digits/random/naive/seed{seed}"] for seed in (0, 1))
-    assert (own.why, own.hours) == ("settings changed", pytest.approx(6))
-    assert (seed.why, seed.hours) == ("missing", pytest.approx(6))
+    own, seed = (planned[f"digits/random/naive/seed{seed}"] for seed in (0, 2))
+    once = (0 + 0.25) / 2  # the linear evaluation, however many epochs are before it
+    assert (own.why, own.hours) == ("settings changed", pytest.approx(6 + once))
+    assert (seed.why, seed.hours) == ("missing", pytest.approx(6 + once))
 
 
 def test_the_command_names_reasons_sums_hours_and_says_what_their_marks_mean(

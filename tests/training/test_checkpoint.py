@@ -139,6 +139,15 @@ def test_a_state_whose_weights_are_damaged_is_no_state(folder, capsys):
     assert "weights-0001.safetensors is not the file" in capsys.readouterr().err
 
 
+def test_damaged_fits_are_named_and_are_none(folder, capsys):
+    assert folder.load_fits() is None
+    folder.save_fits(_state(1))
+    assert folder.load_fits()["value"].tolist() == [1, 1, 1]
+    _spoil(folder.path / "fits.pt", 300)
+    assert folder.load_fits() is None
+    assert "fits.pt is damaged" in capsys.readouterr().err
+
+
 def test_weights_stay_while_a_kept_state_refers_to_them(folder):
     weights = {"w": torch.arange(4.0)}
     digests = {}

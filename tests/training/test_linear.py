@@ -1,5 +1,7 @@
 """Linear evaluation of encoders that stand still."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,10 @@ from torch.nn.functional import cross_entropy
 from amst.records import read_record
 from amst.training import linear
 from amst.training.assembly import assemble
-from amst.training.checkpoint import load_weights
+from amst.training.checkpoint import CheckpointFolder, load_weights
 from amst.training.linear import fit_classifier
+from amst.training.lock import RunLock
+from amst.training.signals import StopRequest
 
 
 @pytest.fixture
@@ -62,6 +66,42 @@ def test_a_class_without_a_training_sample_is_the_least_likely(clusters):
     assert logits.shape == (200, 4)
     assert logits.isfinite().all()
     assert (logits.argmin(dim=1) == 3).all()
+
+
+def test_no_more_logits_than_a_block_holds_are_there_at_once(clusters, monkeypatch):
+    train, val = clusters(300, 0), clusters(100, 1)
+    whole, logits, sizes = fit_classifier(*train, *val, 3), linear._logits, set()
+
+    def counted(features, weights):
+        sizes.add(len(features))
+        return logits(features, weights)
+
+    monkeypatch.setattr(linear, "_BLOCK", 3 * 40)
+    monkeypatch.setattr(linear, "_logits", counted)
+    found = fit_classifier(*train, *val, 3)
+    assert sizes == {40, 300 % 40, len(val[0])}
+    assert (found.weights - whole.weights).abs().max() < 1e-6
+
+
+def test_fits_are_kept_for_the_same_weights_only(clusters, tmp_path, monkeypatch):
+    features, labels = clusters(60, 0)
+    folder = CheckpointFolder(tmp_path)
+    start = torch.zeros(3, 6, dtype=torch.float64)
+    monkeypatch.setattr(linear, "_SAVE_EVERY", 0)
+
+    def fits(weights):
+        folder.save_weights(0, {"weights": torch.full((1,), weights)})
+        return linear.Fits(folder, 0, Mock(RunLock), StopRequest())
+
+    first = fits(1.0)
+    found = first.of("audio")(start, features, labels, 0.1)
+    again, other = fits(1.0), fits(2.0)
+    assert (again.seconds, other.seconds) == (first.seconds, 0)
+    monkeypatch.setattr(linear, "minimise", Mock(side_effect=RuntimeError("fitted")))
+    assert torch.equal(again.of("audio")(start, features, labels, 0.1), found)
+    for one, encoder, penalty in ((other, "audio", 0.1), (again, "text", 0.1), (again, "audio", 1)):
+        with pytest.raises(RuntimeError, match="fitted"):
+            one.of(encoder)(start, features, labels, penalty)
 
 
 @pytest.mark.parametrize("method", ["unimodal", "amst_full"])

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,39 @@ def test_stopped_after_the_last_epoch(workplace, undisturbed):
     assert place.start(before).wait() == SAVED
     assert not (place.out / "run.json").exists()
     assert "continuing in epoch 4 after 0 batches" in place.finish().said
+    assert place.results() == undisturbed(place.settings)
+
+
+def test_stopped_in_the_linear_evaluation(workplace, undisturbed):
+    """Three encoders, four fits each."""
+
+    def before(told_in):
+        def counting():
+            from amst.training import linear
+
+            minimise, done = linear.minimise, 0
+
+            def told(*arguments):
+                nonlocal done
+                done += 1
+                print(f"fit {done}", file=sys.stderr)
+                if done == told_in:
+                    os.kill(os.getpid(), signal.SIGUSR1)
+                return minimise(*arguments)
+
+            linear.minimise = told
+
+        return counting
+
+    place = workplace()
+    stopped = place.start(before(told_in=6))
+    assert stopped.wait() == SAVED
+    assert "naive/seed0: linear evaluation, linear/audio\n" in stopped.said
+    assert "saved 5 fits" in stopped.said, "in the sixth, not after it"
+    ended = place.start(before(told_in=0))
+    assert ended.wait() == 0, ended.said
+    assert "fit 7\n" in ended.said
+    assert "fit 8\n" not in ended.said
     assert place.results() == undisturbed(place.settings)
 
 

@@ -11,7 +11,7 @@ import typer
 
 from amst import grid
 from amst.cli.configuration import RESULTS, ConfigFiles, Results, configuration
-from amst.cli.forecast import encoders, scaled_hours
+from amst.cli.forecast import Hours, encoders, mean_hours, scaled_hours
 from amst.cli.runs import cell_of
 from amst.cli.space import samples_by_dataset, space_of
 from amst.cli.space import table as table_of_space
@@ -74,9 +74,9 @@ def plan_of(config: grid.Config, results: Path) -> list[Planned]:
         like, kind = own is None and hours is not None, (settings.method, encoders(settings))
         scaled = hours is None and kind in elsewhere and cell.dataset in samples
         if scaled:
-            hours = elsewhere[kind] * samples[cell.dataset]
-        hours = hours and hours * settings.recipe.epochs
-        planned.append(Planned(cell, why, hours, like, scaled, kind))
+            hours = elsewhere[kind].times(samples[cell.dataset])
+        whole = hours.of(settings.recipe.epochs) if hours else None
+        planned.append(Planned(cell, why, whole, like, scaled, kind))
     return planned
 
 
@@ -126,21 +126,21 @@ def _undamaged(results: Path, cell: grid.Cell) -> RunRecord | None:
         return None
 
 
-def _hours_of_epochs(records: Iterable[RunRecord]) -> dict[tuple[str, str, str], float]:
-    """Mean hours of one epoch, validation and loading included.
+def _hours_of_epochs(records: Iterable[RunRecord]) -> dict[tuple[str, str, str], Hours]:
+    """Mean hours of one epoch and of the end.
 
     Keys are (dataset, 'variant', name), and (dataset, 'method', name) for variants that never ran:
     a method's variants may differ much, as one modality does from another.
     """
-    found: dict[tuple[str, str, str], list[float]] = {}
+    found: dict[tuple[str, str, str], list[Hours]] = {}
     for record in records:
         settings = record.settings
         for key in (
             (settings.dataset, "variant", settings.variant),
             (settings.dataset, "method", settings.method),
         ):
-            found.setdefault(key, []).append(record.cost.seconds / settings.recipe.epochs / 3600)
-    return {key: sum(values) / len(values) for key, values in found.items()}
+            found.setdefault(key, []).append(Hours.measured(record))
+    return {key: mean_hours(values) for key, values in found.items()}
 
 
 def plan(

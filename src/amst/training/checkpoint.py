@@ -2,8 +2,9 @@
 
 A folder holds the two newest states (``epoch-0003-batch-0012.pt``: so many batches of that epoch
 are done) and the weights of the epochs that are the best so far (``weights-0002.safetensors``),
-which are written once and not with every state. Its name carries the digest of all that the
-numbers depend on, so that a changed run never continues an old one.
+which are written once and not with every state; after the last epoch also what the linear
+evaluation has fitted (``fits.pt``), if that takes long. Its name carries the digest of all that
+the numbers depend on, so that a changed run never continues an old one.
 """
 
 import re
@@ -123,6 +124,30 @@ class CheckpointFolder:
                 path.unlink()
         return None
 
+    def save_fits(self, state: Mapping[str, Any]) -> None:
+        """Keep what the linear evaluation has fitted so far, by rename.
+
+        Args:
+            state: plain containers and tensors.
+        """
+        with _storing(self._fits) as temporary:
+            torch.save({"format": FORMAT, **state}, temporary)
+
+    def load_fits(self) -> dict[str, Any] | None:
+        """What ``save_fits`` was given last; None when there is nothing whole."""
+        if not self._fits.is_file():
+            return None
+        try:
+            return _read(self._fits)
+        except Exception as error:  # whatever a damaged file makes the reader raise
+            said = f"{self._fits} is damaged ({_line(error)}); fitting anew"
+            print(said, file=sys.stderr, flush=True)
+            return None
+
+    @property
+    def _fits(self) -> Path:
+        return self.path / "fits.pt"
+
     def progress(self) -> tuple[int, int] | None:
         """(epoch, batch) of the newest state; None when there is none."""
         states = self._states()
@@ -142,14 +167,7 @@ class CheckpointFolder:
         return sorted(found, key=_position)
 
     def _read(self, path: Path) -> dict[str, Any]:
-        with zipfile.ZipFile(path) as archive:
-            # torch.load does not look at the checksums of the archive that it reads.
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise ValueError(f"checksum of {damaged}")
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        if state["format"] != FORMAT:
-            raise ValueError(f"format {state['format']}, this version reads {FORMAT}")
+        state = _read(path)
         for epoch, digest in state["weights"].items():
             if sha256_of(self.weights_path(epoch)) != digest:
                 raise ValueError(f"{self.weights_path(epoch).name} is not the file it refers to")
@@ -171,6 +189,18 @@ class CheckpointFolder:
         """Remove what a killed writer left under a temporary name."""
         for path in self.path.glob(".*"):
             path.unlink()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with zipfile.ZipFile(path) as archive:
+        # torch.load does not look at the checksums of the archive that it reads.
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"checksum of {damaged}")
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    if state["format"] != FORMAT:
+        raise ValueError(f"format {state['format']}, this version reads {FORMAT}")
+    return state
 
 
 def check_plain(value: Any, where: str = "") -> None:

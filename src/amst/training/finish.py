@@ -28,7 +28,7 @@ from amst.training.checkpoint import load_weights
 from amst.training.environment import environment_of
 from amst.training.evaluate import Evaluation, evaluate_part
 from amst.training.execution import Execution
-from amst.training.linear import linear_evaluation
+from amst.training.linear import Fits, linear_evaluation
 from amst.training.lock import RunLock
 from amst.training.loop import Selected, TrainingLoop
 from amst.training.prediction import (
@@ -75,10 +75,12 @@ class Outcome:
     Attributes:
         chosen: fused prediction -> what its best epoch gives.
         main: evaluation of the main prediction's best epoch on the test part.
+        linear_seconds: what the linear evaluation has taken.
     """
 
     chosen: Mapping[str, Chosen]
     main: Evaluation
+    linear_seconds: float
 
     def results(self) -> tuple[Result, ...]:
         """Metrics of every prediction on both parts, at every selected epoch."""
@@ -125,7 +127,8 @@ def finish(
 ) -> RunRecord:
     """Evaluate the selected epochs and write the run's folder, ``run.json`` last.
 
-    Only here is the test part read. Nothing is saved in between: stopped, it is done again.
+    Only here is the test part read. Stopped, it is done again but for the fits of the linear
+    evaluation.
 
     Args:
         assembly: what the run was put together from.
@@ -136,7 +139,7 @@ def finish(
         lock: checked before the first file is written.
         stop: looked at between the steps.
     """
-    outcome = _evaluate_selected(assembly, loop, attempt, stop)
+    outcome = _evaluate_selected(assembly, loop, attempt, lock, stop)
     main = assembly.method.main_prediction
     record = RunRecord(
         run=assembly.settings.run_id,
@@ -149,7 +152,7 @@ def finish(
         subset_accuracy=dict(outcome.main.subset_accuracy),
         shapley=dict(outcome.main.shapley),
         parameters=assembly.method.parameter_count(),
-        cost=_cost(assembly, loop, attempt),
+        cost=_cost(assembly, loop, attempt, outcome),
         environment=environment_of(execution, loop.devices),
         started=attempt.started,
         finished=now(),
@@ -169,7 +172,7 @@ def finish(
 
 
 def _evaluate_selected(
-    assembly: Assembly, loop: TrainingLoop, attempt: Attempt, stop: StopRequest
+    assembly: Assembly, loop: TrainingLoop, attempt: Attempt, lock: RunLock, stop: StopRequest
 ) -> Outcome:
     """Put the weights of each selected epoch in place and predict both parts with them."""
     method, main = assembly.method, assembly.method.main_prediction
@@ -177,6 +180,7 @@ def _evaluate_selected(
     predicted: dict[int, tuple[PartPredictions, PartPredictions]] = {}
     evaluation: Evaluation | None = None
     linear: dict[Part, dict[str, Logits]] = {}
+    linear_seconds = 0.0
     for epoch in sorted({each.epoch for each in loop.selected.values()}):
         stop.check()
         method.load_weights(load_weights(attempt.checkpoints.weights_path(epoch)))
@@ -190,7 +194,9 @@ def _evaluate_selected(
                 "val": loop.validation_part,
                 "test": test,
             }
-            linear = linear_evaluation(assembly, parts, stop)
+            fits = Fits(attempt.checkpoints, epoch, lock, stop)
+            linear = linear_evaluation(assembly, parts, fits)
+            linear_seconds = fits.seconds
         else:
             predicted[epoch] = on_val, _predict(assembly, test)
     assert evaluation is not None
@@ -199,7 +205,7 @@ def _evaluate_selected(
         for name, selected in loop.selected.items()
     }
     chosen[main] = chosen[main].with_more(linear)
-    return Outcome(chosen, evaluation)
+    return Outcome(chosen, evaluation, linear_seconds)
 
 
 def _check_selected(loop: TrainingLoop, epoch: int, found: PartPredictions) -> None:
@@ -224,7 +230,7 @@ def _predict(assembly: Assembly, part: PartData) -> PartPredictions:
     return predict_part(assembly.method, assembly.loader, part, assembly.autocast())
 
 
-def _cost(assembly: Assembly, loop: TrainingLoop, attempt: Attempt) -> Cost:
+def _cost(assembly: Assembly, loop: TrainingLoop, attempt: Attempt, outcome: Outcome) -> Cost:
     rows = loop.recorder.costs
     batch = next(assembly.loader.in_order(loop.validation_part, 1))
     forward, backward = loop.use.operations(assembly.method, batch)
@@ -232,6 +238,7 @@ def _cost(assembly: Assembly, loop: TrainingLoop, attempt: Attempt) -> Cost:
         train_seconds=sum(row.train_seconds for row in rows),
         validate_seconds=sum(row.validate_seconds for row in rows),
         load_seconds=sum(row.load_seconds for row in rows),
+        linear_seconds=outcome.linear_seconds,
         peak_host_bytes=max(row.peak_host_bytes for row in rows),
         peak_device_bytes=max(row.peak_device_bytes for row in rows),
         attempts=attempt.number,

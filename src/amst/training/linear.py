@@ -5,8 +5,11 @@ their encoders: after a short run, or where an encoder is often skipped, they te
 Here the encoders stand still, and each one's classifier is fitted to the end.
 """
 
-from collections.abc import Mapping
+import sys
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +18,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from amst.datasets.base import Part
+from amst.files import sha256_of
 from amst.loading.dataset import PartData
 from amst.training.assembly import Assembly
+from amst.training.checkpoint import CheckpointFolder
+from amst.training.lock import RunLock
 from amst.training.prediction import Logits
 from amst.training.signals import StopRequest
 
@@ -26,43 +32,113 @@ ITERATIONS = 100
 """At most, per penalty; each fit goes on from the one before."""
 
 
+_BLOCK = 2**22  # logits at a time: of many samples and classes, not all fit into memory
+_SAVE_EVERY = 30.0  # seconds; most runs fit all in less, and save nothing
+_Minimise = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+
+
+class Fits:
+    """Fits that are done; those of an attempt that was stopped are not made again.
+
+    Args:
+        checkpoints: where they are kept until the run is done.
+        epoch: whose weights are evaluated.
+        lock: the run's lock, checked before they are saved.
+        stop: looked at in every step of a fit.
+
+    Attributes:
+        seconds: what these fits, and the embeddings that they need, have taken.
+    """
+
+    def __init__(
+        self, checkpoints: CheckpointFolder, epoch: int, lock: RunLock, stop: StopRequest
+    ) -> None:
+        self._checkpoints, self._lock, self._stop = checkpoints, lock, stop
+        self._of = sha256_of(checkpoints.weights_path(epoch))
+        state = checkpoints.load_fits()
+        known: Mapping[str, Any] = state if state and state["of"] == self._of else {}
+        self._weights: dict[str, Tensor] = dict(known.get("weights", {}))
+        self.seconds: float = known.get("seconds", 0.0)
+        self._saved = time.perf_counter()
+
+    def of(self, encoder: str) -> _Minimise:
+        """``minimise`` for the features of one encoder, unless it was done."""
+
+        def done_or_new(start: Tensor, features: Tensor, labels: Tensor, penalty: float) -> Tensor:
+            key = f"{encoder} {penalty}"
+            if key not in self._weights:
+                began = time.perf_counter()
+                found = minimise(start, features, labels, penalty, self.leave_if_asked)
+                self._weights[key] = found.cpu()
+                self.seconds += time.perf_counter() - began
+                if time.perf_counter() - self._saved > _SAVE_EVERY:
+                    self._save()
+            return self._weights[key].to(start.device)
+
+        return done_or_new
+
+    def leave_if_asked(self) -> None:
+        """Save what is done and leave.
+
+        Raises:
+            StoppedError: a stop was asked for.
+        """
+        if self._stop:
+            self._save()
+            self._lock.release()
+            self._stop.leave(f"saved {len(self._weights)} fits of the linear evaluation")
+
+    def _save(self) -> None:
+        self._lock.check()
+        state = {"of": self._of, "weights": self._weights, "seconds": self.seconds}
+        self._checkpoints.save_fits(state)
+        self._saved = time.perf_counter()
+
+
 def linear_evaluation(
-    assembly: Assembly, parts: Mapping[Part, PartData], stop: StopRequest
+    assembly: Assembly, parts: Mapping[Part, PartData], fits: Fits
 ) -> dict[Part, dict[str, Logits]]:
     """Fit a linear classifier to what each encoder gives for the training part.
 
     Args:
         assembly: its method has the weights to evaluate.
         parts: train, val, test; all under the evaluation transform.
-        stop: looked at between the steps.
+        fits: what an earlier attempt has done of it.
 
     Returns:
         val and test -> prediction -> logits (n, C). Predictions are ``linear/<m>``, of networks
         after the method's first one with the network's name before it.
+
+    Raises:
+        StoppedError: a stop was asked for; the fits are saved.
     """
-    embeddings = {}
-    for name, part in parts.items():
-        embeddings[name] = _embeddings(assembly, part)
-        stop.check()
+    began = time.perf_counter()
+    look = fits.leave_if_asked
+    embeddings = {name: _embeddings(assembly, part, look) for name, part in parts.items()}
+    fits.seconds += time.perf_counter() - began
     labels = {name: part.labels.to(assembly.device) for name, part in parts.items()}
     classes = len(assembly.store.manifest.classes)
     found: dict[Part, dict[str, Logits]] = {"val": {}, "test": {}}
     for encoder in embeddings["train"]:
+        told = f"{assembly.settings.run_id}: linear evaluation, {encoder}"
+        print(told, file=sys.stderr, flush=True)
         train, val = ((embeddings[name][encoder], labels[name]) for name in ("train", "val"))
-        classifier = fit_classifier(*train, *val, classes)
+        classifier = fit_classifier(*train, *val, classes, fits.of(encoder))
         for name, logits in found.items():
             logits[encoder] = classifier(embeddings[name][encoder]).float().cpu().numpy()
-        stop.check()
     return found
 
 
-def _embeddings(assembly: Assembly, part: PartData) -> dict[str, Tensor]:
+def _embeddings(
+    assembly: Assembly, part: PartData, look: Callable[[], None] = lambda: None
+) -> dict[str, Tensor]:
     """Name of its prediction -> (n, D) float64 of each encoder, on the device."""
     method = assembly.method
     method.eval()
     first = next(iter(method.networks), "")
     found: dict[str, list[Tensor]] = {}
     for batch in assembly.loader.in_order(part):
+        look()
         for branch, network in method.networks.items():
             prefix = "" if branch == first else f"{branch}/"
             with torch.no_grad(), assembly.autocast():
@@ -91,46 +167,42 @@ class Classifier:
         return _logits((features - self.mean) / self.deviation, self.weights)
 
 
-def fit_classifier(
-    train: Tensor, train_labels: Tensor, val: Tensor, val_labels: Tensor, classes: int
-) -> Classifier:
-    """Multinomial logistic regression by L-BFGS, from the strongest penalty to the weakest.
-
-    Args:
-        train: (n, D) float64.
-        train_labels: (n,) class indices.
-        val: (m, D) float64; its accuracy chooses the penalty, the strongest of several that tie.
-        val_labels: (m,).
-        classes: C.
-    """
-    deviation, mean = torch.std_mean(train, dim=0, correction=0)
-    deviation = torch.where(deviation > 0, deviation, 1)
-    features = (train - mean) / deviation
-    weights = features.new_zeros(classes, features.shape[1] + 1)
-    best, chosen = -1, Classifier(mean, deviation, weights)
-    for penalty in PENALTIES:
-        weights = _minimise(weights, features, train_labels, penalty)
-        classifier = Classifier(mean, deviation, weights)
-        right = int((classifier(val).argmax(dim=1) == val_labels).sum())
-        if right > best:
-            best, chosen = right, classifier
-    return chosen
-
-
-def _minimise(start: Tensor, features: Tensor, labels: Tensor, penalty: float) -> Tensor:
+def minimise(
+    start: Tensor,
+    features: Tensor,
+    labels: Tensor,
+    penalty: float,
+    look: Callable[[], None] = lambda: None,
+) -> Tensor:
     """Weights with the least mean cross-entropy plus ``penalty / 2`` times their squared norm.
 
     Intercepts are not penalised.
+
+    Args:
+        start: (C, D + 1), where the search begins.
+        features: (n, D).
+        labels: (n,).
+        penalty: weight of the squared norm.
+        look: called in every step; what it raises ends the search.
     """
     # Here: the training side needs it for nothing else.
     from scipy.optimize import minimize
 
+    rows = max(1, _BLOCK // len(start))
+    blocks = list(zip(features.split(rows), labels.split(rows), strict=True))
+
     def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        look()
         weights = torch.from_numpy(flat).to(features.device).view_as(start).requires_grad_()
-        norm = weights[:, :-1].square().sum()
-        value = cross_entropy(_logits(features, weights), labels) + penalty / 2 * norm
-        (gradient,) = torch.autograd.grad(value, weights)
-        return float(value.detach()), gradient.flatten().cpu().numpy()
+        norm = penalty / 2 * weights[:, :-1].square().sum()
+        (gradient,) = torch.autograd.grad(norm, weights)
+        value = norm.detach()
+        for some, theirs in blocks:
+            share = len(theirs) / len(labels)
+            part = share * cross_entropy(_logits(some, weights), theirs)
+            gradient = gradient + torch.autograd.grad(part, weights)[0]
+            value = value + part.detach()
+        return float(value), gradient.flatten().cpu().numpy()
 
     found = minimize(
         loss,
@@ -140,6 +212,38 @@ def _minimise(start: Tensor, features: Tensor, labels: Tensor, penalty: float) -
         options={"maxiter": ITERATIONS},
     )
     return torch.from_numpy(found.x).to(features.device).view_as(start)
+
+
+def fit_classifier(
+    train: Tensor,
+    train_labels: Tensor,
+    val: Tensor,
+    val_labels: Tensor,
+    classes: int,
+    search: _Minimise = minimise,
+) -> Classifier:
+    """Multinomial logistic regression by L-BFGS, from the strongest penalty to the weakest.
+
+    Args:
+        train: (n, D) float64.
+        train_labels: (n,) class indices.
+        val: (m, D) float64; its accuracy chooses the penalty, the strongest of several that tie.
+        val_labels: (m,).
+        classes: C.
+        search: finds the weights for one penalty.
+    """
+    deviation, mean = torch.std_mean(train, dim=0, correction=0)
+    deviation = torch.where(deviation > 0, deviation, 1)
+    features = (train - mean) / deviation
+    weights = features.new_zeros(classes, features.shape[1] + 1)
+    best, chosen = -1, Classifier(mean, deviation, weights)
+    for penalty in PENALTIES:
+        weights = search(weights, features, train_labels, penalty)
+        classifier = Classifier(mean, deviation, weights)
+        right = int((classifier(val).argmax(dim=1) == val_labels).sum())
+        if right > best:
+            best, chosen = right, classifier
+    return chosen
 
 
 def _logits(features: Tensor, weights: Tensor) -> Tensor:
