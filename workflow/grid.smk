@@ -194,11 +194,20 @@ def missing_roots(datasets):
     return absent + [f"  {left_of(name)}" for name in read if left_of(name)]
 
 
+@lru_cache(maxsize=None)
+def files_of(dataset):
+    """What lies in the raw folder, looked at once in a call: it may take minutes.
+
+    What changes later is seen by the next call: the list says what it was made of.
+    """
+    return raw_files(reader(dataset), Path(raw_root(dataset)))
+
+
 def left_of(dataset):
     """What is wrong where a raw folder is only what is left of the one that was listed."""
     if dataset in GENERATED or not os.path.isdir(raw_root(dataset)):
         return ""
-    return _left_of(dataset, raw_files(reader(dataset), Path(raw_root(dataset))))
+    return _left_of(dataset, files_of(dataset))
 
 
 @lru_cache(maxsize=None)
@@ -241,9 +250,9 @@ def files_digest(dataset):
 
     So does one of which too much is gone.
     """
-    root, listed = Path(raw_root(dataset)), list_of(dataset)
-    if os.path.isdir(root):
-        now = raw_files(reader(dataset), root)
+    listed = list_of(dataset)
+    if os.path.isdir(raw_root(dataset)):
+        now = files_of(dataset)
         if not _left_of(dataset, now):
             return now
     try:

@@ -159,7 +159,7 @@ checkpoint split:
     benchmark:
         "benchmarks/split/{dataset}/{split}.tsv"
     resources:
-        mem_mb=growing(1000),
+        mem_mb=growing(2000),
         runtime=growing(10),
     params:
         seed=lambda w: CONFIG.datasets[w.dataset].split_seed,
