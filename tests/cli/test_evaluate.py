@@ -365,7 +365,7 @@ def test_what_the_page_says_of_files_is_what_they_hold(here):
     lacking, more = against_the_page(here / "results/runs" / MLA)
     assert lacking == set()
     of_amst_full = {"alternating", "joint", *(f"joint/{kind}/<m>" for kind in KINDS)}
-    assert unused & more == of_amst_full | {"weights"}
+    assert unused & more == of_amst_full | {"weights", "method:<name>"}
 
 
 def test_the_code_of_the_page_on_files_gives_the_accuracy_of_the_record(here):
