@@ -28,6 +28,7 @@ from amst.features.samples import (
     remainder,
     samples_of_shards,
 )
+from amst.features.verification import lost_in_list
 from amst.files import sha256_of, write_text
 from amst.grid.adoptions import Adoptions
 from amst.grid.unseen import hidden_change
@@ -284,11 +285,29 @@ def rows_digest(dataset, shard):
     """
     path, shards = list_of(dataset), CONFIG.datasets[dataset].shards
     try:
-        rows = _rows(path, path.stat().st_mtime_ns, dataset, shards)
+        modified = path.stat().st_mtime_ns
+        rows = _rows(path, modified, dataset, shards)
+        tell_of_losses(dataset, modified)
     except (OSError, AmstError):
         # not there, or of an earlier version: it is made before the shard
         return ""
     return settings_hash([row.model_dump() for row in rows[shard]])
+
+
+@lru_cache(maxsize=None)
+def tell_of_losses(dataset, modified):
+    """Say before the extraction that what it makes will be refused, once for each list."""
+    max_lost = CONFIG.datasets[dataset].max_lost
+    try:
+        lost = lost_in_list(reader(dataset), list_of(dataset), max_lost)
+    except AmstError:
+        return  # what is beside the list is gone: it is listed again
+    if lost and workflow.is_main_process:
+        print(
+            f"amst: {lost}. What is extracted will be refused: mend the raw files, or accept the "
+            f"loss by datasets.{dataset}.max_lost",
+            file=sys.stderr,
+        )
 
 
 @lru_cache(maxsize=None)

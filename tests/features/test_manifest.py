@@ -13,7 +13,7 @@ from amst.errors import AmstError
 from amst.features.extract import extract_shard
 from amst.features.manifest import read_manifest
 from amst.features.samples import read_rejected, read_samples, write_lines
-from amst.features.verification import totals, write_manifest
+from amst.features.verification import lost_in_list, totals, write_manifest
 from amst.files import sha256_of
 
 
@@ -111,6 +111,16 @@ def test_samples_that_are_not_there_count_as_lost(made, monkeypatch):
     with pytest.raises(AmstError, match=told):
         write_manifest(*made)
     assert write_manifest(*made, lost_limit=0.25).samples == 60
+
+
+def test_what_the_list_alone_lacks_is_told_before_anything_is_extracted(made, monkeypatch):
+    dataset, samples = made[0], made[2]
+    assert lost_in_list(dataset, samples, 0.005) == ""
+    monkeypatch.setattr(type(dataset), "expected_samples", 80)
+    write_lines(made[4][0], [Rejected(id="gone", reason="its sound is gone", file="a.wav")])
+    told = "20 of 80 samples are lost, more than 0.50%: 1 rejected, 19 not in the raw folder"
+    assert lost_in_list(dataset, samples, 0.005) == f"digits: {told}"
+    assert lost_in_list(dataset, samples, 0.25) == ""
 
 
 def test_what_is_rejected_is_lost_though_as_many_as_expected_are_left(made, monkeypatch):

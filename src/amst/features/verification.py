@@ -56,6 +56,13 @@ class Loss:
         """Whether the lost share is at most ``limit``."""
         return self.gone <= limit * self.total
 
+    def over(self, limit: float) -> str:
+        """What is lost, in a line that says it is too much."""
+        return (
+            f"{self.gone} of {self.total} samples are lost, more than {limit:.2%}: "
+            f"{len(self.rejected)} rejected, {self.gone - len(self.rejected)} not in the raw folder"
+        )
+
 
 def ids_digest(ids: Iterable[str]) -> str:
     """SHA-256 of ids in any order."""
@@ -77,6 +84,21 @@ def read_all_samples(path: Path) -> list[Sample]:
                 "Delete it; a call of `snakemake` without targets lists them again",
             )
     return samples
+
+
+def lost_in_list(dataset: Dataset, samples: Path, limit: float) -> str:
+    """One line where the list of samples alone lacks more than may be lost; else empty.
+
+    The manifest of its shards will then be refused, after all of them were extracted.
+
+    Args:
+        dataset: the dataset.
+        samples: its list of samples; its summary and ``rejected.jsonl`` are beside it.
+        limit: share of samples that may be lost.
+    """
+    rejected = read_rejected(samples.with_name("rejected.jsonl"))
+    loss = Loss.of(read_summary(samples).samples, rejected, dataset.expected_samples)
+    return "" if loss.within(limit) else f"{dataset.name}: {loss.over(limit)}"
 
 
 def write_manifest(
@@ -199,9 +221,7 @@ def _check_lost(manifest: Manifest, expected: int | None, limit: float, report: 
             _write_lost(report, loss.rejected)
             named = f" (first: {loss.rejected[0].line}; all rejected ones are in {report})"
         raise AmstError(
-            f"{manifest.dataset}: {loss.gone} of {loss.total} samples are lost, more than "
-            f"{limit:.2%}: {len(loss.rejected)} rejected, {loss.gone - len(loss.rejected)} not in "
-            f"the raw folder{named}",
+            f"{manifest.dataset}: {loss.over(limit)}{named}",
             "Mend the raw files and call again, or accept the loss by "
             f"datasets.{manifest.dataset}.max_lost",
         )
