@@ -31,7 +31,7 @@ from amst.features.samples import (
 from amst.features.verification import lost_in_list
 from amst.files import sha256_of, write_text
 from amst.grid.adoptions import Adoptions
-from amst.grid.unseen import hidden_change
+from amst.grid.unseen import has_no_note, hidden_change
 from amst.pretrained import LOCK, STAGED, model_folder
 from amst.provenance import code_digest, package_digest, training_digest
 from amst.records import RUN_FILES
@@ -262,6 +262,14 @@ def files_digest(dataset):
         return ""
 
 
+def was_changed(dataset):
+    """Whether the raw files that are there are not those that were listed."""
+    try:
+        return files_digest(dataset) != read_summary(list_of(dataset)).raw_files
+    except AmstError:
+        return False  # a list of an earlier version: Snakemake makes it again
+
+
 def reader(dataset):
     """The dataset with its options."""
     return registry.load(dataset, CONFIG.datasets[dataset].options)
@@ -350,6 +358,13 @@ if workflow.is_main_process and this_call().keeps_notes:
         sys.exit(f"amst: {_unseen}")
     if _unseen:
         print(f"amst: {_unseen}", file=sys.stderr)
+    for _name in OWNERS:
+        if has_no_note(list_of(_name), Path(".snakemake")) and was_changed(_name):
+            print(
+                f"amst: the raw files of {_name} are not those of {list_of(_name)}, and Snakemake "
+                f"does not see it: `amst check-data {_name}` says what to do",
+                file=sys.stderr,
+            )
 
 
 def lost_files():

@@ -49,9 +49,14 @@ def prepared(tmp_path, monkeypatch):
     (tmp_path / "small.yaml").write_text(yaml.safe_dump({"datasets": {"MVSA": MVSA}}))
     (tmp_path / "model.yaml").write_text(yaml.safe_dump({"datasets": {"MVSA": PRETRAINED}}))
     build("MVSA", tmp_path / "raw", per_class=5)
-    for command in (("samples", "MVSA"), ("extract", "MVSA", "0"), ("manifest", "MVSA")):
-        assert amst(*command)[0] == 0
-    return tmp_path / "results/features/MVSA"
+    folder = tmp_path / "results/features/MVSA"
+    for command, *more, out in (
+        ("samples", "samples.jsonl"),
+        ("extract", "0", "shards/000.h5"),
+        ("manifest", "manifest.json"),
+    ):
+        assert amst(command, "MVSA", *more, "--out", str(folder / out))[0] == 0
+    return folder
 
 
 def test_the_exit_code_says_whether_all_is_there_and_well(prepared):
@@ -70,18 +75,35 @@ def test_the_exit_code_says_whether_all_is_there_and_well(prepared):
 
 def test_options_of_the_steps_go_before_the_configuration(prepared):
     with pytest.raises(AmstError, match=r"4496 of 4511 samples are lost, more than 0\.00%"):
-        amst("manifest", "MVSA", "--max-lost", "0")
+        amst("manifest", "MVSA", "--max-lost", "0", "--out", "other.json")
     for options, seed in (((), 3), (("--seed", "5"), 5)):
-        assert amst("split", "MVSA", "random", *options)[0] == 0
-        assert read_split(prepared / "splits/random.json").seed == seed
+        assert amst("split", "MVSA", "random", *options, "--out", "split.json")[0] == 0
+        assert read_split("split.json").seed == seed
     others = ("--out", "other.h5", "--rejected", "other.jsonl")
     with pytest.raises(AmstError, match=r"MVSA has no shard 1\. Its shards are 0 to 0"):
         amst("extract", "MVSA", "1", *others)
     assert amst("extract", "MVSA", "1", "--of", "2", *others)[0] == 0
 
 
-def test_the_data_report_looks_into_all_splits_unless_some_are_given(prepared):
+def test_steps_by_hand_write_nothing_that_snakemake_would_take_for_its_own(prepared):
+    def files():
+        return {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+
+    (prepared.parents[2] / "raw/data/0001.jpg").write_bytes(b"")
+    before = files()
+    code, said = amst("samples", "MVSA")
+    assert code == 0
+    assert "MVSA: 15 samples of 4511 expected, 1 rejected\n" in said
+    assert "  rejected data/0001.jpg has no row in" in said
     assert amst("split", "MVSA", "random")[0] == 0
+    for command in (("extract", "MVSA", "0"), ("manifest", "MVSA")):
+        assert amst(*command)[0] == 2, "where to, must be said"
+    assert files() == before
+
+
+def test_the_data_report_looks_into_all_splits_unless_some_are_given(prepared):
+    split = str(prepared / "splits/random.json")
+    assert amst("split", "MVSA", "random", "--out", split)[0] == 0
     assert CliRunner().invoke(app, ["data-report", "MVSA"]).exit_code == 0
     report = json.loads((prepared / "report.json").read_text())
     assert [split["name"] for split in report["splits"]] == ["random"]

@@ -65,6 +65,7 @@ def test_a_rejected_sample_keeps_its_place_in_the_derived_split(tmp_path):
     row = Rejected(id="17", reason="its video is missing")
     (tmp_path / "rejected.jsonl").write_text(f"{row.model_dump_json()}\n")
     options = ["--folder", str(tmp_path), "--seed", "0", "--lists", str(tmp_path)]
-    done = CliRunner().invoke(app, ["split", "URFUNNY", "amst", *options], catch_exceptions=False)
-    assert done.exit_code == 0
-    assert read_split(tmp_path / "splits/amst.json").absent == ["17"]
+    out = ["--out", str(tmp_path / "amst.json")]
+    command = ["split", "URFUNNY", "amst", *options, *out]
+    assert CliRunner().invoke(app, command, catch_exceptions=False).exit_code == 0
+    assert read_split(tmp_path / "amst.json").absent == ["17"]

@@ -92,11 +92,12 @@ def prepared(tmp_path_factory):
     (folder / "small.yaml").write_text(yaml.safe_dump(SMALL_ENCODERS))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        amst("samples", "CREMAD")
+        features = Path("results/features/CREMAD")
+        amst("samples", "CREMAD", "--out", features / "samples.jsonl")
         for shard in range(2):
-            amst("extract", "CREMAD", shard)
-        amst("manifest", "CREMAD")
-        amst("split", "CREMAD", "random")
+            amst("extract", "CREMAD", shard, "--out", features / f"shards/00{shard}.h5")
+        amst("manifest", "CREMAD", "--out", features / "manifest.json")
+        amst("split", "CREMAD", "random", "--out", features / "splits/random.json")
         amst("train", NAIVE)
         amst("train", MLA, "--configfile", "small.yaml")
     return folder

@@ -1,5 +1,6 @@
 """Raw files that were changed, added or mended are looked at again, and no others."""
 
+from base64 import urlsafe_b64encode
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,11 @@ def test_a_changed_raw_file_extracts_its_shard_again(suite: Suite):
 
 def test_a_changed_annotation_extracts_its_shard_again(suite: Suite):
     relabel(suite, "-Mini_00004", "Bark", "Bus")
+    name = urlsafe_b64encode(f"{FOLDER}/samples.jsonl".encode()).decode()
+    note = suite.file(f".snakemake/metadata/{name}").rename(suite.file("note"))
+    looked = suite.snakemake("-n", MANIFEST)
+    assert "amst: the raw files of AVE are not those of" in looked.stdout + looked.stderr
+    note.rename(suite.file(f".snakemake/metadata/{name}"))
     assert suite.jobs(MANIFEST) == Counter({"samples": 1, "extract": 1, "manifest": 1})
     assert manifest(suite).samples == SAMPLES
 

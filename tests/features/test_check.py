@@ -192,9 +192,14 @@ def test_a_missing_shard_and_other_settings_are_told(mvsa):
 def test_a_folder_that_the_suite_made_is_made_again_as_a_whole(mvsa, monkeypatch):
     dataset, place = mvsa
     (place.raw / "data/5.jpg").unlink()
-    text = f"{place.folder / 'samples.jsonl'} is not what the raw folder gives now: "
-    changed = f"{text}`snakemake {place.folder / 'manifest.json'}` takes in what changed"
-    assert changed in lines(check_dataset(dataset, place), "wrong")
+    listed, shard = place.folder / "samples.jsonl", place.folder / "shards/000.h5"
+    text = f"{listed} is not what the raw folder gives now: "
+    changed = f"`snakemake {listed} {place.folder / 'manifest.json'}` takes in what changed"
+    assert text + changed in lines(check_dataset(dataset, place), "wrong")
+    for unseen, gone in (((listed,), listed), ((listed, shard), place.folder)):
+        first = f"{text}delete {gone}, which Snakemake has no notes of, and {changed}"
+        found = check_dataset(dataset, replace(place, unseen=unseen))
+        assert first in lines(found, "wrong")
     monkeypatch.setattr(type(dataset), "is_made", True)
     made = place.raw / "MVSA.json"
     again = f"{text}delete {made}, and `snakemake {made}` makes it again"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from amst.grid.unseen import hidden_change
+from amst.grid.unseen import has_no_note, hidden_change
 
 FILE = Path("results/grid.json")
 NAME = urlsafe_b64encode(str(FILE).encode()).decode()
@@ -30,6 +30,15 @@ def test_an_equal_or_missing_file_is_no_change():
     assert hidden_change(FILE, OLD, Path("notes")) == ""
     FILE.unlink()
     assert hidden_change(FILE, NEW, Path("notes")) == ""
+
+
+def test_a_file_that_snakemake_did_not_make_has_no_note():
+    assert has_no_note(FILE, Path("notes"))
+    assert has_no_note(FILE, Path("no-notes"))
+    note(OLD)
+    assert not has_no_note(FILE, Path("notes"))
+    FILE.unlink()
+    assert not has_no_note(FILE, Path("no-notes")), "it will be made"
 
 
 def test_a_change_that_snakemake_sees_is_its_own_affair():

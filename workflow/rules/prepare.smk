@@ -144,7 +144,7 @@ checkpoint manifest:
     shell:
         "python -m amst manifest {wildcards.dataset} --folder results/features/{wildcards.dataset} "
         "--shards {params.shards} --options {params.options:q} --features {params.features:q} "
-        "--max-lost {params.max_lost} &> {log}"
+        "--max-lost {params.max_lost} --out {output} &> {log}"
 
 
 checkpoint split:
@@ -169,7 +169,8 @@ checkpoint split:
         "Cutting {wildcards.dataset} into the parts of split {wildcards.split}"
     shell:
         "python -m amst split {wildcards.dataset} {wildcards.split} --seed {params.seed} "
-        "--lists {params.lists:q} --folder results/features/{wildcards.dataset} &> {log}"
+        "--lists {params.lists:q} --folder results/features/{wildcards.dataset} --out {output} "
+        "&> {log}"
 
 
 rule fetch_lists:

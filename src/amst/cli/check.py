@@ -11,6 +11,7 @@ from amst.config.settings import Config
 from amst.datasets import registry
 from amst.features.check import Finding, Wanted, check_dataset, check_models
 from amst.grid.messages import known
+from amst.grid.unseen import has_no_note
 from amst.pretrained import STAGED
 
 
@@ -58,15 +59,19 @@ def check_data(
 def _wanted(config: Config, name: str) -> Wanted:
     settings = config.datasets[name]
     users = [each for each in config.datasets if grid.features_owner(config, each) == name]
+    folder, notes = RESULTS / "features" / name, Path(".snakemake")
+    shards = [folder / f"shards/{shard:03d}.h5" for shard in range(settings.shards)]
+    unseen = [file for file in (folder / "samples.jsonl", *shards) if has_no_note(file, notes)]
     return Wanted(
         raw=grid.raw_root(config, name),
-        folder=RESULTS / "features" / name,
+        folder=folder,
         features=grid.features_of(config, name),
         shards=settings.shards,
         splits=tuple(sorted({split for user in users for split in config.datasets[user].splits})),
         split_seed=settings.split_seed,
         lists=Path(settings.lists) if settings.lists else STAGED / "lists",
         max_lost=settings.max_lost,
+        unseen=tuple(unseen),
     )
 
 

@@ -1,6 +1,12 @@
-"""Steps from raw media to shards, splits and the data report."""
+"""Steps from raw media to shards, splits and the data report.
+
+Lists, shards, manifests and splits are written where ``--out`` says, which Snakemake's rules give.
+By hand nothing is written beside what Snakemake makes: of a file that it has no note of, it never
+sees that its settings, code or raw files have changed.
+"""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -56,26 +62,29 @@ def samples(
     dataset: Name,
     raw: Raw = None,
     options: Json = None,
-    out: Annotated[Path | None, typer.Option(help="the list of usable samples")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="the list of usable samples; not written unless given")
+    ] = None,
     rejected: Annotated[Path | None, typer.Option(help="the list of the others")] = None,
     configfile: ConfigFiles = None,
 ) -> None:
-    """List the samples of a raw folder, and those that cannot be used with the reason."""
-    from amst.features.samples import write_samples
+    """Count the samples of a raw folder; say of the others why they cannot be used."""
+    from amst.features.samples import read_rejected, write_samples
 
-    folder = RESULTS / "features" / dataset
-    found = write_samples(
-        reader(dataset, options, configfile),
-        raw or raw_root(dataset, configfile),
-        out or folder / "samples.jsonl",
-        rejected or folder / "rejected.jsonl",
-    )
+    facts, root = reader(dataset, options, configfile), raw or raw_root(dataset, configfile)
+    with TemporaryDirectory() as temporary:
+        listed = out or Path(temporary, "samples.jsonl")
+        others = rejected or listed.with_name("rejected.jsonl")
+        found = write_samples(facts, root, listed, others)
+        shown = [] if out else read_rejected(others)
     expected = "" if found.expected is None else f" of {found.expected} expected"
     if found.expected is not None and found.samples > found.expected:
         expected += ", more than there should be: look for copies"
     typer.echo(f"{dataset}: {found.samples} samples{expected}, {found.rejected} rejected")
     for reason, count in sorted(found.set_aside.items()):
         typer.echo(f"  {count} are no samples by definition: {reason}")
+    for row in shown:
+        typer.echo(f"  rejected {row.line}")
 
 
 def reader(dataset: str, options: str | None, configfile: list[Path] | None) -> Dataset:
@@ -88,27 +97,25 @@ def reader(dataset: str, options: str | None, configfile: list[Path] | None) -> 
 def extract(
     dataset: Name,
     shard: Annotated[int, typer.Argument(help="number of the shard, from 0")],
+    out: Annotated[Path, typer.Option(help="the shard to write")],
     of: Annotated[int | None, typer.Option(help="how many shards there are")] = None,
     raw: Raw = None,
     samples: Annotated[Path | None, typer.Option(help="the list of samples")] = None,
     options: Json = None,
     features: Json = None,
-    out: Annotated[Path | None, typer.Option(help="the shard to write")] = None,
     rejected: Annotated[Path | None, typer.Option(help="list of samples that failed")] = None,
     configfile: ConfigFiles = None,
 ) -> None:
     """Decode the raw files of one shard and write their features."""
     from amst.features.extract import extract_shard
 
-    folder = RESULTS / "features" / dataset
-    out = out or folder / "shards" / f"{shard:03d}.h5"
     shards = of or dataset_settings(dataset, configfile).shards
     if not 0 <= shard < shards:
         raise AmstError(f"{dataset} has no shard {shard}", f"Its shards are 0 to {shards - 1}")
     done = extract_shard(
         reader(dataset, options, configfile),
         raw or raw_root(dataset, configfile),
-        samples or folder / "samples.jsonl",
+        samples or RESULTS / "features" / dataset / "samples.jsonl",
         shard,
         shards,
         feature_settings(dataset, features, configfile),
@@ -134,6 +141,7 @@ def feature_settings(
 
 def manifest(
     dataset: Name,
+    out: Annotated[Path, typer.Option(help="the manifest to write")],
     folder: Annotated[Path | None, typer.Option(help="folder of the dataset's features")] = None,
     shards: Annotated[int | None, typer.Option(help="how many shards there are")] = None,
     options: Json = None,
@@ -157,7 +165,7 @@ def manifest(
         folder / "samples.jsonl",
         files,
         [folder / "rejected.jsonl", *(file.with_suffix(".rejected.jsonl") for file in files)],
-        folder / "manifest.json",
+        out,
         max_lost,
     )
     typer.echo(totals(written, facts.expected_samples))
@@ -167,6 +175,7 @@ def split(
     dataset: Name,
     name: Annotated[str, typer.Argument(metavar="SPLIT", help="name of the split")],
     folder: Annotated[Path | None, typer.Option(help="folder of the dataset's features")] = None,
+    out: Annotated[Path | None, typer.Option(help="the split; not written unless given")] = None,
     seed: Annotated[int | None, typer.Option(help="seed of the split")] = None,
     lists: Annotated[
         Path | None, typer.Option(help="folder with the published lists; by config.yaml or fetched")
@@ -193,7 +202,8 @@ def split(
         lists,
         read_rejected(folder / "rejected.jsonl"),
     )
-    write_split(folder / "splits" / f"{name}.json", made)
+    if out:
+        write_split(out, made)
     sizes = ", ".join(f"{part} {len(ids)}" for part, ids in made.parts.items())
     typer.echo(f"{dataset}, split {name}: {sizes}")
     if made.note:

@@ -46,7 +46,7 @@ def read_split(path: Path | str) -> Split:
     Raises:
         AmstError: the file is missing, damaged or of another format version.
     """
-    remedy = "Make it again with `amst split`, or let Snakemake make it"
+    remedy = "Delete it if it is there; `snakemake` without targets makes it"
     try:
         return Split.model_validate_json(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:

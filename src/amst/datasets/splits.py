@@ -182,7 +182,7 @@ def _refuse_repeated(samples: Sequence[Sample]) -> None:
     if repeated:
         raise AmstError(
             f"the raw manifest has several rows with the id {min(repeated)}",
-            "Make it again with `amst samples`",
+            "Delete it, and call `snakemake` without targets",
         )
 
 
@@ -321,7 +321,7 @@ def _refuse_foreign(split: Split, by_id: Mapping[str, Sample]) -> None:
     if foreign:
         raise AmstError(
             f"split {split.name} of {split.dataset} names {foreign[0]}, which is no sample",
-            "Make the split again with `amst split`",
+            "Delete its file, and call `snakemake` without targets",
         )
 
 

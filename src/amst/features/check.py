@@ -59,6 +59,7 @@ class Wanted:
         split_seed: seed of seeded splits.
         lists: folder with the published lists, there or not.
         max_lost: share of the samples that may be lost.
+        unseen: of the list of samples and the shards, those that Snakemake has no note of.
     """
 
     raw: Path
@@ -69,6 +70,7 @@ class Wanted:
     split_seed: int
     lists: Path
     max_lost: float = LOST_LIMIT
+    unseen: tuple[Path, ...] = ()
 
 
 class Verified:
@@ -248,7 +250,11 @@ def _listed(dataset: Dataset, wanted: Wanted, samples: list[Sample]) -> Iterator
         yield Finding("wrong", str(error))
         return
     if before != samples:
-        remedy = f"`snakemake {path.with_name('manifest.json')}` takes in what changed"
+        # The list by its own name: where only the manifest is asked for, it is not missed.
+        remedy = f"`snakemake {path} {path.with_name('manifest.json')}` takes in what changed"
+        if wanted.unseen:
+            gone = path if wanted.unseen == (path,) else wanted.folder
+            remedy = f"delete {gone}, which Snakemake has no notes of, and {remedy}"
         if dataset.is_made:
             made = wanted.raw / f"{dataset.name}.json"
             remedy = f"delete {made}, and `snakemake {made}` makes it again"

@@ -1,4 +1,4 @@
-"""A file of the grid that is not the configuration's, which Snakemake does not notice."""
+"""Files that are not what the configuration gives, and Snakemake does not notice."""
 
 import ast
 import json
@@ -19,10 +19,9 @@ def hidden_change(file: Path, planned: str, notes: Path) -> str:
     """
     if not file.is_file() or file.read_text("utf-8") == planned:
         return ""
-    name = urlsafe_b64encode(str(file).encode()).decode()
-    if (notes / "incomplete" / name).exists():
+    if (notes / "incomplete" / _name(file)).exists():
         return ""  # a call was killed over it; it is made again
-    noted = _noted(notes / "metadata" / name)
+    noted = _noted(notes / "metadata" / _name(file))
     if noted and planned not in noted:
         return ""
     why = "its notes were made by --touch" if noted else "it has no note of how that was made"
@@ -30,6 +29,22 @@ def hidden_change(file: Path, planned: str, notes: Path) -> str:
         f"{file} is not the grid of this configuration, and Snakemake does not see it: {why}. "
         f"Delete {file}, and the folders of runs whose settings `amst plan` says have changed"
     )
+
+
+def has_no_note(file: Path, notes: Path) -> bool:
+    """Whether a file is there of which Snakemake sees no change of what it was made with.
+
+    It was made by hand, brought from elsewhere, or outlived Snakemake's notes.
+
+    Args:
+        file: as the rule that makes it names it.
+        notes: Snakemake's own folder, ``.snakemake``, there or not.
+    """
+    return file.is_file() and not (notes / "metadata" / _name(file)).is_file()
+
+
+def _name(file: Path) -> str:
+    return urlsafe_b64encode(str(file).encode()).decode()
 
 
 def _noted(note_file: Path) -> list[object]:
