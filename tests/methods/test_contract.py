@@ -256,13 +256,12 @@ def _assert_changes_what_it_says(
 
     A head may also train on encoders that rest; one that predictions leave out need not change.
     """
-    # The networks' weights: a method may have others of its own.
-    before = {name: value.clone() for name, value in Method.weights(method).items()}
+    before = {name: value.clone() for name, value in _weights_of_networks(method).items()}
     run_epoch(method, epoch, stop=2)
     active, trained = method.active_modalities(epoch), method.trained_modalities(epoch)
     assert trained <= active
     run_epoch(method, epoch, start=2)
-    after = Method.weights(method)
+    after = _weights_of_networks(method)
     changed = {name for name, value in after.items() if not value.equal(before[name])}
     must: set[str] = set()
     heads: set[str] = set()
@@ -281,6 +280,22 @@ def _assert_changes_what_it_says(
         must -= heads
     assert not must - changed, "said to be trained or run, but did not change"
     assert not changed - must - heads, "changed, though not said to be trained or run"
+
+
+@pytest.mark.parametrize("name", ["gate", "head", "encoders", ""])
+def test_an_added_module_needs_a_name_of_its_own(
+    name: str, method_of: Callable[..., Method[Any]], problem_of: Callable[..., Problem]
+) -> None:
+    method = method_of("naive", problem_of({"sound": "audio"}))
+    assert method.add("gate", torch.nn.Linear(1, 1)).learning_rate == 0.05
+    with pytest.raises(ValueError, match="that name is taken"):
+        method.add(name, torch.nn.Linear(1, 1))
+
+
+def _weights_of_networks(method: Method[Any]) -> dict[str, Tensor]:
+    """A method may have others of its own, which train as it likes."""
+    own = tuple(f"{name}." for name in method.added)
+    return {k: v for k, v in Method.weights(method).items() if not k.startswith(own)}
 
 
 def _predicts_by_head(method: Method[Any], batch: Batch) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args, get_origin
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from amst.config.run import MethodSettings
 from amst.errors import AmstError
@@ -23,6 +23,7 @@ from amst.models.heads import HeadName
 from amst.models.network import Forward, Network, update_encoders
 from amst.models.problem import Problem
 from amst.models.replays import check_replays
+from amst.models.sgd import SGD
 
 __all__ = [
     "Batch",
@@ -93,6 +94,7 @@ class Method(ABC, Generic[S]):
         problem: what the method is built for.
         modalities: names, sorted.
         networks: network by branch name; a method with a single one has the name "".
+        added: modules of the method's own by name, each with its optimiser.
         finished_epochs: how many training epochs have ended.
     """
 
@@ -113,12 +115,35 @@ class Method(ABC, Generic[S]):
         self.problem = problem
         self.modalities = tuple(problem.modalities)
         self.networks: dict[str, Network] = {}
+        self.added: dict[str, tuple[nn.Module, SGD]] = {}
         self.finished_epochs = 0
 
     def build(self, head: HeadName, branch: str = "", **options: Any) -> Network:
         """A network for the method's problem, kept in ``networks``; options as of ``Network``."""
         self.networks[branch] = Network(self.problem, head, **options)
         return self.networks[branch]
+
+    def add(self, name: str, module: nn.Module, learning_rate: float | None = None) -> SGD:
+        """Take in a module of the method's own; gives its optimiser, by the recipe.
+
+        It is moved, switched to training and back, saved, counted and put on the step schedule as
+        networks are. Its gradients and steps remain with the method.
+
+        Args:
+            name: stands before the names of its weights.
+            module: on the CPU.
+            learning_rate: the recipe's unless given.
+
+        Raises:
+            ValueError: the name is taken.
+        """
+        if name in {"encoders", "head", "probes", *self.networks, *self.added}:
+            raise ValueError(f"a module cannot be added as {name!r}: that name is taken")
+        optimiser = SGD(module.parameters(), self.problem.recipe)
+        if learning_rate is not None:
+            optimiser.learning_rate = learning_rate
+        self.added[name] = module, optimiser
+        return optimiser
 
     # What a method defines
 
@@ -193,26 +218,28 @@ class Method(ABC, Generic[S]):
         return names
 
     def end_epoch(self) -> None:
-        """Called after the last training batch of an epoch: the step schedule, for every part."""
+        """Called after the last training batch of an epoch: the step schedule, for all modules."""
         self.finished_epochs += 1
         if self.finished_epochs % self.problem.recipe.decay_every == 0:
             for network in self.networks.values():
                 network.decay()
+            for _, optimiser in self.added.values():
+                optimiser.learning_rate *= self.problem.recipe.decay_factor
 
     def train(self) -> None:
         """Training mode: dropout on, BatchNorm by the batch."""
-        for network in self.networks.values():
-            network.train()
+        for module in self._modules():
+            module.train()
 
     def eval(self) -> None:
         """Evaluation mode: dropout off, BatchNorm by its running statistics."""
-        for network in self.networks.values():
-            network.eval()
+        for module in self._modules():
+            module.eval()
 
     def to(self, device: torch.device | str) -> None:
-        """Move all networks. Called once, before anything else."""
-        for network in self.networks.values():
-            network.to(device)
+        """Move all modules. Called once, before anything else."""
+        for module in self._modules():
+            module.to(device)
 
     @property
     def device(self) -> torch.device:
@@ -237,7 +264,10 @@ class Method(ABC, Generic[S]):
 
     def parameter_count(self) -> int:
         """Number of weights, frozen ones included."""
-        return sum(p.numel() for network in self.networks.values() for p in network.parameters())
+        return sum(p.numel() for module in self._modules() for p in module.parameters())
+
+    def _modules(self) -> list[nn.Module]:
+        return [*self.networks.values(), *(module for module, _ in self.added.values())]
 
     def state_dict(self) -> dict[str, Any]:
         """All that has state, for a checkpoint; plain containers and tensors.
@@ -246,6 +276,10 @@ class Method(ABC, Generic[S]):
         """
         return {
             "networks": {k: network.training_state() for k, network in self.networks.items()},
+            "added": {
+                name: {"weights": module.state_dict(), "optimiser": optimiser.state_dict()}
+                for name, (module, optimiser) in self.added.items()
+            },
             "finished_epochs": self.finished_epochs,
         }
 
@@ -253,14 +287,19 @@ class Method(ABC, Generic[S]):
         """Continue where ``state_dict`` was taken."""
         for branch, network in self.networks.items():
             network.load_training_state(state["networks"][branch])
+        for name, (module, optimiser) in self.added.items():
+            module.load_state_dict(state["added"][name]["weights"])
+            optimiser.load_state_dict(state["added"][name]["optimiser"])
         self.finished_epochs = state["finished_epochs"]
 
     def weights(self) -> dict[str, Tensor]:
         """Weights that ``predict`` needs, by flat name."""
+        modules: dict[str, nn.Module] = {k: module for k, (module, _) in self.added.items()}
+        modules = {**self.networks, **modules}
         return {
-            f"{branch}.{name}" if branch else name: value
-            for branch, network in self.networks.items()
-            for name, value in network.state_dict().items()
+            f"{prefix}.{name}" if prefix else name: value
+            for prefix, module in modules.items()
+            for name, value in module.state_dict().items()
         }
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
