@@ -8,8 +8,8 @@ UV := .uv/bin/uv
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 SOURCES := src tests
-# Tests of the cluster mostly wait: one worker more than there are cores.
-WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+# Tests of the cluster mostly wait: two workers more than there are cores.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 2)
 SNAKEFILES := Snakefile workflow
 
 .PHONY: demo imbalance test check check-style check-types check-workflow format light lock environment

@@ -1,4 +1,4 @@
-"""The main job as it ships, with fewer methods and one seed: it shows what the suite is about."""
+"""The main job with fewer samples, fewer methods and one seed: it shows what the suite is about."""
 
 import csv
 import os
@@ -11,7 +11,10 @@ CHANCE = 0.1
 
 
 def test_joint_training_starves_the_pictures_and_amst_does_not(tmp_path):
-    suite = Suite.new(tmp_path, {"grid": {"methods": METHODS, "seeds": [0]}})
+    # of seeds 0 to 2 the one with neither the smallest nor the largest difference
+    values = {"grid": {"methods": METHODS, "seeds": [1]}}
+    values |= {"datasets": {"digits": {"generate": {"samples": 1800}}}}
+    suite = Suite.new(tmp_path, values)
     done = suite.snakemake("results/tables/main.csv")
     cores = len(os.sched_getaffinity(0))
     assert f"Provided cores: {cores}" in done.stdout + done.stderr, "all of them, unasked"

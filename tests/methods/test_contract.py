@@ -69,10 +69,10 @@ CASES = [
 Kept = TypeVar("Kept")
 # Names of modalities are free, whatever attributes a module may have.
 KINDS: dict[str, Kind] = {"sound": "audio", "keys": "visual", "a.b": "text", "zoom": "visual"}
-SIZES = [1, 2, 3, 4]
 
 each_case = pytest.mark.parametrize(("name", "settings"), CASES)
-each_size = pytest.mark.parametrize("size", SIZES)
+each_size = pytest.mark.parametrize("size", [1, 2, 3, 4])
+one_and_four = pytest.mark.parametrize("size", [1, 4])
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def test_predicts_logits_per_sample_and_class(
 
 
 @each_case
-@each_size
+@one_and_four
 def test_a_step_changes_exactly_the_parts_that_it_says(
     case: Callable[..., Method[Any]],
     size: int,
@@ -403,7 +403,7 @@ def test_another_seed_gives_another_model(case: Callable[..., Method[Any]]) -> N
 
 
 @each_case
-@pytest.mark.parametrize("size", [1, 4])
+@one_and_four
 def test_continues_from_a_checkpoint_within_an_epoch(
     case: Callable[..., Method[Any]], size: int, run_epoch: Callable[..., list[Tensor]]
 ) -> None:
@@ -471,7 +471,7 @@ def test_weights_alone_give_the_same_predictions(
 
 
 @each_case
-@each_size
+@one_and_four
 def test_predicts_from_every_subset_of_modalities(
     case: Callable[..., Method[Any]], size: int, batch_of: Callable[..., Batch]
 ) -> None:
