@@ -40,8 +40,10 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     @contextmanager
     def within(stream: Stream) -> Iterator[None]:
         streams.append(stream)
-        yield
-        streams.pop()
+        try:
+            yield
+        finally:
+            streams.pop()
 
     def record(encoder: nn.Module, sample: tuple[Tensor]) -> nn.Module:
         plain, weights = encoder.forward, list(encoder.parameters())
@@ -86,5 +88,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     }
     for name, function in stand_ins.items():
         monkeypatch.setattr(torch.cuda, name, function)
-    yield sizes
-    torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(True)
+    try:
+        yield sizes
+    finally:
+        torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(True)

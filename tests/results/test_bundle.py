@@ -58,7 +58,7 @@ def test_every_file_has_its_checksum(tmp_path, runs):
 
 
 def test_equal_content_gives_equal_bytes_at_any_time_in_any_order(tmp_path, runs):
-    others = {"data/AVE/groups.json": b"1", "data/CREMAD/groups.json": b"2"}
+    others = {"data/AVE/samples.jsonl": b"1", "data/CREMAD/samples.jsonl": b"2"}
     write_bundle(material(runs), tmp_path / "a" / "mine.tar.gz", others=others)
     os.utime(runs[0].path, (0, 0))
     others = dict(reversed(others.items()))

@@ -300,7 +300,7 @@ class Network(nn.Module):
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:
         """Continue where ``training_state`` was taken."""
-        # Not load_state_dict, which takes a dot in the name of a modality for a level of modules.
+        # Not load_state_dict, for which modalities "a" and "a.b" are a module and one inside it.
         with torch.no_grad():
             for name, value in self.state_dict().items():
                 value.copy_(state["weights"][name])
