@@ -21,8 +21,8 @@ and arrays the files of a run have, `docs/methods/` what the settings mean.
 
 ## To check it
 
-In this folder, with the environment of a checkout of a commit named above; the one that `make light`
-sets up there is enough, without torch and without a GPU.
+In this folder, with the environment of a checkout of a commit named above; the one that `make
+light` sets up there is enough, without torch and without a GPU.
 
 ```
 sha256sum --check --quiet SHA256SUMS
