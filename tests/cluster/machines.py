@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.cluster.users import OrdinaryUser
@@ -267,6 +268,16 @@ class ClusterSuite(Suite):
         """Numbers of the SLURM jobs that were submitted for one job of Snakemake."""
         logs = self.file(f"logs/slurm/{rule_and_wildcards}").glob("*.log")
         return sorted((path.stem for path in logs), key=int)
+
+    def completed(self) -> list[dict[str, str]]:
+        """All jobs, none of which may have ended otherwise; if one has, its log is told."""
+        assert self.slurm
+        jobs = self.slurm.jobs()
+        for job in jobs:
+            if job["state"] != "COMPLETED":
+                logs = self.file("logs/slurm").rglob(f"{job['id']}.log")
+                pytest.fail(f"{job}\n" + "\n".join(log.read_text() for log in logs))
+        return jobs
 
     def record(self, run: str) -> dict[str, Any]:
         """A run's record."""

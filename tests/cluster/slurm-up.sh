@@ -105,8 +105,9 @@ ClusterName=probe
 SlurmctldHost=$HOST(127.0.0.1)
 SlurmctldPort=$CTLD
 AuthType=auth/munge
-# cred_expire: a requeued job waits that long, by default two minutes
-AuthInfo=socket=$BASE/munge/sock,cred_expire=5
+# cred_expire: a job fails that takes longer from here to its node, one that is put back into the
+# queue waits that long; by default two minutes
+AuthInfo=socket=$BASE/munge/sock,cred_expire=20
 CredType=cred/munge
 SlurmUser=$ME
 SlurmdUser=$ME

