@@ -31,6 +31,7 @@ from amst.config.run import Recipe
 from amst.errors import AmstError
 from amst.loading import loader as loading
 from amst.loading.loader import spare_core
+from amst.methods.naive import Naive
 from amst.training.assembly import assemble_training
 from amst.training.execution import Execution
 
@@ -335,6 +336,27 @@ def test_the_loop_is_measured_against_its_bare_steps(config, digits):
     assert cost.loop > 0 < cost.bare
     assert cost.least == cost.ratio == cost.most == cost.loop / cost.bare
     assert cost.lines() == [cost.lines()[0]]
+
+
+def test_what_a_method_decides_before_an_epoch_is_what_is_measured(config, digits, monkeypatch):
+    """As the training asks: who trains is known once ``begin_epoch`` is done."""
+    settings = settings_of(config, "digits", "naive")
+    settings = settings.model_copy(update={"recipe": Recipe(epochs=2, batch_size=8)})
+    measured = digits.manifest, digits.split, Execution()
+
+    def begin_epoch(method, epoch, batches):
+        method.decided = frozenset(["audio", "visual"] if epoch else ["text", "visual"])
+
+    monkeypatch.setattr(Naive, "begin_epoch", begin_epoch)
+    monkeypatch.setattr(Naive, "active_modalities", lambda method, epoch: method.decided)
+    ours = Ours(settings, *measured)
+    assert ours.skipped() == [("audio",)]
+    ours.method.decided = frozenset()
+    assert set(ours.batch(0).inputs) == {"text", "visual"}
+    assert set(ours.batch(1).inputs) == {"audio", "visual"}
+    assert measure_loop(settings, *measured, 1).bare > 0
+    rate, _ = together._rate(settings, *measured, 0.1, SimpleNamespace(wait=lambda: None))
+    assert rate > 0
 
 
 def test_runs_train_at_once(config, digits):

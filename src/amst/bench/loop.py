@@ -12,6 +12,7 @@ import torch
 
 from amst.bench.device import wait
 from amst.config.run import RunSettings
+from amst.loading.loader import EpochBatches
 from amst.training.assembly import Assembly, assemble_training
 from amst.training.checkpoint import CheckpointFolder
 from amst.training.execution import Execution
@@ -111,6 +112,9 @@ def _bare(run: Assembly) -> float:
     checked = list(loader.in_order(val))
     seconds = 0.0
     for epoch in range(run.settings.recipe.epochs):
+        method.eval()
+        with run.autocast():
+            method.begin_epoch(epoch, EpochBatches(loader, train, val, epoch))
         active = method.active_modalities(epoch)
         batches = list(loader.training(train, epoch, active))
         wait(run.device)

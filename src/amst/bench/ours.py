@@ -53,37 +53,48 @@ class Ours:
         self.assembly: Assembly = assemble_training(settings, manifest, split, execution)
         self.part: PartData = self.assembly.part("train")
         self.method, self.loader = self.assembly.method, self.assembly.loader
-        self.method.train()
         skip = settings.method_settings.get("skip", {}).values()
         cycle = range(lcm(1, *skip))
-        first: dict[frozenset[str], int] = {}
+        self._trained: dict[int, frozenset[str]] = {}
+        self._skipped: dict[int, frozenset[str]] = {}
         for epoch in cycle:
-            first.setdefault(self._active(epoch), epoch)
-        self.kinds = Counter(first[self._active(epoch)] for epoch in cycle)
+            self._begin(epoch, 1)
+            self._trained[epoch] = self.method.trained_modalities(epoch)
+            self._skipped[epoch] = frozenset(self.method.modalities) - self._needed(epoch)
+        first: dict[frozenset[str], int] = {}
+        for epoch, trained in self._trained.items():
+            first.setdefault(trained, epoch)
+        self.kinds = Counter(first[trained] for trained in self._trained.values())
 
     @property
     def device(self) -> torch.device:
         """Where it trains."""
         return self.assembly.device
 
-    def _active(self, epoch: int) -> frozenset[str]:
-        return self.method.trained_modalities(epoch)
+    def _begin(self, epoch: int, batches: int) -> None:
+        """What the method does before an epoch of so many batches; it may decide who trains."""
+        self.method.eval()
+        with self.assembly.autocast():
+            self.method.begin_epoch(epoch, _Turn(self.loader, self.part, self.part, epoch, batches))
+        self.method.train()
+
+    def _needed(self, epoch: int) -> frozenset[str]:
+        return self.method.active_modalities(epoch)
 
     def skipped(self) -> list[tuple[str, ...]]:
         """What the kinds of epochs skip, where it is something and not all."""
-        everything = set(self.method.modalities)
-        found = [tuple(sorted(everything - self.method.active_modalities(e))) for e in self.kinds]
-        return [names for names in found if names and set(names) != everything]
+        found = [tuple(sorted(self._skipped[epoch])) for epoch in self.kinds]
+        return [names for names in found if names and set(names) != set(self.method.modalities)]
 
     def epoch_without(self, skipped: tuple[str, ...]) -> int:
         """An epoch that trains all but these."""
         active = set(self.method.modalities) - set(skipped)
-        return next(epoch for epoch in self.kinds if self._active(epoch) == active)
+        return next(epoch for epoch in self.kinds if self._trained[epoch] == active)
 
     @property
     def plain_key(self) -> PlainKey:
         """Which yardstick it is compared with."""
-        schedule = [(tuple(sorted(self._active(each))), n) for each, n in self.kinds.items()]
+        schedule = [(tuple(sorted(self._trained[each])), n) for each, n in self.kinds.items()]
         return self.method.modalities, loops_of(self.assembly.settings.method), tuple(schedule)
 
     def over_cycle(self, seconds: Mapping[int, float]) -> float:
@@ -103,11 +114,8 @@ class Ours:
         tally, done = Tally(), 0
         self._settle()
         begin = time.perf_counter()
-        self.method.eval()
-        with self.assembly.autocast():
-            self.method.begin_epoch(epoch, _Turn(self.loader, self.part, self.part, epoch, batches))
-        self.method.train()
-        source = self.loader.training(self.part, epoch, self.method.active_modalities(epoch))
+        self._begin(epoch, batches)
+        source = self.loader.training(self.part, epoch, self._needed(epoch))
         for batch in islice(source, batches):
             with self.assembly.autocast():
                 result = self.method.train_step(batch, epoch)
@@ -121,14 +129,14 @@ class Ours:
         set_arithmetic(self.assembly.settings.arithmetic, self.assembly.settings.seed)
         wait(self.device)
 
-    def batch(self, epoch: int) -> Batch:
-        """The first batch of an epoch."""
-        active = self.method.active_modalities(epoch)
-        return next(iter(self.loader.training(self.part, epoch, active)))
+    def batch(self, epoch: int, batches: int = 1) -> Batch:
+        """The first batch of an epoch of so many."""
+        self._begin(epoch, batches)
+        return next(iter(self.loader.training(self.part, epoch, self._needed(epoch))))
 
     def step_seconds(self, epoch: int, batches: int) -> float:
         """Seconds per sample of the steps alone, on a batch that lies ready."""
-        batch = self.batch(epoch)
+        batch = self.batch(epoch, batches)
         self._settle()
         begin = time.perf_counter()
         for _ in range(batches):
@@ -150,10 +158,10 @@ class Ours:
 
     def _watched(self, epoch: int, batches: int, watch: Stopwatch) -> int:
         samples = 0
-        active = self.method.active_modalities(epoch)
+        self._begin(epoch, batches)
         # What a thread makes ahead would be counted twice.
         with _watching(watch, self.device), mock.patch.object(loading, "ahead", iter):
-            source = self.loader.training(self.part, epoch, active)
+            source = self.loader.training(self.part, epoch, self._needed(epoch))
             watch.switch("load")
             for batch in islice(source, batches):
                 watch.switch("rest")

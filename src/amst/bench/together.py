@@ -11,6 +11,7 @@ from threading import BrokenBarrierError
 
 from amst.bench.device import device_name, wait
 from amst.config.run import RunSettings
+from amst.loading.loader import EpochBatches
 from amst.training.assembly import assemble_training
 from amst.training.execution import Execution
 
@@ -103,10 +104,13 @@ def _rate(
     barrier: Barrier,
 ) -> tuple[float, str]:
     run = assemble_training(settings, manifest, split, execution)
-    part, samples, begin = run.part("train"), 0, 0.0
-    run.method.train()
+    part, val, samples, begin = run.part("train"), run.part("val"), 0, 0.0
     steps = 0
     for epoch in count():
+        run.method.eval()
+        with run.autocast():
+            run.method.begin_epoch(epoch, EpochBatches(run.loader, part, val, epoch))
+        run.method.train()
         batches = run.loader.training(part, epoch, run.method.active_modalities(epoch))
         for batch in batches:
             if steps == _WARM_UP:
