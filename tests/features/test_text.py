@@ -87,7 +87,16 @@ def test_a_folder_without_a_tokenizer_is_an_error_that_names_it(tmp_path):
         load_tokenizer(TextFeatures(tokenizer=str(tmp_path)))
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
-def test_sentences_are_read_in_either_encoding(encoding, tmp_path):
-    (tmp_path / "a.txt").write_bytes(" Café olé \r\n".encode(encoding))
+@pytest.mark.parametrize(
+    ("mark", "encoding"),
+    [
+        (b"", "utf-8"),
+        (b"\xef\xbb\xbf", "utf-8"),
+        (b"", "latin-1"),
+        (b"\xff\xfe", "utf-16-le"),
+        (b"\xfe\xff", "utf-16-be"),
+    ],
+)
+def test_sentences_are_read_in_every_encoding(mark, encoding, tmp_path):
+    (tmp_path / "a.txt").write_bytes(mark + " Café olé \r\n".encode(encoding))
     assert read_sentence(tmp_path / "a.txt") == "Café olé"

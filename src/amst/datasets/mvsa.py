@@ -1,6 +1,6 @@
 """MVSA-Single (Niu et al., MMM 2016): tweets with one picture and their sentiment.
 
-Layout: ``data/<id>.jpg`` and ``data/<id>.txt`` (the caption, UTF-8 or else Latin-1);
+Layout: ``data/<id>.jpg`` and ``data/<id>.txt`` (the caption, in an encoding of ``decode``);
 ``labelResultAll.txt`` with lines ``<id> TAB <label of the text>,<label of the image>`` under a
 header line.
 """

@@ -1,5 +1,6 @@
 """Raw folders as downloaded: what lies in them, and what is wrong before anything is decoded."""
 
+import codecs
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
@@ -241,9 +242,13 @@ def unreadable(path: Path, error: OSError) -> AmstError:
 
 
 def decode(content: bytes) -> str:
-    """Bytes as UTF-8 (a byte order mark is dropped), or else as Latin-1, which never fails."""
+    """Bytes as UTF-8, or as UTF-16 if its byte order mark says so, or else as Latin-1.
+
+    The mark is dropped. Latin-1 never fails.
+    """
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-16" if marked else "utf-8-sig")
     except UnicodeDecodeError:
         return content.decode("latin-1")
 

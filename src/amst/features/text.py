@@ -114,5 +114,5 @@ def _padded(
 
 
 def read_sentence(path: Path) -> str:
-    """The text of a file, UTF-8 or else Latin-1, without surrounding space."""
+    """The text of a file, in an encoding of ``decode``, without surrounding space."""
     return decode(path.read_bytes()).strip()
