@@ -90,6 +90,17 @@ def test_values_that_are_no_numbers_are_refused(value, count, short_audio):
         log_mel(waveform, 16000, AudioFeatures(short_audio=short_audio))
 
 
+def test_a_sound_that_is_too_loud_to_be_squared_is_refused():
+    with pytest.raises(UnreadableError, match=r"a peak of 1e\+30 of full scale"):
+        log_mel(np.full(16000, 1e30, np.float32) * np.sign(sound(0, 16000)), 16000, PLAIN)
+
+
+@pytest.mark.parametrize("rate", [1, 79])
+def test_a_rate_of_which_a_window_has_no_filter_bank_is_refused(rate):
+    with pytest.raises(UnreadableError, match=f"a sampling rate of {rate} Hz"):
+        log_mel(sound(0, 400), rate, PLAIN)
+
+
 def test_one_window_is_enough():
     assert log_mel(sound(0, 400), 16000, PLAIN)[0].any()
 

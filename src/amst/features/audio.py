@@ -15,6 +15,8 @@ from amst.features.media import UnreadableError, check_media, decoding
 
 _FILL = 0.01
 _FILLED_FRAMES = 512
+_SMALLEST_WINDOW = 2
+"""Samples of the shortest window that has a filter bank."""
 _STREAMED = (0, 0xFFFFFFFF)
 
 
@@ -34,8 +36,8 @@ def log_mel(waveform: NDArray[np.float32], rate: int, features: AudioFeatures) -
         (frames, mel bins) in ``features.dtype``.
 
     Raises:
-        UnreadableError: the clip is shorter than one window, unless it is to be filled, or holds
-            values that are not finite.
+        UnreadableError: the clip is shorter than one window, unless it is to be filled, holds
+            values that are not finite or too large to be squared, or states a rate that is none.
     """
     if not np.isfinite(waveform).all():
         raise UnreadableError("its sound holds values that are no numbers")
@@ -50,7 +52,11 @@ def log_mel(waveform: NDArray[np.float32], rate: int, features: AudioFeatures) -
         # What the released extraction writes for such a clip: 512 rows, then its zero padding.
         stored[:_FILLED_FRAMES] = _FILL
         return stored
+    if rate * features.window < _SMALLEST_WINDOW:
+        raise UnreadableError(f"its sound states a sampling rate of {rate} Hz")
     bank = filter_bank(waveform, rate, features.mel_bins)[: features.frames]
+    if not np.isfinite(bank).all():
+        raise UnreadableError(f"its sound has a peak of {np.abs(waveform).max():.0e} of full scale")
     stored[: len(bank)] = bank
     return stored
 
