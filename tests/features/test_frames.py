@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from torchvision.transforms.v2 import functional as tv
 
 from amst.config.run import VisualFeatures
@@ -156,6 +156,38 @@ def test_pictures_of_every_mode_become_rgb(mode, tmp_path):
     assert (found.size, found.decoded, found.rate) == ((48, 64), 1, 0.0)
     with Image.open(path) as stored:
         np.testing.assert_array_equal(found.features[0], squeeze(stored.convert("RGB"), 16))
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_a_photograph_is_turned_as_it_says(orientation, tmp_path):
+    path = tmp_path / "a.png"
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    picture(48, 64).save(path, exif=exif)
+    found = read_picture(path, VisualFeatures(frames=1, size=16))
+    with Image.open(path) as stored:
+        shown = ImageOps.exif_transpose(stored)
+    assert found.size == (shown.height, shown.width)
+    np.testing.assert_array_equal(found.features[0], squeeze(shown, 16))
+
+
+def test_exif_data_that_make_no_sense_are_no_matter(tmp_path):
+    picture(48, 64).save(tmp_path / "a.webp", exif=b"Exif\0\0no data", lossless=True)
+    found = read_picture(tmp_path / "a.webp", VisualFeatures(frames=1, size=16))
+    np.testing.assert_array_equal(found.features[0], squeeze(picture(48, 64), 16))
+
+
+def test_16_bits_of_grey_keep_their_upper_8(tmp_path):
+    deep = np.linspace(0, 65535, 64).astype(np.uint16)[None].repeat(64, 0)
+    Image.fromarray(deep).save(tmp_path / "a.png")
+    found = read_picture(tmp_path / "a.png", VisualFeatures(frames=1, size=64))
+    np.testing.assert_array_equal(found.features[0, :, :, 1], deep >> 8)
+
+
+def test_values_without_a_scale_are_refused(tmp_path):
+    Image.new("F", (8, 8), 0.5).save(tmp_path / "a.png", "TIFF")
+    with pytest.raises(UnreadableError, match="32 bits"):
+        read_picture(tmp_path / "a.png", VisualFeatures(frames=1))
 
 
 def test_a_truncated_picture_is_refused(tmp_path):

@@ -261,6 +261,33 @@ def test_frames_that_the_container_counts_and_nobody_can_decode_are_missed(tmp_p
     assert take.pictures.decoded == 4, "a clip before them misses none"
 
 
+TURNED = {
+    "left": ((0, -1, 1, 0), lambda pixels: np.rot90(pixels)),
+    "upside down": ((-1, 0, 0, -1), lambda pixels: np.rot90(pixels, 2)),
+    "right": ((0, 1, -1, 0), lambda pixels: np.rot90(pixels, -1)),
+    "mirrored": ((-1, 0, 0, 1), np.fliplr),
+}
+"""How a phone was held -> the upper left of the display matrix, and what it means."""
+
+
+@pytest.mark.parametrize("held", TURNED)
+def test_a_film_is_turned_as_it_says(held, tmp_path):
+    path = tmp_path / "a.mp4"
+    write_video(path, seconds=0.4, sound=False)
+    (plain,) = read_recording(path, [Cut()], EVERY, audio=False)
+    (a, b, c, d), meant = TURNED[held]
+    content = bytearray(path.read_bytes())
+    matrix = content.index(b"tkhd") + 44
+    turned = 2**16 * np.array([a, b, 0, c, d, 0, 0, 0, 2**14])
+    content[matrix : matrix + 36] = turned.astype(">i4").tobytes()
+    path.write_bytes(content)
+    (take,) = read_recording(path, [Cut()], EVERY, audio=False)
+    assert take.pictures.size == ((64, 48) if b else (48, 64))
+    for shown, decoded in zip(take.pictures.features, plain.pictures.features, strict=True):
+        # The two passes of the resizing round in another order.
+        assert np.abs(shown.astype(int) - meant(decoded)).max() <= 1
+
+
 def hidden_start(path, seconds=2.0):
     """A copy of a video whose list of edits hides its first seconds, as cutting by copying does."""
     out = path.with_name("hidden.mp4")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from amst.config.run import VisualFeatures
 from amst.features.media import UnreadableError, check_media, decoding
@@ -18,6 +19,16 @@ _REFORMATTER = VideoReformatter()
 """Shared, since a new one prepares its tables and threads anew: 100 times the time of a picture."""
 _UNCONVERTED = 32
 """Decoded frames that may wait unconverted, so that a long clip does not fill the memory."""
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what turns the stored picture into the one that was taken."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +37,7 @@ class Pictures:
 
     Attributes:
         features: (T, S, S, 3) uint8, RGB.
-        size: (height, width) of the original.
+        size: (height, width) of the original, as it is shown.
         decoded: frames the clip has.
         rate: frames per second of the clip; 0 for a still picture.
         damaged: frames or packets that the decoder reported as damaged.
@@ -81,6 +92,31 @@ def squeeze(picture: Image.Image, size: int) -> NDArray[np.uint8]:
     return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR), dtype=np.uint8)
 
 
+def turn(pixels: NDArray[np.uint8], matrix: bytes | None) -> NDArray[np.uint8]:
+    """The pixels of a frame as players show it; a view.
+
+    Phones film on their side or upside down and state how the frames are to be turned.
+
+    Args:
+        pixels: (height, width, ...) as decoded.
+        matrix: the display matrix, nine 32-bit numbers a b u c d v x y w that take the place (x, y)
+            to (ax + cy, bx + dy); None when the clip states none. Turns by other angles than
+            quarters go to the nearest of them.
+    """
+    if matrix is None:
+        return pixels
+    a, b, _, c, d, *_ = np.frombuffer(matrix, np.int32, 9).tolist()
+    across, down = a, d
+    if abs(b) > abs(a):
+        pixels, across, down = pixels.swapaxes(0, 1), c, b
+    return pixels[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
+
+
+def _display_matrix(frame: Any) -> bytes | None:
+    stated = frame.side_data.get("DISPLAYMATRIX")
+    return None if stated is None else bytes(stated)
+
+
 class FrameCollector:
     """Takes a clip's decoded frames one by one and keeps only those that may be stored.
 
@@ -102,8 +138,6 @@ class FrameCollector:
     def add(self, frame: Any) -> None:
         """Take the next decoded frame (``av.VideoFrame``)."""
         if is_kept(self.decoded, self._rate, self._features.per_second):
-            if self._kept == 0:
-                self._size = (frame.height, frame.width)
             self._waiting[self._kept] = frame
             self._kept += 1
             self._forget()
@@ -121,8 +155,11 @@ class FrameCollector:
     def _convert(self, indices: Sequence[int]) -> None:
         for index in indices:
             frame = self._waiting.pop(index)
-            rgb = _REFORMATTER.reformat(frame, format="rgb24", threads=1).to_ndarray()
-            self._stored[index] = squeeze(Image.fromarray(rgb), self._features.size)
+            rgb: Any = _REFORMATTER.reformat(frame, format="rgb24", threads=1).to_ndarray()
+            shown = Image.fromarray(turn(rgb, _display_matrix(frame)))
+            if index == 0:
+                self._size = (shown.height, shown.width)
+            self._stored[index] = squeeze(shown, self._features.size)
 
     def finish(self) -> Pictures:
         """The stored pictures.
@@ -145,14 +182,16 @@ class FrameCollector:
 def read_picture(path: Path, features: VisualFeatures) -> Pictures:
     """A still picture in any colour space, repeated where more than one frame is wanted.
 
+    It is turned as its EXIF orientation says; of 16 bits of grey the upper 8 are taken.
+
     Raises:
-        UnreadableError: the file cannot be decoded or is cut short.
+        UnreadableError: the file cannot be decoded or is cut short, or its values have no scale.
     """
     check_media(path)
     with decoding("its picture"):
         try:
             with Image.open(path) as picture:
-                colours = picture.convert("RGB")
+                colours = _turned(_in_eight_bits(picture).convert("RGB"), picture)
         except UnidentifiedImageError:
             # Its own text names the file with this machine's path.
             raise UnreadableError("its picture is in no known format") from None
@@ -163,3 +202,19 @@ def read_picture(path: Path, features: VisualFeatures) -> Pictures:
         decoded=1,
         rate=0.0,
     )
+
+
+def _in_eight_bits(picture: Image.Image) -> Image.Image:
+    """The picture, with 16 bits of grey reduced to 8; Pillow would take all above 255 for white."""
+    if picture.mode in ("I", "F"):
+        raise UnreadableError("its picture has values of 32 bits, whose scale nothing states")
+    if picture.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    return picture
+
+
+def _turned(colours: Image.Image, picture: Image.Image) -> Image.Image:
+    """The colours of a picture as it was taken; EXIF data that make no sense turn nothing."""
+    with suppress(Exception):
+        return colours.transpose(_TURNS[picture.getexif()[ExifTags.Base.Orientation]])
+    return colours
