@@ -16,8 +16,11 @@ from tests.datasets.rawmedia import truncate, write_video
 EVERY = VisualFeatures(frames=3, per_second=10, size=16)
 
 
-def numbered_video(path, frames, fps, times=None, rate=8000, seconds=None):
-    """Frame n has the grey level n; the left channel of the sound counts in steps of 2^-15."""
+def numbered_video(path, frames, fps, times=None, rate=8000, seconds=None, sound_at=(0.0,)):
+    """Frame n has the grey level n; the left channel of the sound counts in steps of 2^-15.
+
+    The sound is parted evenly, and its parts begin at the times ``sound_at``.
+    """
     with av.open(str(path), "w") as container:
         video = container.add_stream("ffv1", rate=Fraction(fps))
         video.width, video.height, video.pix_fmt = 32, 32, "bgr0"
@@ -32,10 +35,12 @@ def numbered_video(path, frames, fps, times=None, rate=8000, seconds=None):
             container.mux(video.encode(frame))
         count = round(rate * (frames / fps if seconds is None else seconds))
         left = (np.arange(count) % 30000).astype(np.int16)
-        both = np.stack([left, -left], axis=1).reshape(1, -1)
-        sound = av.AudioFrame.from_ndarray(both, format="s16", layout="stereo")
-        sound.sample_rate = rate
-        container.mux(audio.encode(sound))
+        both = np.stack([left, -left], axis=1)
+        for time, part in zip(sound_at, np.split(both, len(sound_at)), strict=True):
+            sound = av.AudioFrame.from_ndarray(part.reshape(1, -1), format="s16", layout="stereo")
+            sound.sample_rate = rate
+            sound.pts, sound.time_base = round(rate * time), Fraction(1, rate)
+            container.mux(audio.encode(sound))
         container.mux(audio.encode(None))
         container.mux(video.encode(None))
     return path
@@ -78,6 +83,29 @@ def test_cuts_count_from_the_first_frame_wherever_the_clock_of_a_film_starts(tmp
         assert next(container.decode(video=0)).time == pytest.approx(1.0)
     (take,) = read_recording(path, [Cut(1.0, 2.0)], EVERY, audio=False)
     assert numbers(take.pictures) == [10, 13, 16]
+
+
+@pytest.mark.parametrize(("sound_at", "pictures_at"), [(1.0, 0.0), (0.0, 1.0), (0.05, 0.0)])
+@pytest.mark.parametrize("visual", [EVERY, None])
+def test_sound_is_cut_where_it_lies_beside_the_pictures(visual, sound_at, pictures_at, tmp_path):
+    times = [pictures_at + number / 10 for number in range(40)]
+    path = numbered_video(
+        tmp_path / "a.mkv", frames=40, fps=10, times=times, seconds=3.0, sound_at=(sound_at,)
+    )
+    (take,) = read_recording(path, [Cut(1.5, 1.7)], visual, audio=True)
+    first = round(8000 * (1.5 + pictures_at - (sound_at if sound_at > 0.1 else 0)))
+    np.testing.assert_array_equal(
+        take.sound.waveform, np.arange(first, first + 1600) / np.float32(2**15)
+    )
+
+
+def test_a_gap_in_the_sound_moves_none_that_follows(tmp_path):
+    path = numbered_video(tmp_path / "a.mkv", frames=60, fps=10, seconds=3.0, sound_at=(0.0, 4.0))
+    cuts = [Cut(1.0, 2.0), Cut(3.5, 5.0), Cut(2.0, 3.0), Cut()]
+    found = [take.sound.waveform for take in read_recording(path, cuts, EVERY, audio=True)]
+    for sound, (begin, end) in zip(found, [(1, 1.5), (1.5, 2.5), (0, 0), (0, 3)], strict=True):
+        count = np.arange(8000 * begin, 8000 * end)
+        np.testing.assert_array_equal(sound, count / np.float32(2**15))
 
 
 def test_a_cut_of_sound_goes_to_the_nearest_sample():

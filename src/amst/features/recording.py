@@ -24,9 +24,30 @@ _BEYOND_SECONDS = 1.0
 _BEYOND_SHARE = 0.1
 """An annotated clip may end behind its whole recording by the larger of these."""
 _DAMAGED_SHARE = 0.05
+_ASIDE_SECONDS = 0.1
+"""Sound counts as gapless, and as beginning with the pictures, as long as it is no more than this
+aside: encoders add silence before it, AVI shows reordered frames late, clocks round."""
 _CLOCK_RATE = 1000
 _SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31}
 _TYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "flt": "f4", "dbl": "f8"}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Sound without a gap: when it begins, in seconds, and the number of its first sample."""
+
+    time: float
+    first: int
+
+
+def _sample_at(time: float, rate: int, pieces: Sequence[Piece]) -> int:
+    """The first sample at or after a time, in whatever piece it lies; to the nearest sample."""
+    begun = [number for number, piece in enumerate(pieces) if piece.time <= time]
+    if not begun:
+        return pieces[0].first
+    piece, after = pieces[begun[-1]], pieces[begun[-1] + 1 :]
+    sample = piece.first + round((time - piece.time) * rate)
+    return min(sample, after[0].first) if after else sample
 
 
 @dataclass(frozen=True)
@@ -43,10 +64,21 @@ class Cut:
         """Whether ``time`` lies in the cut."""
         return (self.start or 0.0) <= time and (self.end is None or time < self.end)
 
-    def of(self, waveform: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-        """The cut's share of a recording's sound, (n,); a view."""
-        end = len(waveform) if self.end is None else round(self.end * rate)
-        return waveform[round((self.start or 0.0) * rate) : end]
+    def of(
+        self, waveform: NDArray[np.float32], rate: int, pieces: Sequence[Piece] = ()
+    ) -> NDArray[np.float32]:
+        """The cut's share of a recording's sound, (n,); a view.
+
+        Args:
+            waveform: the sound, one piece after the other.
+            rate: sampling rate in Hz.
+            pieces: when each of its pieces begins; none for sound without a gap that begins with
+                the recording.
+        """
+        pieces = pieces or (Piece(0.0, 0),)
+        begin = 0 if self.start is None else _sample_at(self.start, rate, pieces)
+        end = len(waveform) if self.end is None else _sample_at(self.end, rate, pieces)
+        return waveform[begin:end]
 
     def beyond(self, length: float) -> UnreadableError | None:
         """The reason, when a recording of so many seconds ends well before the cut does."""
@@ -162,12 +194,14 @@ class _Pass:
     _scenes: list[_Scene] = field(default_factory=list)
     _no_pictures: UnreadableError | None = None
     _samples: "array[float]" = field(default_factory=lambda: array("f"))
-    _sound_pieces: int = 0
+    _sound_frames: int = 0
+    _pieces: list[Piece] = field(default_factory=list)
     _sound_rate: int = 0
     _sound_damaged: int = 0
     _frames: int = 0
     _frame_rate: float = 0.0
     _first: Any = None
+    _begin: float | None = None
     _reached: dict[int, _Reach] = field(default_factory=lambda: defaultdict(_Reach))
 
     def run(self) -> list[Take]:
@@ -233,6 +267,7 @@ class _Pass:
             return self._frames / self._frame_rate
         if self._first is None:
             self._first = frame.pts
+            self._begin = seconds(frame.pts, frame.time_base)
         return seconds(frame.pts - self._first, frame.time_base)
 
     def _add_sound(self, packet: Any) -> None:
@@ -243,9 +278,35 @@ class _Pass:
             return
         for frame in frames:
             self._sound_rate = frame.sample_rate
+            if frame.pts is not None:
+                self._place(seconds(frame.pts, frame.time_base), len(self._samples))
             # Grows in place: a list of pieces would be there a second time when it is joined.
             self._samples.frombytes(first_channel(frame).tobytes())
-            self._sound_pieces += 1
+            self._sound_frames += 1
+
+    def _place(self, time: float, sample: int) -> None:
+        """Begin a piece of sound where a sample is not at the time that follows from those before.
+
+        Packets that were lost, or never sent while nobody spoke, leave such gaps.
+        """
+        if self._pieces:
+            last = self._pieces[-1]
+            expected = last.time + (sample - last.first) / self._sound_rate
+            if abs(time - expected) <= _ASIDE_SECONDS:
+                return
+        self._pieces.append(Piece(time, sample))
+
+    def _placed(self, video: Any) -> list[Piece]:
+        """The pieces of sound in seconds from the first frame, or from the sound if none is."""
+        if not self._pieces:
+            return []
+        begin = self._begin
+        if begin is None and video is not None:
+            begin = self._reached[video.index].first
+        first = self._pieces[0].time
+        if begin is None or not math.isfinite(begin) or abs(first - begin) <= _ASIDE_SECONDS:
+            begin = first
+        return [Piece(piece.time - begin, piece.first) for piece in self._pieces]
 
     def _pictures(self) -> list[Pictures | UnreadableError | None]:
         if not self._scenes:
@@ -263,13 +324,15 @@ class _Pass:
         if not self.audio:
             return [None] * len(self.cuts)
         rate, damaged = self._sound_rate, self._sound_damaged
-        if damaged > max(1, _DAMAGED_SHARE * (damaged + self._sound_pieces)):
+        if damaged > max(1, _DAMAGED_SHARE * (damaged + self._sound_frames)):
             error = UnreadableError(f"{damaged} pieces of its audio are damaged")
             return [error] * len(self.cuts)
         whole = np.frombuffer(self._samples, np.float32)
         stream = next(iter(self.container.streams.audio), None)
+        pieces = self._placed(next(iter(self.container.streams.video), None))
         return [
-            self._cut_short(cut, stream) or Sound(cut.of(whole, rate), rate) for cut in self.cuts
+            self._cut_short(cut, stream) or Sound(cut.of(whole, rate, pieces), rate)
+            for cut in self.cuts
         ]
 
     def _cut_short(self, cut: Cut, stream: Any) -> UnreadableError | None:
