@@ -316,6 +316,16 @@ def test_a_film_is_turned_as_it_says(held, tmp_path):
         assert np.abs(shown.astype(int) - meant(decoded)).max() <= 1
 
 
+def test_a_format_that_is_not_known_is_told(tmp_path):
+    path = tmp_path / "a.avi"
+    write_video(path, seconds=0.4)
+    path.write_bytes(path.read_bytes().replace(b"FMP4", b"????"))
+    with pytest.raises(UnreadableError, match="its video is in a format that is not known"):
+        read_recording(path, [Cut()], EVERY, audio=True)
+    (take,) = read_recording(path, [Cut()], None, audio=True)
+    assert len(take.sound.waveform)
+
+
 def hidden_start(path, seconds=2.0):
     """A copy of a video whose list of edits hides its first seconds, as cutting by copying does."""
     out = path.with_name("hidden.mp4")

@@ -211,6 +211,8 @@ class _Pass:
         sound = streams.audio[0] if self.audio and streams.audio else None
         for stream in (video, sound):
             if stream is not None:
+                if stream.codec_context is None:
+                    raise UnreadableError(f"its {stream.type} is in a format that is not known")
                 # One worker is one core; the workflow runs one worker per shard.
                 stream.codec_context.thread_count = 1
         self._open_scenes(video)
