@@ -101,6 +101,18 @@ def test_a_long_clip_keeps_few_frames_in_memory():
     assert len(collector._waiting) + len(collector._stored) <= 1 + 400 - 400 // 3
 
 
+def test_colours_of_a_reserved_kind_are_those_of_none():
+    found = []
+    for matrix in (2, 3):
+        frame = av.VideoFrame.from_ndarray(np.asarray(picture(48, 64)), format="rgb24")
+        frame = frame.reformat(format="yuv420p")
+        frame.colorspace = matrix
+        collector = FrameCollector(VisualFeatures(frames=1, size=16), 1.0)
+        collector.add(frame)
+        found.append(collector.finish().features)
+    np.testing.assert_array_equal(*found)
+
+
 @given(st.integers(0, 400), st.sampled_from(RATES), st.integers(1, 4))
 def test_a_whole_second_keeps_the_frames_asked_for(second, fps, per_second):
     whole = math.floor(fps)

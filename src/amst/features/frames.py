@@ -19,6 +19,8 @@ _REFORMATTER = VideoReformatter()
 """Shared, since a new one prepares its tables and threads anew: 100 times the time of a picture."""
 _UNCONVERTED = 32
 """Decoded frames that may wait unconverted, so that a long clip does not fill the memory."""
+_RESERVED, _UNSPECIFIED = 3, 2
+"""Codes of colour matrices. Some encoders write the first and mean none, which ffmpeg refuses."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -155,6 +157,8 @@ class FrameCollector:
     def _convert(self, indices: Sequence[int]) -> None:
         for index in indices:
             frame = self._waiting.pop(index)
+            if frame.colorspace == _RESERVED:
+                frame.colorspace = _UNSPECIFIED
             rgb: Any = _REFORMATTER.reformat(frame, format="rgb24", threads=1).to_ndarray()
             shown = Image.fromarray(turn(rgb, _display_matrix(frame)))
             if index == 0:
