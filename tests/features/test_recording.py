@@ -213,6 +213,42 @@ def test_sound_of_which_more_than_one_piece_in_twenty_is_damaged_is_rejected(sha
         assert "pieces of its audio are damaged" in str(take.sound)
 
 
+def write_sound(path, parts, codec, rate=16000, **options):
+    """Noise of these levels, two seconds each."""
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.layout = "mono"
+        noise = np.random.default_rng(0).uniform(-1, 1, (len(parts), 2 * rate))
+        wave = (np.array(parts)[:, None] * noise).reshape(1, -1).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
+        frame.sample_rate = rate
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def test_raw_aac_is_not_missed_for_a_length_that_is_guessed(tmp_path):
+    path = tmp_path / "a.aac"
+    write_sound(path, [0, 0.5], "aac")
+    with av.open(str(path)) as container:
+        assert container.duration > 5e6, "ffmpeg's guess"
+    (take,) = read_recording(path, [Cut()], None, audio=True)
+    assert len(take.sound.waveform) / 16000 == pytest.approx(4, abs=0.1)
+
+
+def test_an_mp3_is_missed_only_for_a_length_that_it_states(tmp_path):
+    path = tmp_path / "a.mp3"
+    write_sound(path, [0.5, 0.5], "libmp3lame")
+    truncate(path, 0.6)
+    (take,) = read_recording(path, [Cut()], None, audio=True)
+    assert "cut short at 2.4" in str(take.sound)
+    write_sound(path, [0.5, 0.5], "libmp3lame", write_xing="0")
+    content = path.read_bytes()
+    # A title at the end, as players add it, counts as sound where the length is guessed.
+    path.write_bytes(content + b"APETAGEX" + bytes(len(content)))
+    (take,) = read_recording(path, [Cut()], None, audio=True)
+    assert len(take.sound.waveform) / 16000 == pytest.approx(4, abs=0.2)
+
+
 def test_a_file_without_sound_has_an_empty_waveform(tmp_path):
     write_video(tmp_path / "a.mp4", sound=False)
     (take,) = read_recording(tmp_path / "a.mp4", [Cut()], None, audio=True)

@@ -27,6 +27,7 @@ _DAMAGED_SHARE = 0.05
 _ASIDE_SECONDS = 0.1
 """Sound counts as gapless, and as beginning with the pictures, as long as it is no more than this
 aside: encoders add silence before it, AVI shows reordered frames late, clocks round."""
+_RAW = frozenset({"aac", "mp3"})
 _CLOCK_RATE = 1000
 _SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31}
 _TYPES = {"u8": "u1", "s16": "i2", "s32": "i4", "flt": "f4", "dbl": "f8"}
@@ -373,8 +374,20 @@ def seconds(ticks: int, time_base: Fraction) -> float:
     return ticks * time_base.numerator / time_base.denominator
 
 
+def is_guessed(container: Any) -> bool:
+    """Whether ffmpeg works a length out from the size, which misleads where the bit rate varies.
+
+    It does so for raw AAC, and for MP3 without the header that counts the frames; from that it also
+    knows how much silence the encoder put before the sound.
+    """
+    audio = container.streams.audio
+    return container.format.name in _RAW and not any(stream.start_time for stream in audio)
+
+
 def stated_seconds(container: Any) -> float:
     """How long a file says it is; 0 when it does not say."""
+    if is_guessed(container):
+        return 0.0
     streams = (stream_seconds(container, video) for video in container.streams.video)
     return max([(container.duration or 0) / av.time_base, *streams])
 
@@ -385,6 +398,8 @@ def stream_seconds(container: Any, stream: Any) -> float:
     Of AVI the count of frames speaks, since its reader shortens the duration of a file that was
     cut short to what is there. Of other containers it does not: a list of edits hides frames.
     """
+    if is_guessed(container):
+        return 0.0
     counted = stream.frames and getattr(stream, "average_rate", None)
     if container.format.name == "avi" and counted:
         return float(stream.frames / stream.average_rate)
