@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from amst.config.run import VisualFeatures
 from amst.features.media import UnreadableError, check_media, decoding
@@ -21,16 +21,6 @@ _UNCONVERTED = 32
 """Decoded frames that may wait unconverted, so that a long clip does not fill the memory."""
 _RESERVED, _UNSPECIFIED = 3, 2
 """Codes of colour matrices. Some encoders write the first and mean none, which ffmpeg refuses."""
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""EXIF orientation -> what turns the stored picture into the one that was taken."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +185,7 @@ def read_picture(path: Path, features: VisualFeatures) -> Pictures:
     with decoding("its picture"):
         try:
             with Image.open(path) as picture:
-                colours = _turned(_in_eight_bits(picture).convert("RGB"), picture)
+                colours = _in_eight_bits(_turned(picture)).convert("RGB")
         except UnidentifiedImageError:
             # Its own text names the file with this machine's path.
             raise UnreadableError("its picture is in no known format") from None
@@ -217,8 +207,8 @@ def _in_eight_bits(picture: Image.Image) -> Image.Image:
     return picture
 
 
-def _turned(colours: Image.Image, picture: Image.Image) -> Image.Image:
-    """The colours of a picture as it was taken; EXIF data that make no sense turn nothing."""
+def _turned(picture: Image.Image) -> Image.Image:
+    """A picture as it was taken; EXIF data that make no sense turn nothing."""
     with suppress(Exception):
-        return colours.transpose(_TURNS[picture.getexif()[ExifTags.Base.Orientation]])
-    return colours
+        return ImageOps.exif_transpose(picture)
+    return picture
