@@ -84,9 +84,9 @@ def test_missing_raw_data_stop_a_call_before_the_first_job(fresh: Suite):
     assert not fresh.file("results").exists()
 
 
-def test_checkout_and_working_folder_may_have_white_space_in_their_paths(tmp_path):
+def test_checkout_and_working_folder_may_have_odd_characters_in_their_paths(tmp_path):
     few = {"datasets": {"digits": {"generate": {"samples": 60, "pools": 12}}}}
-    suite = Suite.new(tmp_path / "a folder", few)
+    suite = Suite.new(tmp_path / "a {folder} of o'b", few)
     suite.snakemake("results/raw/digits/digits.json", "--cores", "1")
     assert suite.file("results/raw/digits/digits.json").is_file()
 
