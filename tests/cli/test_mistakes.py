@@ -56,6 +56,9 @@ def test_a_mistake_is_told_in_one_line(command: str, said: str, tmp_path: Path):
 
 
 NO_ROOM = OSError(errno.ENOSPC, "No space left on device", "shards/000.h5")
+NO_ROOM_OF_HDF5 = OSError(
+    errno.ENOSPC, "Can't close file (file write failed: time = now\n, errno = 28)"
+)
 NOT_YOURS = OSError(errno.EACCES, "Permission denied", "results")
 
 
@@ -79,6 +82,7 @@ def main(monkeypatch):
     [
         (AmstError("the state is saved", "Call again", 75), 75, "the state is saved. Call again"),
         (NO_ROOM, 1, "shards/000.h5: No space left on device. Make room (`amst clean` says what"),
+        (NO_ROOM_OF_HDF5, 1, "No space left on device. Make room (`amst clean` says what"),
         (NOT_YOURS, 1, "results: Permission denied. Mend its permissions, or work in a folder of"),
         (ModuleNotFoundError(name="h5py"), 1, "the package h5py is not installed here. This needs"),
     ],

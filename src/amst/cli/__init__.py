@@ -1,6 +1,7 @@
 """The command ``amst``: one sub-command per step, the same that the workflow's rules call."""
 
 import errno
+import os
 import sys
 from typing import Annotated
 
@@ -64,7 +65,8 @@ def main() -> None:
         if _debug or error.errno not in _REFUSED:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(f"amst: {where}{error.strerror or error}. {_REFUSED[error.errno]}", file=sys.stderr)
+        # not its own words, which are lines of internals where HDF5 writes
+        print(f"amst: {where}{os.strerror(error.errno)}. {_REFUSED[error.errno]}", file=sys.stderr)
         sys.exit(1)
     except ModuleNotFoundError as error:
         if _debug or (error.name or "amst").partition(".")[0] == "amst":
