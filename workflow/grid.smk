@@ -15,7 +15,7 @@ from snakemake.settings.types import DeploymentMethod
 
 from amst import grid
 from amst.cluster import slots, snapshot
-from amst.cluster.calls import this_call
+from amst.cluster.calls import this_call, why_closed
 from amst.cluster.site import told_to_rules
 from amst.config.run import settings_hash
 from amst.datasets import registry
@@ -134,6 +134,11 @@ if workflow.is_main_process and this_call().runs and re.search(r"\s", sys.execut
         f"amst: {sys.executable}, the Python of this call, has white space in its path, and "
         "Snakemake cannot start jobs with it. Set the environment up in a folder without"
     )
+
+# Snakemake and what follows here would end in a traceback.
+if workflow.is_main_process and (this_call().runs or workflow.output_settings.dryrun):
+    if _closed := why_closed(Path()):
+        sys.exit(f"amst: {_closed}")
 
 # The package runs from the checkout, in any working directory. Outside the container, rules use
 # the Python that runs Snakemake. A checkout of somebody else's is named to git, which does not say

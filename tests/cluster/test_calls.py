@@ -1,11 +1,14 @@
 """What a call of Snakemake is for."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from snakemake.cli import get_argument_parser
 
-from amst.cluster.calls import _LOOKS, call_of
+from amst.cluster.calls import _LOOKS, call_of, why_closed
 
 
 @pytest.mark.parametrize(
@@ -54,3 +57,27 @@ def test_where_notes_are_kept(words: str, kept: bool):
 
 def test_the_working_folder_is_this_one_unless_said():
     assert call_of(("--cores", "1")).folder == Path()
+
+
+@contextmanager
+def _not_as_root() -> Iterator[None]:
+    """Root may write everywhere."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+def test_a_working_folder_of_somebody_else_is_told_in_one_line(tmp_path):
+    assert why_closed(tmp_path) == ""
+    notes = tmp_path / ".snakemake"
+    notes.mkdir(mode=0o555)
+    with _not_as_root():
+        assert "cannot be written by this user" in why_closed(tmp_path)
+    notes.chmod(0o755)
+    tmp_path.chmod(0o555)
+    assert why_closed(tmp_path) == "", "only what Snakemake writes to counts"
+    tmp_path.chmod(0o755)

@@ -1,5 +1,6 @@
 """What a call of Snakemake is for, by its command line."""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,4 +69,16 @@ def call_of(arguments: Sequence[str]) -> Call:
         folder=Path(given.directory or "."),
         targets=tuple(given.targets or ()),
         keeps_notes=not str(getattr(given, "persistence_backend", "")).lower().endswith("db"),
+    )
+
+
+def why_closed(folder: Path) -> str:
+    """One line where this user may not call Snakemake in a working folder; else empty."""
+    notes = folder / ".snakemake"
+    place = notes if os.access(notes, os.F_OK, effective_ids=True) else folder
+    if os.access(place, os.W_OK, effective_ids=True):
+        return ""
+    return (
+        f"{place.absolute()} cannot be written by this user, and Snakemake keeps notes and locks "
+        "there. Call it in a folder of your own (docs/two-configurations.md)"
     )
