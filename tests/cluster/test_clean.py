@@ -158,6 +158,28 @@ def test_the_image_and_the_shards_of_another_dataset_that_are_used_stay(work: Pa
     assert not (work / "containers/amst-000000000000.sif").exists()
 
 
+def test_features_and_images_of_another_working_folder_stay(work: Path, tmp_path_factory):
+    """docs/two-configurations.md links to them; the other folder's grid is not known here."""
+    other = tmp_path_factory.mktemp("other")
+    for place in ("results/features", "containers"):
+        (work / place).rename(other / Path(place).name)
+        (work / place).symlink_to(other / Path(place).name)
+    before = sorted(other.rglob("*"))
+    said = clean("--also", "features", "--also", "images", "--remove")
+    assert sorted(other.rglob("*")) == before
+    assert f"results/features leads to {other / 'features'}: kept" in said
+    assert f"containers leads to {other / 'containers'}: kept" in said
+
+
+def test_features_of_one_dataset_that_lie_elsewhere_stay(work: Path, tmp_path_factory):
+    dataset = work / "results/features/CREMAD"
+    other = dataset.rename(tmp_path_factory.mktemp("other") / "CREMAD")
+    dataset.symlink_to(other)
+    said = clean("--also", "features", "--remove")
+    assert (dataset / "shards/000.h5").is_file()
+    assert f"results/features/CREMAD leads to {other}: kept" in said
+
+
 def test_checkpoints_on_shared_shards_are_known_by_those(work: Path):
     over = work / "over.yaml"
     over.write_text("grid: {datasets: [IEMOCAP], methods: [naive], seeds: [0]}\n")

@@ -108,7 +108,7 @@ def clean(
     goes only with --also, and what those of the last call have does not go.
     """
     from amst.cluster.image import image_name
-    from amst.cluster.leftovers import leftovers
+    from amst.cluster.leftovers import leftovers, shared
     from amst.grid.last_call import LastCall
     from amst.provenance import SOURCE
 
@@ -118,7 +118,8 @@ def clean(
     config = configuration(configfile)
     if remove:
         _refuse_while_jobs_live(results.parent)
-    found = leftovers(config, results, Path("containers"), image_name(SOURCE.parent))
+    images = Path("containers")
+    found = leftovers(config, results, images, image_name(SOURCE.parent))
     chosen = [leftover for leftover in found if leftover.kind in kinds]
     for leftover in chosen:
         typer.echo(f"{leftover.size / 1e6:9.1f} MB  {leftover.path}: {leftover.why}")
@@ -130,6 +131,8 @@ def clean(
         size = sum(leftover.size for leftover in found if leftover.kind == kind)
         if size and kind not in kinds:
             typer.echo(f"besides: {size / 1e6:.1f} MB of {KINDS[kind]} (--also {kind})")
+    for link in shared(results, images):
+        typer.echo(f"{link} leads to {link.resolve()}: kept, other working folders may need it")
     if LastCall.of(results).differs(config):
         typer.echo(
             f"the last call had other runs or settings ({results}/grid.json), and what they need "

@@ -44,7 +44,7 @@ class Leftover:
 def leftovers(config: grid.Config, results: Path, images: Path, current: str) -> list[Leftover]:
     """Everything that no run needs, of the configuration or of the last call.
 
-    What is running is never among it.
+    What is running is never among it, nor what another working folder may need (``shared``).
 
     Args:
         config: the configuration.
@@ -57,9 +57,21 @@ def leftovers(config: grid.Config, results: Path, images: Path, current: str) ->
     found = [*_checkpoints(config, results, last), *_runs(results, runs)]
     found += _features(config, results, last)
     for image in sorted(images.glob("amst-*.sif")):
-        if image.name != current:
+        if image.name != current and not images.is_symlink():
             found.append(_leftover("images", image, "of another definition or other packages"))
     return found
+
+
+def shared(results: Path, images: Path) -> list[Path]:
+    """Links to features and images: as a second working folder uses those of the first.
+
+    Args:
+        results: folder that the workflow writes to.
+        images: folder of built images.
+    """
+    features = results / "features"
+    places = [features, *sorted(features.glob("*")), images]
+    return [path for path in places if path.is_symlink()]
 
 
 def _leftover(kind: str, path: Path, why: str) -> Leftover:
@@ -128,6 +140,7 @@ def _runs(results: Path, runs: set[str]) -> Iterator[Leftover]:
 def _features(config: grid.Config, results: Path, last: LastCall) -> Iterator[Leftover]:
     needed = {grid.features_owner(config, name) for name in config.grid.datasets}
     needed |= last.features
-    for path in sorted((results / "features").glob("*")):
-        if path.is_dir() and path.name not in needed:
+    features = results / "features"
+    for path in [] if features.is_symlink() else sorted(features.glob("*")):
+        if path.is_dir() and not path.is_symlink() and path.name not in needed:
             yield _leftover("features", path, "of no dataset of the grid")
