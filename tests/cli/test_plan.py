@@ -299,6 +299,9 @@ def test_the_command_names_reasons_sums_hours_and_says_what_their_marks_mean(
     now = {"package_digest": package_digest(), "code_digest": training_digest("naive")}
     made = record.environment.model_copy(update=now)
     write_record(path, record.model_copy(update={"environment": made}))
+    assert "digits naive 2 2.00 1 files missing, 1 missing" in plan(), "as after a purge by age"
+    for name in set(RUN_FILES) - {"run.json"}:
+        path.with_name(name).touch()
     lines = plan()
     assert "digits naive 1 1.00 1 missing" in lines
     assert "5 of 6 runs to train: ~3.00+ hours in all" in lines

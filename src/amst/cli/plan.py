@@ -20,7 +20,7 @@ from amst.errors import AmstError
 from amst.grid.adoptions import Adoptions
 from amst.grid.stale_data import stale_data
 from amst.provenance import package_digest, training_digest
-from amst.records import RunRecord, read_record, write_record
+from amst.records import RUN_FILES, RunRecord, read_record, write_record
 from amst.training.kept import unseen
 from amst.training.state import run_digest, state_of
 
@@ -69,6 +69,7 @@ def plan_of(config: grid.Config, results: Path) -> list[Planned]:
             data = _data_of(config, results, settings)
             why = _outdated(record, settings, adoptions, data)
             why = why or _data_changed(config, results, record, data)
+            why = why or _lost(results / "runs" / cell.run)
         own = measured.get((cell.dataset, "variant", cell.variant))
         hours = own or measured.get((cell.dataset, "method", settings.method))
         like, kind = own is None and hours is not None, (settings.method, encoders(settings))
@@ -105,6 +106,11 @@ def _data_changed(
         return ""  # made again, they are what they were
     now = run_digest(record.settings_hash, made.code_digest, made.package_digest, *data)
     return "" if now == record.digest else "data changed"
+
+
+def _lost(folder: Path) -> str:
+    """Why a finished run would be trained again for what its folder has lost, as by a purge."""
+    return "" if all((folder / name).is_file() for name in RUN_FILES) else "files missing"
 
 
 def _data_of(config: grid.Config, results: Path, settings: RunSettings) -> tuple[Path, Path]:
