@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 from torch.nn.functional import cross_entropy
 
 from amst.records import read_record
@@ -81,6 +82,18 @@ def test_no_more_logits_than_a_block_holds_are_there_at_once(clusters, monkeypat
     found = fit_classifier(*train, *val, 3)
     assert sizes == {40, 300 % 40, len(val[0])}
     assert (found.weights - whole.weights).abs().max() < 1e-6
+
+
+def test_fits_of_many_weights_have_the_same_bits_on_any_number_of_cores(monkeypatch):
+    monkeypatch.setattr(linear, "ITERATIONS", 3)
+    draw = torch.Generator().manual_seed(5)
+    features = torch.randn(20, 400, generator=draw, dtype=torch.float64)
+    labels, found = torch.randint(28, (20,), generator=draw), []
+    for cores in (1, 2):
+        with threadpool_limits(cores, user_api="blas"):
+            start = torch.zeros(28, 401, dtype=torch.float64)
+            found.append(linear.minimise(start, features, labels, 0.01))
+    assert torch.equal(*found)
 
 
 def test_fits_are_kept_for_the_same_weights_only(clusters, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -204,13 +205,16 @@ def minimise(
             value = value + part.detach()
         return float(value), gradient.flatten().cpu().numpy()
 
-    found = minimize(
-        loss,
-        start.flatten().cpu().numpy(),
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": ITERATIONS},
-    )
+    # scipy's own products of more than 10,000 numbers would be summed by as many threads as there
+    # are cores, in another order with each number of them, and wait longer than they compute.
+    with threadpool_limits(1, user_api="blas"):
+        found = minimize(
+            loss,
+            start.flatten().cpu().numpy(),
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": ITERATIONS},
+        )
     return torch.from_numpy(found.x).to(features.device).view_as(start)
 
 
