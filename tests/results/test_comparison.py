@@ -8,8 +8,16 @@ import pytest
 from amst.errors import AmstError
 from amst.records import read_record
 from amst.results.cells import collect
-from amst.results.comparison import best_of, compare, drawn_text, groups_of, leaders
+from amst.results.comparison import (
+    best_of,
+    blind_notes,
+    compare,
+    drawn_text,
+    groups_of,
+    leaders,
+)
 from amst.results.sheet import DASH, MINUS
+from amst.results.tables.scores import score_table
 from amst.results.tables.significance import (
     intervals_table,
     mcnemar_table,
@@ -96,6 +104,20 @@ def test_bold_type_and_the_printed_p_are_after_holm_s_correction(contest):
         (0.03, 0.06),
         (0.04, 0.06),
     ]
+
+
+def test_where_no_difference_could_be_significant_nothing_leads_and_tables_say_so(contest):
+    """Holm's first factor is the number of pairs: 3 * 2 / 101 is above 0.05, 3 * 2 / 2001 below."""
+    assert blind_notes(*compared(contest)) == ()
+    collection = collect(contest, ())
+    found = collection, compare(collection, {}, resamples=100)
+    assert leaders(*found) == set()
+    (note,) = blind_notes(*found)
+    assert note.startswith("Nothing is bold on digits: for 3 pairs of variants no p of 100 resampl")
+    assert note in significance_table(*found).notes
+    assert score_table("main", collection, "accuracy", set(), "", (note,)).notes == (note,)
+    best = {("ave", "amst", "good")}
+    assert note in score_table("main", collection, "accuracy", best, "", (note,)).notes
 
 
 def test_under_three_common_seeds_readers_see_the_difference_without_p(make, plan):

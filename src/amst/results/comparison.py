@@ -21,6 +21,7 @@ from amst.results.statistics import (
     RESAMPLES,
     Floats,
     Interval,
+    bootstrap_p,
     exact_mcnemar,
     group_resamples,
     holm,
@@ -83,10 +84,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All pairs of variants on every split of every dataset."""
+    """All pairs of variants on every split of every dataset.
+
+    Attributes:
+        resamples: of the bootstrap.
+    """
 
     estimates: tuple[Estimate, ...]
     pairs: tuple[Pair, ...]
+    resamples: int
 
     def between(self, ours: Cell, theirs: Cell) -> Pair | None:
         """The pair of two cells, whichever is named first; None without a common seed."""
@@ -122,7 +128,7 @@ def compare(
         pairs += _corrected(
             [pair for two in combinations(block.cells, 2) for pair in block.pair(*two)]
         )
-    return Comparison(tuple(estimates), tuple(pairs))
+    return Comparison(tuple(estimates), tuple(pairs), resamples)
 
 
 def _corrected(pairs: Sequence[Pair]) -> list[Pair]:
@@ -149,11 +155,15 @@ def best_of(cells: Sequence[Cell]) -> Cell | None:
 def leaders(collection: Collection, comparison: Comparison) -> set[tuple[str, str, str]]:
     """(dataset, split, variant) of the best and of all that are not significantly worse.
 
-    A dataset where the best shares fewer than ``FEWEST_SEEDS`` seeds with all others has none; a
-    variant that shares fewer with it is none.
+    A dataset where the best shares fewer than ``FEWEST_SEEDS`` seeds with all others has none, and
+    so has one where no difference could be significant; a variant that shares fewer with the best
+    is none.
     """
     found = set()
+    blind = _blind(comparison)
     for block in collection.blocks:
+        if block in blind:
+            continue
         cells = collection.block(*block)
         best = best_of(cells)
         if best is None:
@@ -174,6 +184,23 @@ def _significantly_above(cell: Cell, pair: Pair) -> bool:
     sign = 1 if pair.ours is cell else -1
     significant = pair.adjusted is not None and pair.adjusted < SIGNIFICANT
     return significant and sign * pair.interval.estimate > 0
+
+
+def _blind(comparison: Comparison) -> dict[tuple[str, str], int]:
+    """(dataset, split) of so many pairs that none of them can be significant, and how many."""
+    families = {(pair.ours.dataset, pair.ours.split): pair.family for pair in comparison.pairs}
+    least = bootstrap_p(0, comparison.resamples)
+    return {block: size for block, size in families.items() if size * least >= SIGNIFICANT}
+
+
+def blind_notes(collection: Collection, comparison: Comparison) -> tuple[str, ...]:
+    """What is to be said of datasets where no difference could be significant."""
+    return tuple(
+        f"Nothing is bold on {collection.title(*block)}: for {pairs} pairs of variants no p of "
+        f"{comparison.resamples:,} resamples is below {SIGNIFICANT} after Holm's correction, "
+        "however large a difference. Choose by the table validation, and compare fewer variants."
+        for block, pairs in _blind(comparison).items()
+    )
 
 
 def drawn_text(collection: Collection, comparison: Comparison) -> str:

@@ -147,8 +147,12 @@ def seed_bootstrap(resampled: Floats, observed: Sequence[float], seed: int) -> I
     means = np.round(resampled.mean(axis=1) + deviations, DECIMALS)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     tail = min(int((means <= 0).sum()), int((means >= 0).sum()))
-    p = min(1.0, 2 * (tail + 1) / (resamples + 1))
-    return Interval(fmean(observed), float(low), float(high), p)
+    return Interval(fmean(observed), float(low), float(high), bootstrap_p(tail, resamples))
+
+
+def bootstrap_p(tail: int, resamples: int) -> float:
+    """Two-sided p where ``tail`` resamples lie at or beyond 0; the least there is for none."""
+    return min(1.0, 2 * (tail + 1) / (resamples + 1))
 
 
 def exact_mcnemar(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> tuple[int, int, float]:

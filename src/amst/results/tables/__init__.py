@@ -7,7 +7,14 @@ from pathlib import Path
 
 from amst.results.cells import Collection
 from amst.results.common_settings import differing_recipes
-from amst.results.comparison import Comparison, compare, drawn_text, groups_of, leaders
+from amst.results.comparison import (
+    Comparison,
+    blind_notes,
+    compare,
+    drawn_text,
+    groups_of,
+    leaders,
+)
 from amst.results.names import TABLE_NAMES
 from amst.results.sheet import Table, write_files
 from amst.results.tables.balance import balance_table
@@ -58,7 +65,8 @@ def _main(material: Material) -> Table:
         return score_table("main", material.collection, material.metric)
     best = leaders(material.collection, material.comparison)
     drawn = drawn_text(material.collection, material.comparison)
-    return score_table("main", material.collection, material.metric, best, drawn)
+    blind = blind_notes(material.collection, material.comparison)
+    return score_table("main", material.collection, material.metric, best, drawn, blind)
 
 
 def _reproduction(material: Material) -> Table:

@@ -38,6 +38,7 @@ def score_table(
     metric: str,
     best: Members[Key] | None = None,
     drawn: str = "",
+    blind: Sequence[str] = (),
 ) -> Table:
     """One metric of the main prediction on the test part.
 
@@ -47,6 +48,7 @@ def score_table(
         metric: a scalar field of ``amst.records.Metrics``.
         best: (dataset, split, variant) of the entries in bold; None when nothing was compared.
         drawn: what of the test parts the comparison drew, in words.
+        blind: notes on datasets where the comparison can tell nothing apart.
     """
     return _table(
         name,
@@ -57,7 +59,7 @@ def score_table(
         best or (),
         caption=f"Test {WORDS[metric]} in %: mean ± standard deviation over seeds "
         "(number of seeds), at the epoch with the highest validation accuracy.",
-        notes=_notes(best, drawn, metric),
+        notes=_notes(best, drawn, metric, blind),
     )
 
 
@@ -156,13 +158,15 @@ def _table(
     )
 
 
-def _notes(best: Members[Key] | None, drawn: str, metric: str) -> tuple[str, ...]:
+def _notes(
+    best: Members[Key] | None, drawn: str, metric: str, blind: Sequence[str]
+) -> tuple[str, ...]:
     if metric != "accuracy":
         return ("Nothing is bold: the test behind bold numbers is one of accuracies.",)
     if best is None:
         return ()
     if not best:
-        return (
+        return tuple(blind) or (
             f"Nothing is bold: on no dataset does the best share {FEWEST_SEEDS} seeds with another "
             "variant.",
         )
@@ -171,5 +175,6 @@ def _notes(best: Members[Key] | None, drawn: str, metric: str) -> tuple[str, ...
         f"of the difference over seeds and the test part, drawn were {drawn}; Holm over all pairs "
         "of variants of the dataset and split). A variant that shares fewer than "
         f"{FEWEST_SEEDS} seeds with the best is not bold. {THE_BEST}",
+        *blind,
         SURENESS,
     )

@@ -11,6 +11,7 @@ from amst.results.comparison import (
     Comparison,
     Pair,
     best_of,
+    blind_notes,
     drawn_text,
     leaders,
 )
@@ -77,6 +78,7 @@ def significance_table(collection: Collection, comparison: Comparison) -> Table:
             "interval may leave out 0 where p is above 0.05. Bold: the best and all that are not "
             f"significantly worse at 0.05. Under {FEWEST_SEEDS} common seeds there is no p. "
             f"{THE_BEST}",
+            *blind_notes(collection, comparison),
             SURENESS,
         ),
         origins=origins(collection.cells),
