@@ -1,12 +1,23 @@
 """What the steps from raw media to shards say of what they found."""
 
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
 import pytest
+import soundfile
+import torch
 from typer.testing import CliRunner
 
 from amst.cli import app
+from amst.config.run import AudioFeatures, VisualFeatures
 from amst.datasets.base import Rejected, Sample
 from amst.datasets.cremad import CREMAD
 from amst.datasets.splitfile import read_split
+from amst.features.extract import extract_shard
+from amst.features.samples import write_samples
 from tests.datasets.rawtrees import build
 
 
@@ -20,6 +31,28 @@ def test_more_samples_than_expected_are_remarked_on(more, told, tmp_path, monkey
     options = ["--raw", str(tree.raw), "--options", "{}", *lists]
     done = CliRunner().invoke(app, ["samples", "CREMAD", *options], catch_exceptions=False)
     assert done.output == f"CREMAD: 6 samples of {6 - more} expected{told}, 0 rejected\n"
+
+
+def test_a_shard_has_the_same_bytes_on_any_number_of_threads(tmp_path):
+    raw, samples = build("CREMAD", tmp_path / "raw", per_class=1).raw, tmp_path / "samples.jsonl"
+    write_samples(CREMAD(), raw, samples, tmp_path / "lost.jsonl")
+    clip = next((raw / "AudioWAV").iterdir())
+    # No whole steps of 16 bits, as sums of these are exact; PyTorch shares out more than 32,768.
+    noise = np.random.default_rng(1).standard_normal(40_000) / 10
+    soundfile.write(clip, noise, 16_000, subtype="FLOAT")
+    features = {"audio": AudioFeatures(dtype="float32"), "visual": VisualFeatures(size=8)}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    out, rejected = tmp_path / "one.h5", tmp_path / "rejected.jsonl"
+    extract_shard(CREMAD(), raw, samples, 0, 1, features, out, rejected)
+    torch.set_num_threads(threads)
+    given = {name: each.model_dump(mode="json") for name, each in features.items()}
+    files = {"raw": raw, "samples": samples, "out": tmp_path / "two.h5"}
+    options = {"of": 1, "options": "{}", "features": json.dumps(given)} | files
+    command = [sys.executable, "-m", "amst", "extract", "CREMAD", "0"]
+    command += [f"--{name}={value}" for name, value in options.items()]
+    subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "2"}, check=True)
+    assert files["out"].read_bytes() == out.read_bytes()
 
 
 def test_a_class_that_a_part_lacks_is_told_with_the_split(tmp_path):

@@ -5,6 +5,7 @@ By hand nothing is written beside what Snakemake makes: of a file that it has no
 sees that its settings, code or raw files have changed.
 """
 
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -107,6 +108,9 @@ def extract(
     configfile: ConfigFiles = None,
 ) -> None:
     """Decode the raw files of one shard and write their features."""
+    # Before torch is loaded: the mean of a long clip has other last digits with each number of
+    # threads, and the shard would not be the one that Snakemake, which sets one thread, makes.
+    os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
     from amst.features.extract import extract_shard
 
     shards = of or dataset_settings(dataset, configfile).shards
