@@ -61,6 +61,14 @@ def test_mean_average_precision_is_over_the_classes_present():
     assert found == pytest.approx(np.mean(expected))
 
 
+def test_samples_of_probability_one_are_ranked_by_how_sure_they_are():
+    labels = np.arange(200) % 2
+    margins = 100 * (np.random.default_rng(1).normal(size=200) + np.where(labels, 1, -1))
+    found = metrics_of(np.stack([-margins, margins], axis=1), labels, ("no", "yes"))
+    expected = [average_precision_score(labels == c, (-margins, margins)[c]) for c in range(2)]
+    assert found.mean_average_precision == pytest.approx(np.mean(expected))
+
+
 @settings(max_examples=60, deadline=None)
 @given(predictions())
 def test_every_metric_is_a_number_in_its_range(case):

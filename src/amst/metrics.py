@@ -37,11 +37,12 @@ def metrics_of(logits: ArrayLike, labels: ArrayLike, classes: Sequence[str]) -> 
     confidence = probabilities[np.arange(len(targets)), predicted]
     correct = predicted == targets
     present = np.unique(targets)
+    odds = _odds(values, predicted)
     return Metrics(
         accuracy=float(correct.mean()),
         macro_f1=float(np.mean([_f1(predicted == c, targets == c) for c in present])),
         mean_average_precision=float(
-            np.mean([average_precision(probabilities[:, c], targets == c) for c in present])
+            np.mean([average_precision(odds[:, c], targets == c) for c in present])
         ),
         cross_entropy=float(-log_probabilities[np.arange(len(targets)), targets].mean()),
         confidence_correct=_confidence_correct(confidence, correct, targets),
@@ -130,6 +131,21 @@ def _check(logits: Floats, labels: NDArray[np.int64], classes: Sequence[str]) ->
 def _log_softmax(logits: Floats) -> Floats:
     shifted = logits - logits.max(axis=1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+
+
+def _odds(logits: Floats, predicted: NDArray[np.int64]) -> Floats:
+    """Odds p / (1 - p) of every class, (n, C), in the order of the probabilities p.
+
+    Of samples whose largest logit is 37 above the others, p is rounded to 1 and says no longer
+    which of them is the surer one.
+    """
+    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+    others = weights.sum(axis=1, keepdims=True) - weights
+    largest = np.arange(len(predicted)), predicted
+    without = weights.copy()
+    without[largest] = 0
+    others[largest] = without.sum(axis=1)
+    return np.asarray(weights / others.clip(min=np.finfo(np.float64).tiny))
 
 
 def _f1(predicted: NDArray[np.bool_], actual: NDArray[np.bool_]) -> float:
