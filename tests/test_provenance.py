@@ -12,7 +12,7 @@ import pytest
 
 from amst import provenance, sources
 from amst.datasets import registry
-from amst.provenance import closure, code_digest, installed_packages, package_digest
+from amst.provenance import closure, code_digest, commit, installed_packages, package_digest
 
 ROOT = Path(__file__).parents[1]
 METHODS = [path.stem for path in (ROOT / "src/amst/methods").glob("[a-z]*.py")]
@@ -368,3 +368,37 @@ def test_packages_that_are_not_installed_count_as_pinned(forgetful):
 
 def test_the_set_up_installed_what_is_pinned():
     assert dict(installed_packages()) == provenance.pinned_packages()
+
+
+def _checkout(folder):
+    def git(*arguments):
+        subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments],
+            cwd=folder,
+            check=True,
+            capture_output=True,
+        )
+
+    git("init")
+    (folder / "src").mkdir()
+    (folder / "module.py").write_text("x = 1\n")
+    git("add", "module.py")
+    git("commit", "-m", "first")
+
+
+def test_the_commit_says_whether_the_checkout_was_edited(tmp_path, monkeypatch):
+    _checkout(tmp_path)
+    monkeypatch.setattr(provenance, "SOURCE", tmp_path / "src")
+    clean = commit()
+    assert len(clean) == 40
+    (tmp_path / "untracked.txt").write_text("no part of the code")
+    assert commit() == clean
+    (tmp_path / "module.py").write_text("x = 2\n")
+    assert commit() == f"{clean}+changes"
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert commit() == f"{clean}+changes", "of somebody else's checkout, too"
+
+
+def test_without_a_checkout_the_commit_is_empty(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "SOURCE", tmp_path)
+    assert commit() == ""

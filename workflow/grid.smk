@@ -141,21 +141,12 @@ if workflow.is_main_process and (this_call().runs or workflow.output_settings.dr
         sys.exit(f"amst: {_closed}")
 
 # The package runs from the checkout, in any working directory. Outside the container, rules use
-# the Python that runs Snakemake. A checkout of somebody else's is named to git, which does not say
-# its commit otherwise.
-_bin = shlex.quote(os.path.dirname(sys.executable))
+# the Python that runs Snakemake.
+_bin, _src = shlex.quote(os.path.dirname(sys.executable)), f"{workflow.basedir}/src"
 _path = "" if IN_CONTAINER else f"PATH={_bin}:$PATH "
-_git = {
-    "GIT_CONFIG_COUNT": "1",
-    "GIT_CONFIG_KEY_0": "safe.directory",
-    "GIT_CONFIG_VALUE_0": os.path.realpath(workflow.basedir),
-}
-_set = {"PYTHONPATH": f"{workflow.basedir}/src", "PYTHONNOUSERSITE": "1", **_git}
-_sets = " ".join(f"{name}={shlex.quote(value)}" for name, value in _set.items())
-# Snakemake looks for names in braces there
-shell.prefix(
-    f"set -euo pipefail; export {_path}{_sets}; ".replace("{", "{{").replace("}", "}}")
-)
+# Snakemake looks for names in braces in what stands before the commands.
+_prefix = f"set -euo pipefail; export {_path}PYTHONPATH={shlex.quote(_src)} PYTHONNOUSERSITE=1; "
+shell.prefix(_prefix.replace("{", "{{").replace("}", "}}"))
 
 
 def looked_at(function):

@@ -6,6 +6,7 @@ digest; a change that can, does.
 
 import hashlib
 import re
+import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -21,7 +22,33 @@ SOURCE = Path(__file__).parents[1]
 """The folder that holds the package ``amst``."""
 REQUIREMENTS = SOURCE.parent / "containers" / "requirements.txt"
 """The pinned packages that the image and the local set-up install."""
+COMMIT = "AMST_COMMIT"
+"""Environment variable by which a call tells its jobs the commit: images and nodes may lack git."""
+_GIT_SECONDS = 10
 _VERSION = re.compile(r"^Version: *(\S+)", re.MULTILINE)
+
+
+def commit() -> str:
+    """Git commit of the checkout that holds this package, '+changes' when it was edited.
+
+    Empty where there is no checkout or no git.
+    """
+    try:
+        revision = _git("rev-parse", "HEAD")
+        changes = _git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return revision + ("+changes" if changes else "")
+
+
+def _git(*arguments: str) -> str:
+    # git says nothing of another user's checkout unless it is named, and its code runs here anyway
+    named = f"safe.directory={SOURCE.parent.resolve()}"
+    command = ["git", "-C", str(SOURCE), "-c", named, *arguments]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=_GIT_SECONDS
+    )
+    return ended.stdout.strip()
 
 
 @cache

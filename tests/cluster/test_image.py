@@ -56,6 +56,7 @@ def in_image(grid: ClusterSuite, folder: Path, image_builder: ClusterSuite, imag
     """The grid's features and none of its runs, to be trained in the image."""
     suite = ClusterSuite.on(grid, folder)
     suite.configure({**GRID, "container": {"image": str(image)}})
+    suite.make_repository()
     suite.extra = {"APPTAINER_BIND": image_builder.extra["APPTAINER_BIND"]}
     return suite
 
@@ -70,6 +71,7 @@ def check(suite: ClusterSuite, grid: ClusterSuite, image: Path) -> None:
         assert inside["container_digest"] == sha256_of(image)
         assert outside["container_digest"] == ""
         assert inside["package_digest"] == outside["package_digest"]
+        assert inside["commit"] == suite.commit(), "no image has git"
 
 
 def test_the_grid_in_the_image_on_this_machine(

@@ -104,6 +104,21 @@ class Suite:
         shutil.copytree(self.checkout.parent, folder, symlinks=True, dirs_exist_ok=True)
         return Suite(folder)
 
+    def make_repository(self) -> None:
+        """Commit the checkout's Snakefile, the only file of a repository."""
+        for words in (["init"], ["add", "Snakefile"], ["commit", "--message", "first"]):
+            self._git(*words)
+
+    def commit(self) -> str:
+        """The checkout's commit."""
+        return self._git("rev-parse", "HEAD")
+
+    def _git(self, *words: str) -> str:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        command = ["git", "-C", str(self.checkout), *who, *words]
+        ended = subprocess.run(command, check=True, capture_output=True, text=True)
+        return ended.stdout.strip()
+
     def configure(self, values: dict[str, Any]) -> None:
         """Write what is merged over config.yaml."""
         self.config.write_text(yaml.safe_dump(values))

@@ -2,15 +2,12 @@
 
 import copy
 import shutil
-import subprocess
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from amst.records import read_record
 from tests.end_to_end.suite import SMALL, Suite, planned
 
 FEATURES = "results/features/digits"
@@ -113,7 +110,7 @@ def test_lost_files_are_planned_anew_and_nothing_else(
     assert plan(suite) == Counter(expected)
 
 
-def test_no_run_is_started_on_shards_that_are_lost(suite: Suite, monkeypatch):
+def test_no_run_is_started_on_shards_that_are_lost(suite: Suite):
     """A call for one target misses no shard: the manifest above it is there."""
     shard = f"{FEATURES}/shards/001.h5"
     suite.file(shard).unlink()
@@ -125,19 +122,7 @@ def test_no_run_is_started_on_shards_that_are_lost(suite: Suite, monkeypatch):
     assert planned(suite.snakemake("-n").stdout)["extract"] == 1, "without targets it is made again"
     assert f"`snakemake {shard}`" in stopped.stderr
     suite.snakemake(shard)
-    commit = _in_a_repository_of_somebody_else(suite.checkout, monkeypatch)
-    suite.snakemake(record := "results/runs/digits/random/naive/seed1/run.json")
-    assert read_record(suite.file(record)).environment.commit == commit
-
-
-def _in_a_repository_of_somebody_else(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Make a checkout a repository with one commit, which git takes for another user's."""
-    git = ["git", "-C", str(checkout), "-c", "user.name=a", "-c", "user.email=a@b"]
-    for words in (["init"], ["add", "Snakefile"], ["commit", "--message", "first"]):
-        subprocess.run([*git, *words], check=True, capture_output=True)
-    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
-    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
-    return head.stdout.strip()
+    suite.snakemake("results/runs/digits/random/naive/seed1/run.json")
 
 
 @pytest.mark.parametrize("how", ["lost", "touched"])

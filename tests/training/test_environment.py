@@ -1,49 +1,17 @@
-import subprocess
-
 import torch
 
-from amst.training import environment
-from amst.training.environment import commit, device_name, environment_of, model_of, trained_on
+from amst.training.environment import device_name, environment_of, model_of, trained_on
 from amst.training.execution import Execution
-
-
-def _checkout(folder):
-    def git(*arguments):
-        subprocess.run(
-            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments],
-            cwd=folder,
-            check=True,
-            capture_output=True,
-        )
-
-    git("init")
-    (folder / "module.py").write_text("x = 1\n")
-    git("add", "module.py")
-    git("commit", "-m", "first")
-
-
-def test_the_commit_says_whether_the_checkout_was_edited(tmp_path, monkeypatch):
-    _checkout(tmp_path)
-    monkeypatch.setattr(environment, "__file__", str(tmp_path / "module.py"))
-    clean = commit()
-    assert len(clean) == 40
-    (tmp_path / "untracked.txt").write_text("no part of the code")
-    assert commit() == clean
-    (tmp_path / "module.py").write_text("x = 2\n")
-    assert commit() == f"{clean}+changes"
-
-
-def test_without_a_checkout_the_commit_is_empty(tmp_path, monkeypatch):
-    monkeypatch.setattr(environment, "__file__", str(tmp_path / "module.py"))
-    assert commit() == ""
 
 
 def test_the_environment_names_job_container_and_packages(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "17")
-    execution = Execution(container_digest="abc", packages=("torch", "no-such-package"))
+    execution = Execution(
+        commit="f00", container_digest="abc", packages=("torch", "no-such-package")
+    )
     found = environment_of(execution, ["model A", "model B", "model A"])
     assert found.slurm_job == "17"
-    assert found.container_digest == "abc"
+    assert (found.commit, found.container_digest) == ("f00", "abc")
     assert list(found.packages) == ["torch"]
     assert found.device == "model A, model B"
     assert device_name(torch.device("cpu"))

@@ -1,6 +1,7 @@
 """The image that all computing rules share, used with --sdm apptainer."""
 
 from amst.cluster.image import bind, build, image_name, note_digest
+from amst.provenance import COMMIT, commit
 
 # A published image by its address, or the one built here. Nothing has the image as input, which
 # would make a run inside the container and one outside differ in their inputs.
@@ -40,6 +41,7 @@ onstart:
     note_who_controls()
     # no earlier call has jobs any more
     snapshot.keep_configuration(config)
+    os.environ[COMMIT] = commit()
     # Once per call, before the first job: whatever would make every job fail.
     if not IN_CONTAINER and find_spec("torch") is None:
         raise WorkflowError(

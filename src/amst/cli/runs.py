@@ -15,7 +15,13 @@ from amst.cluster.snapshot import CodeOfCall
 from amst.config.run import RunSettings
 from amst.errors import AmstError
 from amst.grid.messages import validated
-from amst.provenance import package_digest, pinned_packages, training_digest
+from amst.provenance import (
+    COMMIT,
+    commit,
+    package_digest,
+    pinned_packages,
+    training_digest,
+)
 from amst.training import kills
 from amst.training.execution import Execution
 from amst.training.signals import listening
@@ -120,6 +126,7 @@ def execution_of(settings: RunSettings, how: dict[str, object], log: str = "") -
     return Execution.model_validate(
         {
             **how,
+            "commit": os.environ.get(COMMIT) or commit(),
             "container_digest": os.environ.get(DIGEST, ""),
             "code_digest": training_digest(settings.method),
             "package_digest": package_digest(),

@@ -3,7 +3,6 @@
 import os
 import platform
 import re
-import subprocess
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,8 +18,6 @@ CAPTURED = " (captured)"
 _TOGETHER = " ({} runs at once)"
 _REMARKS = re.compile(r" \(captured\)| \(\d+ runs at once\)")
 
-_GIT_SECONDS = 10
-
 
 def environment_of(execution: Execution, devices: Iterable[str]) -> Environment:
     """The environment of this process.
@@ -31,7 +28,7 @@ def environment_of(execution: Execution, devices: Iterable[str]) -> Environment:
     """
     return Environment(
         suite_version=__version__,
-        commit=commit(),
+        commit=execution.commit,
         code_digest=execution.code_digest,
         package_digest=execution.package_digest,
         container_digest=execution.container_digest,
@@ -51,27 +48,6 @@ def _versions(packages: Iterable[str]) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def commit() -> str:
-    """Git commit of the checkout that holds this file, '+changes' when it was edited.
-
-    Empty where there is no checkout or no git.
-    """
-    try:
-        revision = _git("rev-parse", "HEAD")
-        changes = _git("status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return revision + ("+changes" if changes else "")
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(Path(__file__).parent), *arguments]
-    ended = subprocess.run(
-        command, capture_output=True, text=True, check=True, timeout=_GIT_SECONDS
-    )
-    return ended.stdout.strip()
 
 
 def trained_on(device: torch.device, captured: bool, together: int) -> str:

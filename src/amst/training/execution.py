@@ -18,6 +18,7 @@ class Execution(ExecutionSettings):
         lock_wait: seconds to wait for another writer of the run's folder.
         stale_after: seconds without a heartbeat after which a writer counts as dead; heartbeats
             come twelve times as often.
+        commit: of the checkout; empty where nobody knows.
         code_digest: digest of the code that the run's numbers come from.
         package_digest: digest of the installed packages.
         container_digest: SHA-256 of the image file; empty outside one.
@@ -31,6 +32,7 @@ class Execution(ExecutionSettings):
     runs_on_gpu: NonNegativeInt = 0
     lock_wait: NonNegativeFloat = 180
     stale_after: PositiveFloat = STALE_AFTER
+    commit: str = ""
     code_digest: str = ""
     package_digest: str = ""
     container_digest: str = ""
