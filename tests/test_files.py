@@ -3,9 +3,13 @@
 import json
 import os
 import stat
+import struct
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from amst.files import replacing, write_json, write_text
 
@@ -34,6 +38,22 @@ def test_what_is_not_whole_yet_lies_beside_the_file_under_a_hidden_name(tmp_path
         assert temporary.suffix == ".npz", "by which some libraries choose what they write"
         assert not path.exists()
     assert [each.name for each in path.parent.iterdir()] == ["a.npz"]
+
+
+def test_the_acl_of_a_shared_folder_says_who_may_read(tmp_path):
+    entries = [(1, 7, -1), (2, 7, 65534), (4, 5, -1), (16, 7, -1), (32, 0, -1)]
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    with suppress(OSError):  # a file system without ACL: then it is the umask
+        os.setxattr(tmp_path, "system.posix_acl_default", acl)
+    before = os.umask(0o077)
+    try:
+        (tmp_path / "usual").write_text("x")
+        with replacing(tmp_path / "ours") as temporary:
+            save_file({"a": np.ones(2)}, temporary)
+    finally:
+        os.umask(before)
+    usual, ours = (stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("usual", "ours"))
+    assert ours == usual
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664)])
