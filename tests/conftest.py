@@ -14,6 +14,9 @@ import pytest
 # Asking whether there is a GPU must not begin CUDA, which processes could then not be forked with.
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
+# What is forked with several threads would wait for the parent's, which stay behind in a fork.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 # A shell starts what it sends to the background with interrupts ignored, and all that comes of it
 # inherits that: tests that interrupt would wait for ever.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
