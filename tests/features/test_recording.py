@@ -1,3 +1,4 @@
+import gc
 import re
 from fractions import Fraction
 from types import SimpleNamespace
@@ -58,6 +59,19 @@ def test_one_pass_gives_frames_and_sound(tmp_path):
     assert take.pictures.rate == pytest.approx(10, rel=0.05)
     assert take.sound.rate == 8000
     np.testing.assert_array_equal(take.sound.waveform, np.arange(32000) % 30000 / 2**15)
+
+
+def test_no_frame_stays_in_memory(tmp_path):
+    """Large ones would, one after the other, until the garbage collector comes."""
+    path = tmp_path / "a.mp4"
+    numbered_video(path, frames=30, fps=10)
+    gc.collect()
+    gc.disable()
+    try:
+        read_recording(path, [Cut()], EVERY, audio=True)
+        assert not [kept for kept in gc.get_objects() if isinstance(kept, av.VideoFrame)]
+    finally:
+        gc.enable()
 
 
 def test_cuts_of_one_recording_may_overlap(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -104,8 +105,18 @@ def turn(pixels: NDArray[np.uint8], matrix: bytes | None) -> NDArray[np.uint8]:
     return pixels[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]
 
 
+_side_data: Any = SideDataContainer
+"""Not ``frame.side_data``: the frame would keep that, which keeps the frame, and its pixels would
+stay in memory until the garbage collector comes."""
+
+
 def _display_matrix(frame: Any) -> bytes | None:
-    stated = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        stated = _side_data(frame).get("DISPLAYMATRIX")
+    except ValueError:  # a kind of side data that PyAV does not know
+        if frame.rotation:
+            raise UnreadableError("how its frames are to be turned cannot be read") from None
+        return None
     return None if stated is None else bytes(stated)
 
 
