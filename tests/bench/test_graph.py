@@ -17,9 +17,11 @@ def test_a_dry_run_of_a_grid_is_measured(tmp_path):
 
 def test_a_training_job_is_measured(tmp_path, config: Config, digits: Prepared):
     found = measure_job(config, digits, 1, tmp_path)
-    assert 0 < found.training < found.whole
+    assert min(found.training, found.linear) > 0
+    assert found.training + found.linear < found.whole
     assert found.torch > 0
     (path,) = tmp_path.rglob("run.json")
     record = read_record(path)
     assert record.settings.recipe.epochs == 1
     assert found.training == record.cost.seconds
+    assert found.linear == record.cost.linear_seconds

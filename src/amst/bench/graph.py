@@ -123,18 +123,21 @@ class JobCost:
     Attributes:
         whole: seconds from call to end.
         training: seconds of its epochs, as its record has them.
+        linear: seconds of its linear evaluation, as its record has them.
         torch: seconds of a process that only imports torch.
     """
 
     whole: float
     training: float
+    linear: float
     torch: float
 
     def lines(self) -> list[str]:
         """What the job takes besides training."""
         return [
-            f"training job of one epoch: {self.whole:.2f} s, its epoch {self.training:.2f} s",
-            f"  besides: {self.whole - self.training:.2f} s",
+            f"training job of one epoch: {self.whole:.2f} s, its epoch {self.training:.2f} s, "
+            f"its linear evaluation {self.linear:.2f} s",
+            f"  besides: {self.whole - self.training - self.linear:.2f} s",
             f"  `import torch` alone: {self.torch:.2f} s",
         ]
 
@@ -151,13 +154,15 @@ def measure_job(config: Config, made: Prepared, rounds: int, folder: Path) -> Jo
     values = settings_of(config, "digits", "naive").model_dump()
     values["recipe"]["epochs"] = 1
     settings = RunSettings.model_validate(values)
-    wholes, trainings, imports = [], [], []
+    wholes, trainings, linears, imports = [], [], [], []
     for turn in range(rounds):
         imports.append(_seconds(["-c", "import torch"], folder))
         wholes.append(_seconds(_train_command(settings, made, f"results{turn}"), folder))
         cost = read_record(folder / f"results{turn}/runs/{settings.run_id}/run.json").cost
         trainings.append(cost.seconds)
-    return JobCost(*(statistics.median(each) for each in (wholes, trainings, imports)))
+        linears.append(cost.linear_seconds)
+    each = (wholes, trainings, linears, imports)
+    return JobCost(*(statistics.median(seconds) for seconds in each))
 
 
 def _train_command(settings: RunSettings, made: Prepared, results: str) -> list[str]:
