@@ -89,9 +89,9 @@ def test_loop_jobs_and_dry_runs_say_what_comes_on_top():
         "all epochs by the loop: 12.00 s, their bare steps and predictions: 10.00 s, ratio 1.200 "
         "(1.100 to 1.300)"
     )
-    assert JobCost(whole=9.0, training=2.5, torch=1.5).lines() == [
-        "training job of one epoch: 9.00 s, its epoch 2.50 s",
-        "  besides: 6.50 s",
+    assert JobCost(whole=9.0, training=2.5, linear=2.0, torch=1.5).lines() == [
+        "training job of one epoch: 9.00 s, its epoch 2.50 s, its linear evaluation 2.00 s",
+        "  besides: 4.50 s",
         "  `import torch` alone: 1.50 s",
     ]
     assert DryRun(20, 12.0, 200.0, 8.0, 100.0).lines()[1:] == [
