@@ -41,11 +41,9 @@ def test_a_shard_has_the_same_bytes_on_any_number_of_threads(tmp_path):
     noise = np.random.default_rng(1).standard_normal(40_000) / 10
     soundfile.write(clip, noise, 16_000, subtype="FLOAT")
     features = {"audio": AudioFeatures(dtype="float32"), "visual": VisualFeatures(size=8)}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    assert torch.get_num_threads() == 1
     out, rejected = tmp_path / "one.h5", tmp_path / "rejected.jsonl"
     extract_shard(CREMAD(), raw, samples, 0, 1, features, out, rejected)
-    torch.set_num_threads(threads)
     given = {name: each.model_dump(mode="json") for name, each in features.items()}
     files = {"raw": raw, "samples": samples, "out": tmp_path / "two.h5"}
     options = {"of": 1, "options": "{}", "features": json.dumps(given)} | files
