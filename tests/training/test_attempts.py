@@ -3,12 +3,15 @@ import platform
 import signal
 
 import pytest
+import torch
 
+from amst.config.run import SmallCNN
 from amst.errors import AmstError, HostError
 from amst.records import read_record
 from amst.training.attempts import Attempt
 from amst.training.environment import CAPTURED
 from amst.training.signals import SAVED
+from tests.training.conftest import MODALITIES
 
 
 def test_an_error_without_progress_is_noted_and_later_attempts_leave_at_once(workplace):
@@ -156,6 +159,62 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_epoch_and_name(workplac
     assert process.wait() == 1
     assert "loss is nan in epoch" in process.said or "loss is inf in epoch" in process.said
     assert "Traceback" not in process.said
+
+
+OUT_OF_MEMORY = (
+    "CUDA out of memory. Tried to allocate 2.00 MiB. GPU 0 has a total capacity of 8.00 MiB of "
+    "which 1.00 MiB is free. Including non-PyTorch memory, this process has 7.00 MiB memory in "
+    "use. Of the allocated memory 5.00 MiB is allocated by PyTorch."
+)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError(OUT_OF_MEMORY), RuntimeError("CUDA error: out of memory\nadvice")],
+)
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_device_without_memory_is_told_with_what_can_be_done(workplace, error, hidden):
+    def full():
+        from amst.methods.naive import Naive
+
+        def step(self, batch, epoch):
+            try:
+                raise error
+            finally:
+                if hidden:
+                    raise RuntimeError("capturing stream has unjoined work")
+
+        Naive.train_step = step
+
+    place = workplace()
+    process = place.start(full)
+    assert process.wait() == 1
+    told = json.loads(place.failed.read_text())
+    assert told["error"].startswith("CUDA ")
+    assert "Of the allocated" not in told["error"]
+    assert "out of memory" in told["error"]
+    assert "advice" not in told["error"]
+    assert "execution.residency: host" in told["error"]
+    assert told["hosts"] == [platform.node()]
+    assert "out of memory" in process.said
+    assert "Traceback" not in process.said
+
+
+@pytest.mark.parametrize("size", [17, 1])  # 120 samples: seven batches of 17, and one
+def test_a_batch_of_one_that_batchnorm_refuses_is_told_before_the_first_epoch(workplace, size):
+    deep = SmallCNN(widths=(4, 4, 4, 4, 4))  # brings 16 x 32 of sound to one position
+    audio = MODALITIES["audio"].model_copy(update={"encoder": deep})
+    few = {"batch_size": size, "epochs": 1}
+    modalities = MODALITIES | {"audio": audio}
+    place = workplace(modalities=modalities, recipe=few)
+    process = place.start()
+    assert process.wait() == 1
+    assert "the encoder of 'audio' ends in feature maps of one position" in process.said
+    assert "recipe.batch_size" in process.said
+    assert "Traceback" not in process.said
+    assert not place.states()
+    workplace(recipe=few).finish()
+    workplace(modalities=modalities, recipe=few | {"batch_size": 16}).finish()
 
 
 def test_a_missing_manifest_is_named(workplace):

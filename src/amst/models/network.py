@@ -2,13 +2,16 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from amst.errors import AmstError
 from amst.models.encoders import Encoder, blank, build_encoder
 from amst.models.heads import HEADS, ByModality, Head, HeadName
 from amst.models.initial import initialise
@@ -111,6 +114,27 @@ class Network(nn.Module):
         encoder = self.encoders[name]
         assert isinstance(encoder, Encoder)
         return encoder
+
+    def check_trains_on_one(self) -> None:
+        """Make sure that a batch of one sample can train the encoders.
+
+        Raises:
+            AmstError: a feature map of one is a single number, which has no variance: BatchNorm
+                refuses it.
+        """
+        for name in self.names:
+            if not any(isinstance(each, _BatchNorm) for each in self.encoder(name).modules()):
+                continue
+            shapes_only = torch.device("meta")
+            encoder = deepcopy(self.encoder(name)).to(shapes_only).train()
+            try:
+                encoder(blank(1, self.shapes[name], shapes_only))
+            except ValueError as error:
+                raise AmstError(
+                    f"the last batch of an epoch has one sample, and the encoder of {name!r} ends "
+                    "in feature maps of one position: BatchNorm cannot train on a single number",
+                    "Set another recipe.batch_size, a larger crop or fewer layers",
+                ) from error
 
     def compile_training(self) -> None:
         """Compile the training pass of the encoders where that is worth its time."""

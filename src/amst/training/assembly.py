@@ -194,6 +194,22 @@ def assemble_training(
     return run
 
 
+def check_last_batch(method: Method[Any], samples: int) -> None:
+    """Make sure, before the first epoch, that its last batch can be trained on.
+
+    Args:
+        method: of the run.
+        samples: of the training part.
+
+    Raises:
+        AmstError: it has a single sample, which an encoder cannot train on.
+    """
+    size = method.problem.recipe.batch_size
+    if (samples % size or size) == 1:
+        for network in method.networks.values():
+            network.check_trains_on_one()
+
+
 def prepare_compiler() -> None:
     """Make sure that PyTorch's compiler can work.
 

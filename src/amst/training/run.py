@@ -1,15 +1,18 @@
 """One run from its settings to its folder: train, select, evaluate, write ``run.json`` last."""
 
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 
+import torch
+
 from amst.config.run import RunSettings
 from amst.datasets.splitfile import read_split
-from amst.errors import AmstError
+from amst.errors import AmstError, HostError
 from amst.records import RECORD, RunRecord, read_record
-from amst.training.assembly import assemble_training
+from amst.training.assembly import assemble_training, check_last_batch
 from amst.training.attempts import Attempt, drop_unfinished
 from amst.training.environment import model_of
 from amst.training.execution import Execution
@@ -85,7 +88,10 @@ def train(
             attempt.begin()
             drop_unfinished(out, FILES)
             try:
-                record = _attempt(settings, manifest, split, out, execution, attempt, lock, stop)
+                with _full_device_told():
+                    record = _attempt(
+                        settings, manifest, split, out, execution, attempt, lock, stop
+                    )
             except Exception as error:
                 if not (isinstance(error, AmstError) and error.exit_code == SAVED):
                     lock.check()  # an error may come from another writer that took over
@@ -93,6 +99,37 @@ def train(
                 raise
             _end(out, checkpoints, execution, attempt)
             return record
+
+
+@contextmanager
+def _full_device_told() -> Iterator[None]:
+    """Say in one line that a device has no memory left, and what to do.
+
+    Raises:
+        HostError: it has none; another device may have.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        # Where it was met while a pass was recorded, what ends the recording hides it.
+        cause: BaseException | None = error
+        while cause and not _is_full(cause):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        told = str(cause).splitlines()[0].split(" Of the allocated memory")[0].rstrip(". ")
+        raise HostError(
+            told,
+            "Where another process holds memory of it, end that one (nvidia-smi lists them), or "
+            "lower AMST_RUNS_PER_GPU; else set execution.residency: host, execution.capture: false "
+            "or a smaller recipe.batch_size, or ask for a larger GPU; then `amst retry`",
+        ) from error
+
+
+def _is_full(error: BaseException) -> bool:
+    """Whether PyTorch, CUDA or one of its libraries found no memory on the device."""
+    words = ("CUDA error: out of memory", "STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(each in str(error) for each in words)
 
 
 def _check_split(settings: RunSettings, path: Path) -> None:
@@ -155,6 +192,7 @@ def _attempt(
     stop.check()
     state = attempt.checkpoints.load()
     train_part, val = assembly.part("train"), assembly.part("val")
+    check_last_batch(assembly.method, len(train_part))
     stop.check()
     loop = TrainingLoop(
         assembly.method,
