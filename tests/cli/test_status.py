@@ -107,7 +107,13 @@ def test_runs_of_other_settings_and_records_that_cannot_be_read_are_noted(
 ):
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "config.yaml", tmp_path)
-    finished(read_config(Path("config.yaml")), Path("results"), "digits", "naive", 1.0)
+    config = read_config(Path("config.yaml"))
+    run = finished(config, Path("results"), "digits", "naive", 1.0)
+    (run / "history.csv").touch()
+    (run / "cost.csv").touch()
+    lost = "note digits/random/naive/seed0 has lost predictions.npz; snakemake runs it again"
+    assert lost in CliRunner().invoke(app, ["status"]).output.splitlines()
+    (run / "predictions.npz").touch()
     assert "note" not in CliRunner().invoke(app, ["status"]).output
     (tmp_path / "more.yaml").write_text("datasets: {digits: {recipe: {epochs: 7}}}")
     broken = Path("results/runs/digits/random/pmr/seed0/run.json")
@@ -119,7 +125,7 @@ def test_runs_of_other_settings_and_records_that_cannot_be_read_are_noted(
     assert len(notes) == 2
     assert other in notes
     assert any(note.startswith(f"note {broken} has run record format None") for note in notes)
-    write_json(Path("results/grid.json"), as_dict(read_config(Path("config.yaml"))))
+    write_json(Path("results/grid.json"), as_dict(config))
     done = CliRunner().invoke(app, ["status", "--configfile", "more.yaml"])
     assert other not in done.output.splitlines()
     assert (

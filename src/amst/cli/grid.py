@@ -12,7 +12,7 @@ from amst.cli.configuration import RESULTS, ConfigFiles, Results, configuration
 from amst.cli.runs import cell_of
 from amst.errors import AmstError
 from amst.grid.last_call import LastCall
-from amst.records import read_record
+from amst.records import RECORD, RUN_FILES, read_record
 from amst.training.state import State, StateName, state_of
 
 MARKS: dict[StateName, str] = {
@@ -100,7 +100,7 @@ def _job_that_began(begun: dict[grid.Cell, Path]) -> list[str]:
 
 
 def _outdated(config: grid.Config, states: dict[grid.Cell, State], results: Path) -> list[str]:
-    """One line for each finished run whose settings are not those of the configuration.
+    """One line for each finished run that snakemake runs again, as far as its folder tells.
 
     Those of the last call, which may have had another configuration, share one.
     """
@@ -108,12 +108,16 @@ def _outdated(config: grid.Config, states: dict[grid.Cell, State], results: Path
     lines, of_last_call = [], []
     for cell, state in states.items():
         if state.name == "done":
+            folder = results / "runs" / cell.run
             try:
-                record = read_record(results / "runs" / cell.run / "run.json")
+                record = read_record(folder / RECORD)
             except AmstError as error:
                 lines.append(str(error))
                 continue
             if record.settings_hash == resolve(cell).hash:
+                lost = [name for name in RUN_FILES if not (folder / name).is_file()]
+                if lost:
+                    lines.append(f"{cell.run} has lost {', '.join(lost)}; snakemake runs it again")
                 continue
             if record.settings_hash == last.get(cell.run):
                 of_last_call.append(cell.run)
