@@ -120,6 +120,11 @@ def test_the_shipped_configurations_are_valid():
             "methods.naive.skip on digits: unknown name 'audoi'. Did you mean 'audio'?",
         ),
         ("methods.a/b", {"method": "naive"}, "methods.a/b: 'a/b' cannot be a folder's name"),
+        (
+            "methods.p",
+            {"method": "pmr", "sweep": {"alpha": [1, 2.0, 1.0]}},
+            "methods.p.sweep.alpha: 1 stands twice. Remove one of them",
+        ),
         ("datasets.digits.recipe", {"batch": 3}, "datasets.digits.recipe.batch: unknown key"),
         ("methods.naive.method", "naiv", "methods.naive.method: unknown name 'naiv'. Did you mean"),
         ("methods.amst.skp", 3, "methods.amst.skp: unknown key. Did you mean 'skip'?"),
@@ -186,7 +191,7 @@ def test_a_wrong_setting_is_named_with_its_path_and_the_nearest_name(values, pat
         ("recipe.learning_rate", float("nan"), "recipe.learning_rate: expected a finite number"),
         ("datasets.CREMAD.split", [], "datasets.CREMAD.split: expected at least one value. Valid"),
         ("datasets.CREMAD.split", ["amst", "amst"], "datasets.CREMAD.split: 'amst' stands twice"),
-        ("datasets.CREMAD.shares", "CREMAD", "CREMAD cannot share with itself. Valid names: dig"),
+        ("datasets.CREMAD.shares", "CREMAD", "CREMAD cannot share with itself. Remove it"),
         ("datasets.CREMAD.shares", "digit", "datasets.CREMAD.shares: unknown name 'digit'. Did"),
         ("tables.metric", "accurcy", "tables.metric: unknown name 'accurcy'. Did you mean 'accu"),
         ("methods.typo", {"metod": "pmr"}, "methods.typo.metod: unknown key. Did you mean 'method"),
@@ -257,28 +262,104 @@ def test_two_datasets_of_the_grid_are_not_shown_as_one(values):
         check_config(values)
 
 
-@pytest.mark.parametrize("alphas", [[1.0], [2.0, 2.0]], ids=["of another entry", "of its own"])
-def test_a_sweep_makes_no_second_variant_of_a_name(values, alphas):
+def test_a_sweep_makes_no_second_variant_of_a_name(values):
     values["methods"] |= {
         "strong-alpha-1.0": {"method": "pmr"},
-        "strong": {"method": "pmr", "sweep": {"alpha": alphas}},
+        "strong": {"method": "pmr", "sweep": {"alpha": [1.0]}},
     }
     with pytest.raises(AmstError, match=r"methods.strong: a second variant named 'strong-alpha-"):
         check_config(values)
 
 
+@pytest.mark.parametrize("name", [".", "..", ".hidden"])
+def test_an_entry_is_not_called_as_the_folder_above_or_as_what_is_hidden(values, name):
+    values["methods"][name] = {"method": "naive"}
+    with pytest.raises(AmstError) as caught:
+        check_config(values)
+    assert str(caught.value) == (
+        f"methods.{name}: {name!r} cannot be a folder's name. "
+        "Use letters, digits and . _ + - only, the first of them no ."
+    )
+
+
+def test_a_variant_s_name_fits_into_names_of_files(values):
+    values["methods"]["a" * 150] = {"method": "naive"}
+    check_config(values)
+    values["methods"]["a" * 140] = {"method": "pmr", "sweep": {"alpha": [1.0, 22.0]}}
+    with pytest.raises(AmstError) as caught:
+        check_config(values)
+    assert f"'{'a' * 140}-alpha-22.0' is too long for a folder's name. It" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "lacking"),
+    [
+        ({"fusion": "weights"}, "audio, text, visual"),
+        ({"weights": {"audio": 1.0}}, "text, visual"),
+        ({"sweep": {"fusion": ["equal", "weights"]}}, "audio, text, visual"),
+    ],
+)
+def test_weights_of_mla_that_a_dataset_of_the_grid_lacks_are_told_before_it_is_extracted(
+    values, settings, lacking
+):
+    values["methods"]["weighted"] = {"method": "mla", **settings}
+    check_config(values)  # the grid does not have it
+    values["grid"]["methods"].append("weighted")
+    with pytest.raises(AmstError) as caught:
+        check_config(values)
+    assert str(caught.value) == (
+        f"methods.weighted on digits: weights of mla lack {lacking}. Give every modality a weight"
+    )
+    weights = {"audio": 1.0, "text": 1.0, "visual": 1.0}
+    values["datasets"]["digits"]["method_defaults"]["mla"] = {"weights": weights}
+    check_config(values)
+
+
+@pytest.mark.parametrize(
+    ("own", "key"),
+    [
+        ({"raw": "data"}, "raw"),
+        ({"shards": 2}, "shards"),
+        ({"split_seed": 0}, "split_seed"),
+        ({"lists": "lists"}, "lists"),
+        ({"max_lost": 1}, "max_lost"),
+        ({"options": {}}, "options"),
+        ({"modalities": {"audio": {"features": {"frames": 2}}}}, "modalities.audio.features"),
+    ],
+)
+def test_what_a_dataset_has_from_another_one_is_set_there(values, own, key):
+    values["datasets"]["IEMOCAP3"] = {"raw": "data", "split": "amst"}
+    values["datasets"]["IEMOCAP"] = {"shares": "IEMOCAP3", **own}
+    with pytest.raises(AmstError) as caught:
+        check_config(values)
+    assert str(caught.value) == (
+        f"datasets.IEMOCAP.{key}: of no effect, since IEMOCAP shares the data of IEMOCAP3. "
+        "Set it below datasets.IEMOCAP3, or remove it"
+    )
+    visual = {"encoder": {"name": "small_cnn", "widths": [4]}, "crop": 24}
+    values["datasets"]["IEMOCAP"] = {"shares": "IEMOCAP3", "modalities": {"visual": visual}}
+    check_config(values)
+
+
 def test_shards_are_shared_by_who_has_some(values):
     values["datasets"] |= {
-        "IEMOCAP3": {"shares": "digits"},
+        "IEMOCAP3": {"raw": "data"},
         "IEMOCAP": {"shares": "IEMOCAP3"},
     }
-    with pytest.raises(AmstError, match="IEMOCAP3 has no shards of its own, it shares too"):
-        check_config(values)
-    del values["datasets"]["IEMOCAP"]
     check_config(values)
-    values["datasets"]["IEMOCAP3"]["shares"] = "CREMAD"
-    with pytest.raises(AmstError, match="CREMAD lacks modalities of IEMOCAP3"):
+    values["datasets"] |= {
+        "IEMOCAP3": {"shares": "IEMOCAP"},
+        "IEMOCAP": {"raw": "data"},
+    }
+    with pytest.raises(AmstError, match="IEMOCAP lacks modalities of IEMOCAP3"):
         check_config(values)
+    values["datasets"]["IEMOCAP"] = {"shares": "IEMOCAP3"}
+    with pytest.raises(AmstError, match="has no shards of its own, it shares too"):
+        check_config(values)
+    values["datasets"] |= {"IEMOCAP3": {"raw": "data"}, "IEMOCAP": {"shares": "digits"}}
+    with pytest.raises(AmstError) as caught:
+        check_config(values)
+    assert "the rows of IEMOCAP are not those of digits, which it would be" in str(caught.value)
 
 
 @pytest.mark.parametrize("own", [{}, {"level": 2}], ids=["of the dataset", "of the entry"])

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
@@ -66,6 +66,16 @@ def _inside(value: Any) -> list[Any]:
 class MethodSettings(Settings):
     """Base of the ``Settings`` class that a file of ``amst.methods`` defines."""
 
+    def misfit(self, modalities: Collection[str]) -> str:
+        """What is wrong with them on a dataset, and what to do; empty where nothing is.
+
+        Asked before anything runs, of every dataset and variant of the grid.
+
+        Args:
+            modalities: names of the dataset's.
+        """
+        return ""
+
 
 class AloneSettings(MethodSettings):
     """The same for methods of one modality: their runs know of no other, in the hash neither."""
@@ -100,7 +110,7 @@ class AudioFeatures(Settings):
     """Seconds from one frame to the next."""
 
     kind: Literal["audio"] = "audio"
-    mel_bins: PositiveInt = 128
+    mel_bins: int = Field(128, ge=3)
     frames: PositiveInt = Field(1024, description="zero-padded or cut to this many 10 ms steps")
     dtype: Literal["float16", "float32"] = "float16"
     short_audio: Literal["reject", "fill"] = Field(
@@ -248,7 +258,7 @@ class Recipe(Settings):
     """
 
     epochs: PositiveInt = 100
-    batch_size: PositiveInt = 64
+    batch_size: int = Field(64, gt=0, le=1_000_000)
     learning_rate: PositiveFloat = 1e-3
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
@@ -270,7 +280,7 @@ class Arithmetic(Settings):
         description="compile the training pass of ResNet-18 on a GPU: needs a C compiler, and "
         "takes time when a run starts",
     )
-    threads: PositiveInt = Field(1, description="arithmetic threads on a CPU")
+    threads: int = Field(1, gt=0, le=1024, description="arithmetic threads on a CPU")
 
 
 class RunSettings(Settings):

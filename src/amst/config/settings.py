@@ -58,7 +58,8 @@ class DatasetSettings(Settings):
 
     Attributes:
         raw: raw root, relative to the working directory or absolute.
-        shares: another entry whose raw root, shards and splits this one uses (fewer modalities).
+        shares: another entry whose raw root, shards and splits this one uses, of the same rows with
+            more modalities; what is set for those is set there.
         shards: into how many files the features are cut; one extraction job each.
         split: name or names of the splits to train on.
         split_seed: seed of seeded splits, and of a `val` cut from train; never the run's.

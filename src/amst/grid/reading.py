@@ -24,6 +24,9 @@ from amst.grid.variants import (
     modality_of,
 )
 
+_OF_OWNER = ("raw", "generate", "options", "lists", "shards", "split_seed", "max_lost")
+"""What a dataset sets for its raw data, shards and splits: not one that uses another one's."""
+
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Merge two configurations as Snakemake does: maps merge, lists and values are replaced."""
@@ -176,15 +179,18 @@ def _check_names(config: Config) -> None:
 
 
 def _check_modalities(config: Config) -> None:
-    """Refuse a variant of the grid that sets something for a modality that a dataset lacks."""
+    """Refuse a variant of the grid whose settings do not fit the modalities of a dataset."""
     variants = all_variants(config)
     for name in config.grid.datasets:
+        present = registry.load(name).modalities
         for variant in (variants[one] for one in grid_variants(config)):
             for key, value in variant.settings.items():
                 for modality in value if isinstance(value, Mapping) else ():
-                    known(
-                        modality, registry.load(name).modalities, f"{variant.place(key)} on {name}"
-                    )
+                    known(modality, present, f"{variant.place(key)} on {name}")
+            if applies(name, variant):
+                settings = settings_class(variant.method)(**method_settings(config, name, variant))
+                if wrong := settings.misfit(present):
+                    raise AmstError(f"methods.{variant.entry} on {name}: {wrong}")
 
 
 def _check_dataset(config: Config, name: str, settings: DatasetSettings) -> None:
@@ -248,21 +254,44 @@ def _valid(names: Iterable[str]) -> str:
 
 
 def _check_shares(config: Config, name: str, owner: str) -> None:
-    """Refuse shards of an entry that has none of its own, or not of all modalities."""
+    """Refuse shards of an entry that has none of its own, or not those that this one needs."""
     where = f"datasets.{name}.shares"
     able = [
         other
         for other, settings in config.datasets.items()
         if not settings.shares
         and set(registry.load(name).modalities) <= set(registry.load(other).modalities)
+        and _have_same_rows(name, other)
     ]
     known(owner, config.datasets, where)
+    remedy = _valid(able) if able else f"Remove it and set datasets.{name}.raw"
     if owner == name:
-        raise AmstError(f"{where}: {name} cannot share with itself", _valid(able))
+        raise AmstError(f"{where}: {name} cannot share with itself", remedy)
     if config.datasets[owner].shares:
-        raise AmstError(f"{where}: {owner} has no shards of its own, it shares too", _valid(able))
+        raise AmstError(f"{where}: {owner} has no shards of its own, it shares too", remedy)
+    if not _have_same_rows(name, owner):
+        raise AmstError(
+            f"{where}: the rows of {name} are not those of {owner}, which it would be trained on",
+            f"Give {name} a raw folder, or state its splits in the class of {owner}",
+        )
     if owner not in able:
-        raise AmstError(f"{where}: {owner} lacks modalities of {name}", _valid(able))
+        raise AmstError(f"{where}: {owner} lacks modalities of {name}", remedy)
+    own = config.datasets[name]
+    unused = [key for key in _OF_OWNER if key in own.model_fields_set]
+    unused += [
+        f"modalities.{key}.features" for key, set_ in own.modalities.items() if set_.features
+    ]
+    if unused:
+        raise AmstError(
+            f"datasets.{name}.{unused[0]}: of no effect, since {name} shares the data of {owner}",
+            f"Set it below datasets.{owner}, or remove it",
+        )
+
+
+def _have_same_rows(name: str, other: str) -> bool:
+    """Whether two datasets read the same samples and label them alike."""
+    one, two = type(registry.load(name)), type(registry.load(other))
+    return one.read is two.read and one.classes == two.classes
 
 
 def _check_modality(settings: ModalityOverrides, kind: Kind, where: str) -> None:

@@ -13,10 +13,12 @@ from amst.config.run import MethodSettings, Recipe
 from amst.config.settings import Config
 from amst.datasets import registry
 from amst.errors import AmstError
-from amst.grid.messages import known, nearest, validated
+from amst.grid.messages import known, nearest, no_duplicates, validated
 
-NAME = re.compile(r"[A-Za-z0-9._+-]+")
-"""What a variant may be called: it is a folder's name."""
+NAME = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*")
+"""What an entry may be called: it is a folder's name."""
+_LONGEST = 150
+"""Letters of a variant's name: files are named after it and its dataset, split and seed."""
 RESERVED = ("method", "recipe", "sweep")
 """Keys of an entry under ``methods:`` that are not settings of its method."""
 
@@ -86,7 +88,13 @@ def expand(config: Config, entry: str) -> list[Variant]:
         if not NAME.fullmatch(entry):
             raise AmstError(
                 f"{where}: {entry!r} cannot be a folder's name",
-                "Use letters, digits and . _ + - only",
+                "Use letters, digits and . _ + - only, the first of them no .",
+            )
+        if len(entry + suffix) > _LONGEST:
+            raise AmstError(
+                f"{where}: {entry + suffix!r} is too long for a folder's name",
+                f"It may have {_LONGEST} letters, of a sweep the settings with them: name the "
+                "entry shorter, or write one for each value",
             )
         all_settings = {**settings, **chosen}
         variants.append(
@@ -114,6 +122,7 @@ def _check_keys(method: str, where: str, settings: Mapping, sweep: Any, recipe: 
     for key, values in sweep.items():
         if not isinstance(values, list) or not values:
             raise AmstError(f"{where}.sweep.{key}: expected a list of values, got {values!r}")
+        no_duplicates(values, f"{where}.sweep.{key}")
 
 
 def _spelled(value: Any) -> str:

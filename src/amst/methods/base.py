@@ -111,6 +111,8 @@ class Method(ABC, Generic[S]):
                 cls.Settings = get_args(base)[0]
 
     def __init__(self, settings: S, problem: Problem) -> None:
+        if wrong := settings.misfit(problem.modalities):
+            raise AmstError(wrong)
         self.settings = settings
         self.problem = problem
         self.modalities = tuple(problem.modalities)

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from amst.config.run import MethodSettings
-from amst.errors import AmstError
 from amst.methods.base import (
     Batch,
     BatchSource,
@@ -45,6 +44,12 @@ class Settings(MethodSettings):
         False, description="project the head's gradient away from earlier inputs (paper)"
     )
 
+    def misfit(self, modalities: Collection[str]) -> str:
+        """Weights name every modality, or none where the main prediction is another."""
+        missing = ", ".join(sorted(set(modalities) - set(self.weights)))
+        needed = missing and (self.weights or self.fusion == "weights")
+        return f"weights of mla lack {missing}. Give every modality a weight" if needed else ""
+
 
 class Mla(Method[Settings]):
     """For each m in turn: loss CE(z_m, y), update of the head and encoder m."""
@@ -52,12 +57,6 @@ class Mla(Method[Settings]):
     def __init__(self, settings: Settings, problem: Problem) -> None:
         super().__init__(settings, problem)
         check_names("weights", settings.weights, problem)
-        missing = sorted(set(problem.modalities) - set(settings.weights))
-        if missing and (settings.weights or settings.fusion == "weights"):
-            raise AmstError(
-                f"setting 'weights' of mla does not name {', '.join(map(repr, missing))}",
-                "Give every modality of the dataset a weight",
-            )
         self.fused_predictions = ("entropy", "equal", *(["weights"] if settings.weights else []))
         self.main_prediction = settings.fusion
         self.network = self.build("shared_head")

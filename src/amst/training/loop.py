@@ -273,5 +273,6 @@ def _check_finite(row: EpochRow) -> None:
         if not math.isfinite(value):
             raise AmstError(
                 f"{name} is {value} in epoch {row.epoch + 1}: the training diverged",
-                "Lower recipe.learning_rate, or use precision fp32",
+                "Lower the learning rate (recipe.learning_rate, or the method's own), or use "
+                "precision fp32 if it is bf16",
             )
