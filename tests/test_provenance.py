@@ -393,6 +393,11 @@ def test_the_commit_says_whether_the_checkout_was_edited(tmp_path, monkeypatch):
     assert len(clean) == 40
     (tmp_path / "untracked.txt").write_text("no part of the code")
     assert commit() == clean
+    method = tmp_path / "src/method.py"
+    method.write_text("")
+    assert commit() == f"{clean}+changes", "a method of one's own"
+    method.unlink()
+    assert commit() == clean
     (tmp_path / "module.py").write_text("x = 2\n")
     assert commit() == f"{clean}+changes"
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")

@@ -31,11 +31,13 @@ _VERSION = re.compile(r"^Version: *(\S+)", re.MULTILINE)
 def commit() -> str:
     """Git commit of the checkout that holds this package, '+changes' when it was edited.
 
-    Empty where there is no checkout or no git.
+    A file of the package that git does not know, as a method of one's own, is such a change. Empty
+    where there is no checkout or no git.
     """
     try:
         revision = _git("rev-parse", "HEAD")
         changes = _git("status", "--porcelain", "--untracked-files=no")
+        changes = changes or _git("ls-files", "--others", "--exclude-standard", str(SOURCE))
     except (OSError, subprocess.SubprocessError):
         return ""
     return revision + ("+changes" if changes else "")

@@ -418,3 +418,24 @@ def test_tables_that_are_written_elsewhere_leave_those_of_unfinished_runs(
     assert "removed" not in amst(results, "tables", "--out", str(elsewhere))
     assert (elsewhere / "main.md").exists()
     assert [path.name for path in (results / "tables").iterdir()] == ["partial"]
+
+
+def test_a_bundle_says_where_its_runs_were_made_by_code_that_no_commit_holds(results, tmp_path):
+    where = ["--results", str(results), "--grid", str(results / "planned.json")]
+    call = ["export", str(tmp_path / "mine.tar.gz"), *where]
+
+    def said():
+        done = CliRunner().invoke(app, call, catch_exceptions=False)
+        with tarfile.open(tmp_path / "mine.tar.gz") as archive:
+            return done.stderr, archive.extractfile("mine/README.md").read().decode()
+
+    message, page = said()
+    assert "note: " not in message
+    assert "+changes" not in page
+    path = next((results / "runs").glob("*/*/*/seed1/run.json"))
+    record = read_record(path)
+    edited = record.environment.model_copy(update={"commit": "abc+changes"})
+    write_record(path, record.model_copy(update={"environment": edited}))
+    message, page = said()
+    assert "note: 1 of its runs were made by a checkout with changes" in message
+    assert "commit abc+changes. `+changes`: that checkout had code which no commit holds" in page

@@ -232,6 +232,7 @@ def export(
 ) -> None:
     """Bundle records, predictions, tables, figures and settings for an archive, with checksums."""
     from amst.results.bundle import write_bundle
+    from amst.results.bundle_readme import runs_of_edited_code
 
     out = out or results / "export.tar.gz"
     if not out.name.endswith(".tar.gz"):
@@ -242,6 +243,12 @@ def export(
     others = files_besides(what, results, settings, published)
     count = write_bundle(material, out, weights=weights, others=others)
     typer.echo(f"{out}: {count} files of {runs_in(material.collection)}")
+    if edited := runs_of_edited_code(material.collection):
+        typer.echo(
+            f"note: {edited} of its runs were made by a checkout with changes that were not "
+            "committed, and the bundle does not hold them: nobody else can make these runs again",
+            err=True,
+        )
 
 
 def files_of_settings(

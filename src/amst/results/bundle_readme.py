@@ -99,7 +99,16 @@ def _made_by(collection: Collection) -> str:
         for record in cell.records.values()
     }
     versions = "; ".join(f"version {version}, commit {commit}" for version, commit in sorted(made))
-    return f"Made with: {versions or 'no run is done'}."
+    said = f"Made with: {versions or 'no run is done'}."
+    if runs_of_edited_code(collection):
+        said += " `+changes`: that checkout had code which no commit holds, nor does this bundle."
+    return said
+
+
+def runs_of_edited_code(collection: Collection) -> int:
+    """How many finished runs were made by code that no commit holds."""
+    records = [record for cell in collection.cells for record in cell.records.values()]
+    return sum(record.environment.commit.endswith("+changes") for record in records)
 
 
 def _of_tables(collection: Collection) -> str:
