@@ -201,6 +201,21 @@ def test_a_wrong_setting_is_named_with_its_path_and_the_nearest_name(values, pat
             "methods.picture.modality: unknown name 'visul'. Did you mean 'visual'?",
         ),
         (
+            "methods.picture",
+            {"method": "unimodal", "modality": True},
+            "methods.picture.modality: expected a name, got True. Valid names: audio, text, visual",
+        ),
+        (
+            "methods.picture",
+            {"method": "unimodal", "sweep": {"modality": ["audio", 1]}},
+            "methods.picture.sweep.modality: expected a name, got 1. Valid names: audio, text, vis",
+        ),
+        (
+            "datasets.digits.method_defaults",
+            {"pmr": {1: 2}},
+            "datasets.digits.method_defaults.pmr.1: unknown key. Valid names: alpha,",
+        ),
+        (
             "methods.p",
             {"method": "pmr", "sweep": {"facto": [1]}},
             "methods.p.sweep.facto: unknown key. Did you mean 'factor'?",
@@ -420,6 +435,38 @@ def test_broken_yaml_is_told_with_its_line(tmp_path):
         read_config(tmp_path / "config.yaml")
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("# \N{LATIN SMALL LETTER E WITH ACUTE}".encode("latin-1"), "1: not UTF-8 text. Save it"),
+        ("grid: {}".encode("utf-16"), "1: not UTF-8 text. Save it as UTF-8"),
+        (b"grid:\n  seeds: [0]\n# \x07", r"3: not YAML (it holds the character '\x07'). Remove"),
+        (b"grid:\n  seeds: [2024-13-45]", "2: not YAML ('2024-13-45' is no timestamp; text needs"),
+        (b"a: !!bool maybe", "1: not YAML ('maybe' is no bool; text needs quotes)"),
+        (b"\n? [a, b]\n: 1", "2: not YAML (a list or a map stands where a key should)"),
+        (b"{{name}: 1}", "1: not YAML (a list or a map stands where a key should)"),
+    ],
+)
+def test_what_yaml_cannot_read_is_told_with_its_line(content, said, tmp_path):
+    (tmp_path / "over.yaml").write_bytes(content)
+    with pytest.raises(AmstError) as caught:
+        read_config(tmp_path / "over.yaml")
+    assert str(caught.value).startswith(f"{tmp_path}/over.yaml, line {said}")
+
+
+def test_brackets_without_end_are_told(tmp_path):
+    (tmp_path / "over.yaml").write_text("grid: " + 2000 * "[")
+    with pytest.raises(AmstError, match=r"over\.yaml: too many brackets within one another"):
+        read_config(tmp_path / "over.yaml")
+
+
+@pytest.mark.parametrize("path", ["", "config.yaml/more.yaml"])
+def test_a_folder_is_no_file_of_settings(path, tmp_path):
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(AmstError, match=r"there is no file .*Call from the project's folder"):
+        read_config(tmp_path / path)
+
+
 @pytest.mark.parametrize("text", ["", "- grid\n", "grid\n"])
 def test_a_file_that_is_no_map_is_told(tmp_path, text):
     (tmp_path / "over.yaml").write_text(text)
@@ -428,7 +475,7 @@ def test_a_file_that_is_no_map_is_told(tmp_path, text):
 
 
 def test_a_missing_file_is_told(tmp_path):
-    with pytest.raises(AmstError, match=r"there is no .*nothing\.yaml"):
+    with pytest.raises(AmstError, match=r"there is no file .*nothing\.yaml"):
         read_config(tmp_path / "nothing.yaml")
 
 

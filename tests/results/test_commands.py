@@ -397,7 +397,7 @@ def test_a_bundle_has_the_files_of_the_configuration_that_planned_its_grid(
     assert files_of_settings(planned, file, None) == []
     other, absent = capsys.readouterr().err.splitlines()
     assert other.startswith("left out: the files of the configuration: the configuration plans a")
-    assert "there is no config.yaml" in absent
+    assert "there is no file config.yaml" in absent
 
 
 def test_a_bundle_without_a_name_is_written_to_the_folder_of_its_results(

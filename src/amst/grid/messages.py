@@ -27,21 +27,23 @@ PLAIN = {
 """Beginning of a pydantic error's type -> what a writer of YAML understands."""
 
 
-def known(name: str, valid: Iterable[str], where: str) -> None:
-    """Refuse a name that is not among the valid ones.
+def known(name: object, valid: Iterable[str], where: str) -> None:
+    """Refuse a name that is not among the valid ones, or no name: YAML takes ``on`` for true.
 
     Raises:
         AmstError: naming ``where`` and the nearest valid name.
     """
     names = sorted(valid)
+    if not isinstance(name, str):
+        raise AmstError(f"{where}: expected a name, got {name!r}", nearest(name, names))
     if name not in names:
         raise AmstError(f"{where}: unknown name {name!r}", nearest(name, names))
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
+def nearest(name: object, valid: Iterable[str]) -> str:
     """A hint at the valid name closest to ``name``, or at all of them."""
     names = sorted(valid)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     return f"Did you mean {close[0]!r}?" if close else f"Valid names: {', '.join(names)}"
 
 
@@ -86,16 +88,14 @@ def told(error: ValidationError, model: Any, where: str, values: Any) -> AmstErr
         return AmstError(f"{path}: {found}")
     if kind == "extra_forbidden":
         keys = _keys_at(model, location[:-1])
-        return AmstError(f"{path}: unknown key", nearest(str(location[-1]), keys))
+        return AmstError(f"{path}: unknown key", nearest(location[-1], keys))
     if kind == "missing":
         return AmstError(f"{path}: missing", "Add this key; docs/configuration.md describes it")
     if kind.startswith("union_tag"):
         return _wrong_tag(first, path)
     if kind == "literal_error":
         names = first["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
-        return AmstError(
-            f"{path}: unknown name {first['input']!r}", nearest(str(first["input"]), names)
-        )
+        return AmstError(f"{path}: unknown name {first['input']!r}", nearest(first["input"], names))
     shown = "" if isinstance(first["input"], Mapping) else f", got {first['input']!r}"
     return AmstError(f"{path}: {_plain(first)}{shown}")
 

@@ -58,30 +58,57 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(
+                    problem="a list or a map stands where a key should", problem_mark=key.start_mark
+                )
             if key.value in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark
                 )
-            if isinstance(key.value, str):
-                seen.add(key.value)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, ValueError) as error:
+            # what PyYAML's constructors let through: 2024-13-45, say, is taken for a date
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.MarkedYAMLError(
+                problem=f"{node.value[:40]!r} is no {kind}; text needs quotes",
+                problem_mark=node.start_mark,
+            ) from error
 
 
 def read_yaml(path: Path) -> Mapping[str, Any]:
     """The settings in one file.
 
     Raises:
-        AmstError: it is missing, is not YAML, is no map, or has a key twice in one place.
+        AmstError: it is missing, cannot be read, is not YAML, is no map, or has a key twice in one
+            place.
     """
     try:
-        values = yaml.load(path.read_text("utf-8"), _Loader)
-    except FileNotFoundError as error:
+        text = path.read_text("utf-8")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise AmstError(
-            f"there is no {path}", "Call from the project's folder or name a file by --configfile"
+            f"there is no file {path}",
+            "Call from the project's folder or name a file by --configfile",
         ) from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise AmstError(f"{path}, line {line}: not UTF-8 text", "Save it as UTF-8") from error
+    try:
+        values = yaml.load(text, _Loader)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        found = f"it holds the character {text[error.position]!r}"
+        raise AmstError(f"{path}, line {line}: not YAML ({found})", "Remove it") from error
     except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise AmstError(f"{path}{line}: not YAML ({error.problem})") from error
+        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise AmstError(f"{path}{where}: not YAML ({error.problem})") from error
+    except RecursionError as error:
+        raise AmstError(f"{path}: too many brackets within one another", "Close them") from error
     if not isinstance(values, Mapping):
         raise AmstError(f"{path}: expected a map of settings")
     return values
