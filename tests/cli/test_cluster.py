@@ -82,7 +82,7 @@ def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[object, list[
 
 
 def test_only_faults_fail_an_examination_and_all_is_shown_before(found):
-    found[node] = [ok("GPU", "one"), note("packages", "old")]
+    found[node] = [ok("GPU", "[/one]"), note("packages", "old [0:1]")]
     found[scheduler] = [note("accounting", "off")]
     assert [line.split()[0] for line in amst("doctor").splitlines()] == [
         "This", "ok", "note", "This", "SLURM", "note",
@@ -93,6 +93,7 @@ def test_only_faults_fail_an_examination_and_all_is_shown_before(found):
     assert "2 of these will not work" in str(done.exception)
     assert "  fault run locks: none" in done.stdout
     assert "  note  accounting: off" in done.stdout
+    assert "  ok    GPU: [/one]\n  note  packages: old [0:1]\n" in done.stdout
 
 
 def test_the_image_that_is_examined_is_the_one_that_jobs_use(tmp_path: Path, monkeypatch):

@@ -271,7 +271,10 @@ def test_the_command_names_reasons_sums_hours_and_says_what_their_marks_mean(
     shutil.copy(PAPER[0], tmp_path / "config.yaml")
     (tmp_path / "more.yaml").write_text(
         "grid: {methods: [naive, late, pmr], seeds: [0, 1]}\nmethods: {late: {method: naive}}\n"
+        "container: {image: 'a[/b].sif'}\n"
     )
+    Path("a[").mkdir()
+    Path("a[/b].sif").touch()
     config = read_config(Path("config.yaml"), Path("more.yaml"))
     path = finished(config, Path("results"), "digits", "naive", 3600.0) / "run.json"
 
@@ -292,6 +295,7 @@ def test_the_command_names_reasons_sums_hours_and_says_what_their_marks_mean(
     ) in lines
     assert "digits/random/naive/seed0: packages changed" in lines
     assert "digits/random/late/seed1: missing" in lines
+    assert "image 0 kB 1 a[/b].sif" in lines
     free = shutil.disk_usage(tmp_path).free
     (line,) = (line for line in lines if line.endswith("are free here"))
     assert float(line.split()[0]) == pytest.approx(free / 1e9, abs=2)

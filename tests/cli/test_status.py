@@ -29,7 +29,8 @@ def status(folder: Path, *arguments: str) -> list[str]:
 def test_a_row_counts_its_seeds_by_state(tmp_path: Path):
     shutil.copy(ROOT / "config.yaml", tmp_path)
     failed = tmp_path / "results/checkpoints/digits/random/naive/seed3/failed.json"
-    write_json(failed, {"error": "no memory", "log": "a.log"})
+    error, log = "no memory for [audio], [/encoders] :x:", f"logs/{'a' * 70}.log"
+    write_json(failed, {"error": error, "log": log})
     lines = status(tmp_path)
     assert lines[0].split() == [
         "dataset",
@@ -42,8 +43,9 @@ def test_a_row_counts_its_seeds_by_state(tmp_path: Path):
     ]
     (row,) = [line.split() for line in lines if line.split()[2:3] == ["naive"]]
     assert row[3:] == ["-", "-", "1", "4"]
-    assert max(map(len, lines)) <= 80
-    assert "digits/random/naive/seed3: no memory" in " ".join(lines)
+    named = lines.index(f"failed digits/random/naive/seed3: {error}")
+    assert lines[named + 1] == f"       log: {log}; again: amst retry digits/random/naive/seed3"
+    assert max(map(len, lines[:named])) <= 80
 
 
 def test_every_run_can_have_a_line(tmp_path: Path):

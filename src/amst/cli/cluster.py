@@ -35,10 +35,12 @@ def doctor(
     something will not work.
     """
     from rich.console import Console
+    from rich.text import Text
 
     from amst.cluster import node, scheduler, storage
 
-    console = Console(highlight=False)
+    # what is found may hold what looks like markup
+    console = Console(markup=False, emoji=False, highlight=False)
     config = configuration(configfile) if configfile or Path("config.yaml").is_file() else None
     compiles = config is not None and config.arithmetic.compile
     built = config is None or not config.container.image
@@ -48,11 +50,11 @@ def doctor(
         ("This folder", storage.examine(folder)),
         ("SLURM", scheduler.examine(folder, config)),
     ):
-        console.print(f"[bold]{heading}[/]")
+        console.print(heading, style="bold")
         for found in findings:
             faults += found.verdict == "fault"
-            mark = f"[{COLOURS[found.verdict]}]{found.verdict:<5}[/]"
-            console.print(f"  {mark} {found.about}: {found.text}", soft_wrap=True)
+            mark = Text(f"  {found.verdict:<5}", COLOURS[found.verdict])
+            console.print(mark, f"{found.about}: {found.text}", soft_wrap=True)
     if faults:
         raise AmstError(f"{faults} of these will not work", "Mend them before you submit")
 

@@ -37,32 +37,36 @@ def status(
     """Show the grid: done, running, failed (with the log) and missing runs."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     config = configuration(configfile)
     cells = grid.cells(config)
     states = {cell: state_of(results, cell.run) for cell in cells}
-    console = Console()
+    console = Console(markup=False, emoji=False)  # errors and paths may hold what looks like it
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("dataset", "split", "method"):
         table.add_column(column)
     for name in MARKS:
         table.add_column(name, justify="right")
     for row, counts in _by_row(states).items():
-        table.add_row(*row, *(f"[{MARKS[n]}]{counts[n]}[/]" if counts[n] else "-" for n in MARKS))
+        shown = (Text(str(counts[n]), MARKS[n]) if counts[n] else "-" for n in MARKS)
+        table.add_row(*row, *shown)
     console.print(table)
     begun = _begun(states, results)
     for cell, state in states.items() if runs else ():
         log = f" {begun[cell]}" if cell in begun else ""
-        console.print(f"[{MARKS[state.name]}]{state.name:8}[/]{cell.run}{log}", soft_wrap=True)
+        mark = Text(f"{state.name:<7}", MARKS[state.name])
+        console.print(mark, f"{cell.run}{log}", soft_wrap=True)
     total = Counter(state.name for state in states.values())
     console.print(", ".join(f"{total[name]} {name}" for name in MARKS) + f" of {len(cells)} runs")
     for cell, state in states.items():
         if state.name == "failed":
-            console.print(f"[red]failed[/] {cell.run}: {state.error}", soft_wrap=True)
-            console.print(f"       log: {state.log or 'none'}; again: amst retry {cell.run}")
+            console.print(Text("failed", "red"), f"{cell.run}: {state.error}", soft_wrap=True)
+            told = f"       log: {state.log or 'none'}; again: amst retry {cell.run}"
+            console.print(told, soft_wrap=True)
     notes = (*_job_that_began(begun), *_outdated(config, states, results), *grid.left_out(config))
     for line in notes:
-        console.print(f"[yellow]note[/] {line}", soft_wrap=True)
+        console.print(Text("note", "yellow"), line, soft_wrap=True)
 
 
 def _by_row(states: dict[grid.Cell, State]) -> dict[tuple[str, str, str], Counter[StateName]]:

@@ -158,10 +158,11 @@ def plan(
     """Show what would be trained, why, the hours it should take, and the disk the grid takes."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     config = configuration(configfile)
     planned = plan_of(config, results)
-    console = Console()
+    console = Console(markup=False, emoji=False)  # paths may hold what looks like it
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("dataset", "method", "runs", "hours", "why"):
         table.add_column(column, justify="right" if column in ("runs", "hours") else "left")
@@ -179,7 +180,7 @@ def plan(
     for line in _about_hours(todo):
         console.print(line, soft_wrap=True)
     for line in grid.left_out(config):
-        console.print(f"[yellow]note[/] {line}", soft_wrap=True)
+        console.print(Text("note", "yellow"), line, soft_wrap=True)
     console.print()
     for line in table_of_space(space_of(config, results, jobs)):
         console.print(line, soft_wrap=True, highlight=False)
