@@ -111,3 +111,22 @@ def test_runs_at_once_are_measured_beside_one_alone(given):
     assert (counts, seconds) == ([1, 3, 8], 1.5)
     bench("together")
     assert given["together"][-2] == [1, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("bench train --precision fp16", "'fp16' is not one of 'fp32', 'bf16'"),
+        ("bench train --residency gpu", "'gpu' is not one of 'auto', 'device', 'host', 'stream'"),
+        ("bench train --tf32 on", "'on' is not one of 'off', 'conv', 'all'"),
+        ("bench train --threads 0", "Invalid value for '--threads'"),
+        ("bench load --workers -1", "Invalid value for '--workers'"),
+        ("bench together --seconds 0", "Invalid value for '--seconds'"),
+        ("evaluate digits/random/naive/seed0 --device gpu", "'gpu' is not one of 'auto', 'cpu'"),
+    ],
+)
+def test_an_option_takes_only_what_there_is(command, said, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    done = CliRunner().invoke(app, command.split())
+    assert done.exit_code == 2
+    assert said in done.output

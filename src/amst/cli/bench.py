@@ -5,7 +5,7 @@ import os
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -41,9 +41,9 @@ def tables(
 @bench.command()
 def extract(
     clips: Annotated[int, typer.Option(min=1, help="clips per worker and round")] = 40,
-    seconds: Annotated[float, typer.Option(help="length of a clip")] = 2.5,
+    seconds: Annotated[float, typer.Option(min=0.1, help="length of a clip")] = 2.5,
     rounds: Annotated[int, typer.Option(min=1, help="rounds; the medians are printed")] = 3,
-    minutes: Annotated[float, typer.Option(help="length of the dialogue")] = 10.0,
+    minutes: Annotated[float, typer.Option(min=0.1, help="length of the dialogue")] = 10.0,
 ) -> None:
     """Time extraction against a plain script, on one core and on two; its peak of memory."""
     from functools import partial
@@ -76,9 +76,9 @@ def extract(
 
 @bench.command()
 def squeeze(
-    width: Annotated[int, typer.Option(help="of the original pictures")] = 480,
-    height: Annotated[int, typer.Option(help="of the original pictures")] = 360,
-    crops: Annotated[int, typer.Option(help="random crops per picture")] = 200,
+    width: Annotated[int, typer.Option(min=1, help="of the original pictures")] = 480,
+    height: Annotated[int, typer.Option(min=1, help="of the original pictures")] = 360,
+    crops: Annotated[int, typer.Option(min=1, help="random crops per picture")] = 200,
     pictures: Annotated[
         list[Path] | None, typer.Option(help="originals; scikit-learn's photographs unless given")
     ] = None,
@@ -99,7 +99,10 @@ Variant = Annotated[str, typer.Option("--method", help="an entry under methods i
 DatasetName = Annotated[str, typer.Option("--dataset", help="CREMAD or digits, made here")]
 Samples = Annotated[int, typer.Option(min=20, help="clips to make; 80 % are for training")]
 BatchSize = Annotated[int | None, typer.Option(min=2, help="samples of a batch, else the recipe's")]
-Precision = Annotated[str | None, typer.Option("--precision", help="fp32 or bf16")]
+Precision = Annotated[Literal["fp32", "bf16"] | None, typer.Option("--precision")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=0, help="of the yardstick; one per core")
+]
 Compiled = Annotated[
     bool | None, typer.Option("--compile/--no-compile", help="compile ours, on a GPU")
 ]
@@ -122,16 +125,18 @@ def train(
     batch_size: BatchSize = None,
     batches: Annotated[int, typer.Option(min=1, help="of one turn")] = 8,
     rounds: Annotated[int, typer.Option(min=1, help="turns; the medians are printed")] = 3,
-    workers: Annotated[int | None, typer.Option(help="of the yardstick; one per core")] = None,
+    workers: Workers = None,
     epoch: Annotated[
         int | None, typer.Option(min=1, help="batches of a yardstick's epoch; six per worker")
     ] = None,
     precision: Precision = None,
-    tf32: Annotated[str | None, typer.Option(help="off, conv or all")] = None,
+    tf32: Literal["off", "conv", "all"] | None = None,
     compiled: Compiled = None,
     captured: Captured = None,
-    threads: Annotated[int | None, typer.Option(help="arithmetic threads on a CPU")] = None,
-    residency: Annotated[str, typer.Option(help="auto, device, host or stream")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="arithmetic threads on a CPU")] = None,
+    residency: Annotated[
+        Literal["auto", "device", "host", "stream"], typer.Option(help="where features wait")
+    ] = "auto",
     yardstick: Annotated[bool, typer.Option(help="measure the released way, too")] = True,
     as_json: Json = False,
     configfile: ConfigFiles = None,
@@ -150,7 +155,7 @@ def train(
         for method in methods or ["amst_full"]
     ]
     capture = config.execution.capture if captured is None else captured
-    execution = Execution.model_validate({"residency": residency, "capture": capture})
+    execution = Execution(residency=residency, capture=capture)
     with tempfile.TemporaryDirectory() as folder:
         made = prepare(config, dataset, samples, Path(folder))
         raw = made.raw if yardstick and dataset == "CREMAD" else None
@@ -168,8 +173,10 @@ def load(
     ] = 640,
     batch_size: BatchSize = None,
     rounds: Annotated[int, typer.Option(min=1, help="turns; the medians are printed")] = 3,
-    workers: Annotated[int | None, typer.Option(help="of the yardstick; one per core")] = None,
-    threads: Annotated[int | None, typer.Option(help="of ours on a CPU; one per core")] = None,
+    workers: Workers = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="of ours on a CPU; one per core")
+    ] = None,
     as_json: Json = False,
     configfile: ConfigFiles = None,
 ) -> None:
@@ -227,7 +234,7 @@ def together(
     ] = None,
     samples: Samples = 640,
     batch_size: BatchSize = None,
-    seconds: Annotated[float, typer.Option(help="length of one measurement")] = 10.0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="length of one measurement")] = 10.0,
     precision: Precision = None,
     compiled: Compiled = None,
     captured: Captured = None,

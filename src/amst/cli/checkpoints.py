@@ -18,6 +18,7 @@ from amst.records import RECORD, Metrics, RunRecord, read_record
 from amst.runs import data_of, folder_of, not_there, results_of, told_of_data
 
 Part = Literal["train", "val", "test"]
+Device = Literal["auto", "cpu", "cuda"]
 
 
 def register(app: typer.Typer) -> None:
@@ -97,7 +98,7 @@ def evaluate(
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON with all metrics")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    device: Annotated[Device, typer.Option(help="where to compute")] = "auto",
     results: Results = RESULTS,
     configfile: ConfigFiles = None,
 ) -> None:
@@ -190,7 +191,7 @@ def _data_of(
 
 
 def _from_weights(
-    subject: Subject, manifest: Path, split: Path, device: str, part: Part, out: Path | None
+    subject: Subject, manifest: Path, split: Path, device: Device, part: Part, out: Path | None
 ) -> Findings:
     from amst.training.evaluate import evaluate as evaluate_weights
 
