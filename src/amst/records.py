@@ -1,9 +1,9 @@
 """The run record: one job's settings, provenance, results and cost as one small JSON file."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from amst.config.run import RunSettings
 from amst.documents import read_document
@@ -15,10 +15,12 @@ RUN_FILES = (RECORD, HISTORY, COSTS, PREDICTIONS, WEIGHTS)
 """What a run ends with, besides event files: without those nothing has to be trained again."""
 FORMAT = 1
 Part = Literal["val", "test"]
+# Rounding may lift what is 1 by an ulp.
+Share = Annotated[float, Field(ge=0, le=1 + 1e-9)]
 
 
 class _Row(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Metrics(_Row):
@@ -34,13 +36,13 @@ class Metrics(_Row):
         per_class_accuracy: class name -> accuracy; classes absent from the part are left out.
     """
 
-    accuracy: float
-    macro_f1: float
-    mean_average_precision: float
-    cross_entropy: float
-    confidence_correct: float
-    calibration_error: float
-    per_class_accuracy: dict[str, float]
+    accuracy: Share
+    macro_f1: Share
+    mean_average_precision: Share
+    cross_entropy: NonNegativeFloat
+    confidence_correct: Share
+    calibration_error: Share
+    per_class_accuracy: dict[str, Share]
 
 
 class Result(_Row):
@@ -54,10 +56,10 @@ class Result(_Row):
     """
 
     selected_by: str
-    best_epoch: int
+    best_epoch: NonNegativeInt
     prediction: str
     part: Part
-    samples: int
+    samples: PositiveInt
     metrics: Metrics
 
 
@@ -67,17 +69,17 @@ class Cost(_Row):
     Never part of a comparison of results.
     """
 
-    train_seconds: float
-    validate_seconds: float
-    load_seconds: float
-    peak_host_bytes: int
-    peak_device_bytes: int
-    attempts: int
+    train_seconds: NonNegativeFloat
+    validate_seconds: NonNegativeFloat
+    load_seconds: NonNegativeFloat
+    peak_host_bytes: NonNegativeInt
+    peak_device_bytes: NonNegativeInt
+    attempts: PositiveInt
     forward_flops: dict[str, float] = Field(
         description="modality -> floating-point operations of the whole training, forward"
     )
     backward_flops: dict[str, float]
-    linear_seconds: float = Field(
+    linear_seconds: NonNegativeFloat = Field(
         default=0.0, description="of the linear evaluation; 0 in records of earlier versions"
     )
 
@@ -120,12 +122,12 @@ class RunRecord(_Row):
     settings: RunSettings
     settings_hash: str
     digest: str
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = Field(min_length=1)
     main: str
     results: tuple[Result, ...]
-    subset_accuracy: dict[str, float]
+    subset_accuracy: dict[str, Share]
     shapley: dict[str, float]
-    parameters: int
+    parameters: NonNegativeInt
     cost: Cost
     environment: Environment
     started: str

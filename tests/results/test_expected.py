@@ -1,6 +1,7 @@
 """The runs that a grid expects, as their files show them."""
 
 import json
+import re
 
 import pytest
 
@@ -140,6 +141,78 @@ def test_a_run_without_its_whole_history_stops_no_other(wanted, results, tmp_pat
     collection = collect(expected_runs(wanted, METHODS, results), [])
     with pytest.raises(AmstError, match=r"history\.csv cannot be read"):
         write_figures(collection, tmp_path, ["curves"])
+
+
+@pytest.mark.parametrize(
+    ("what", "number"),
+    [
+        ("results.0.metrics.accuracy", 2.5),
+        ("results.0.metrics.accuracy", float("nan")),
+        ("results.0.metrics.macro_f1", -0.5),
+        ("results.0.metrics.cross_entropy", float("nan")),
+        ("results.0.metrics.per_class_accuracy.3", 1.5),
+        ("results.0.best_epoch", -1),
+        ("results.0.samples", 0),
+        ("cost.train_seconds", float("nan")),
+        ("cost.forward_flops.audio", float("inf")),
+        ("cost.peak_host_bytes", -1),
+    ],
+)
+def test_a_record_with_an_impossible_number_is_damaged(wanted, results, what, number):
+    path = results / "runs" / next(iter(wanted)) / "run.json"
+    value = place = json.loads(path.read_text())
+    *folders, name = what.split(".")
+    for folder in folders:
+        place = place[0 if folder == "0" else folder]
+    place[name] = number
+    path.write_text(json.dumps(value))
+    runs = expected_runs(wanted, METHODS, results, partial=True)
+    assert [run.state for run in runs] == ["damaged", "done", "done"]
+    with pytest.raises(AmstError, match=rf"run\.json: {re.escape(what)}: Input should be"):
+        collect(expected_runs(wanted, METHODS, results), [])
+
+
+LACKING = {
+    "no results": (lambda row: False, "the results of fused on val"),
+    "main on test": (
+        lambda row: (row["prediction"], row["part"]) != ("fused", "test"),
+        "the results of fused on test",
+    ),
+    "a probe on val": (
+        lambda row: (row["prediction"], row["part"]) != ("probe/text", "val"),
+        "the results of probe/text on val",
+    ),
+}
+
+
+@pytest.mark.parametrize("lacking", LACKING)
+def test_a_record_that_lacks_results_is_damaged(wanted, results, lacking):
+    path = results / "runs" / next(iter(wanted)) / "run.json"
+    kept, said = LACKING[lacking]
+    value = json.loads(path.read_text())
+    value["results"] = [row for row in value["results"] if kept(row)]
+    path.write_text(json.dumps(value))
+    runs = expected_runs(wanted, METHODS, results, partial=True)
+    assert [run.state for run in runs] == ["damaged", "done", "done"]
+    assert f"run.json lacks {said}" in runs[0].why
+    with pytest.raises(AmstError, match=f"lacks {said}"):
+        collect(expected_runs(wanted, METHODS, results), [])
+
+
+def test_a_record_without_classes_is_damaged(wanted, results):
+    path = results / "runs" / next(iter(wanted)) / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"classes": []}))
+    runs = expected_runs(wanted, METHODS, results, partial=True)
+    assert [run.state for run in runs] == ["damaged", "done", "done"]
+    assert "run.json: classes: " in runs[0].why
+
+
+def test_predictions_of_another_run_are_damage_that_stops_no_partial_table(wanted, results):
+    first, second, _ = (results / "runs" / name / "predictions.npz" for name in wanted)
+    first.write_bytes(second.read_bytes())
+    runs = expected_runs(wanted, METHODS, results, partial=True)
+    assert [run.state for run in runs] == ["damaged", "done", "done"]
+    assert f"{first} does not belong to its record (test accuracy" in runs[0].why
 
 
 def test_a_run_without_its_costs_stops_no_partial_bundle(wanted, results, tmp_path):

@@ -128,21 +128,40 @@ def test_a_modality_looks_the_same_whatever_else_a_dataset_has(make, plan):
     assert len({look.colour for look in all_three.values()}) == 3
 
 
-def test_numbers_of_the_method_in_a_history_are_no_predictions(tmp_path):
-    path = tmp_path / "history.csv"
+def test_numbers_of_the_method_in_a_history_are_no_predictions(make, plan):
+    (run,) = make(plan.with_(epochs=2))
+    path = run.path.with_name("history.csv")
     head = "epoch,active,train_loss,val_accuracy:fused,method:val_accuracy:share"
     path.write_text(f"{head}\n0,audio,1.5,0.25,\n1,audio,1.25,0.5,0.75\n")
-    history = read_history(path)
+    history = read_history(path, read_record(run.path).settings)
     assert list(history.val_accuracy) == ["fused"]
     assert list(history.val_accuracy["fused"]) == [0.25, 0.5]
 
 
-def test_a_broken_history_is_named(make, plan):
-    (run,) = make(plan)
-    path = run.path.parent / "history.csv"
-    path.write_text("epoch,active\n")
-    with pytest.raises(AmstError, match=r"history\.csv cannot be read"):
-        read_history(path)
+BROKEN_HISTORIES = {
+    "no epoch": ("epoch,active\n", "0 epochs, not all 2"),
+    "one epoch less": ("epoch,active,val_accuracy:fused\n0,audio,0.5\n", "1 epochs, not all 2"),
+    "an epoch twice": ("epoch,active\n0,audio\n0,audio\n", "2 epochs, not all 2 in order"),
+    "no number": (
+        "epoch,active,val_accuracy:fused\n0,audio,0.5\n1,audio,nan\n",
+        "an accuracy is no fraction of 1",
+    ),
+    "percent": (
+        "epoch,active,val_accuracy:fused\n0,audio,0.5\n1,audio,5.0\n",
+        "an accuracy is no fraction of 1",
+    ),
+    "another modality": ("epoch,active\n0,audio\n1,smell\n", "unknown modality smell"),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN_HISTORIES)
+def test_a_broken_history_is_named(make, plan, broken):
+    (run,) = make(plan.with_(epochs=2))
+    path = run.path.with_name("history.csv")
+    text, said = BROKEN_HISTORIES[broken]
+    path.write_text(text)
+    with pytest.raises(AmstError, match=rf"history\.csv cannot be read as a history .*{said}"):
+        read_history(path, read_record(run.path).settings)
 
 
 def test_the_legend_says_why_a_variant_has_no_mark(make, plan):
@@ -209,7 +228,7 @@ def test_the_line_of_a_modality_alone_is_that_of_the_rows_recipe(make, plan):
 
 
 def note(run, active, **accuracies):
-    """Put a history of few epochs in place of a run's own."""
+    """Put a history in place of a run's own."""
     names = list(accuracies)
     lines = [["epoch", "active", *(f"val_accuracy:{n.replace('_', '/')}" for n in names)]]
     rows = zip(active, *accuracies.values(), strict=True)
@@ -228,7 +247,7 @@ def upper_and_lower(band):
 
 
 def test_a_curve_is_the_mean_over_seeds_in_a_band_of_one_standard_deviation(make, plan):
-    runs = make(plan, plan.with_(seed=1))
+    runs = make(*(plan.with_(seed=seed, epochs=3) for seed in (0, 1)))
     note(runs[0], ["audio"] * 3, fused=[0.2, 0.4, 0.5])
     note(runs[1], ["audio"] * 3, fused=[0.4, 0.8, 0.5])
     collection = collect(runs, [])
@@ -249,16 +268,18 @@ def test_a_curve_is_the_mean_over_seeds_in_a_band_of_one_standard_deviation(make
 
 
 def test_the_black_curve_is_of_the_prediction_that_the_tables_show(make, plan):
-    (run,) = make(plan.with_(method="mla", variant="mla"))
-    note(run, ["audio"] * 2, entropy=[0.1, 0.2], equal=[0.3, 0.4], weights=[0.5, 0.6])
+    (run,) = make(plan.with_(method="mla", variant="mla", epochs=3))
+    shown = {"entropy": [0.1, 0.2, 0.2], "equal": [0.3, 0.4, 0.5], "weights": [0.5, 0.6, 0.7]}
+    note(run, ["audio"] * 3, **shown)
     collection = collect([run], [])
     _, fused = learning_curves(collection, collection.cells).axes[0].get_lines()
-    assert fused.get_ydata() == pytest.approx([30, 40])
+    assert fused.get_ydata() == pytest.approx([30, 40, 50])
     assert fused.get_color() == "#000000"
 
 
 def test_a_modality_without_a_probe_is_drawn_by_its_own_prediction(make, plan):
-    (run,) = make(plan.with_(method="unimodal", variant="alone", modalities=("audio",)))
+    alone = {"method": "unimodal", "variant": "alone", "modalities": ("audio",), "epochs": 2}
+    (run,) = make(plan.with_(**alone))
     note(run, ["audio"] * 2, fused=[0.5, 0.6], modality_audio=[0.5, 0.6])
     collection = collect([run], [])
     _, own = learning_curves(collection, collection.cells).axes[0].get_lines()
@@ -298,7 +319,7 @@ def test_panels_of_several_splits_and_of_nothing_finished_say_so(make, plan):
 
 
 def test_bars_of_the_schedule_lie_on_the_epochs_in_which_a_modality_trains(make, plan):
-    runs = make(plan.with_(variant="skips"), plan)
+    runs = make(plan.with_(variant="skips", epochs=4), plan)
     note(runs[0], ["audio+visual", "visual", "audio+visual", "visual"], fused=[0.1] * 4)
     collection = collect(runs, [])
     (axes,) = skip_schedule(collection, collection.cells).axes

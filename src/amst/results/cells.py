@@ -282,7 +282,7 @@ def record_of(run: Run) -> RunRecord:
     """The record of a finished run.
 
     Raises:
-        AmstError: it is no record, another run's, or was edited.
+        AmstError: it is no record, another run's, was edited, or lacks results.
     """
     record = read_record(run.path)
     if record.settings.hash != record.settings_hash:
@@ -295,7 +295,20 @@ def record_of(run: Run) -> RunRecord:
             f"{run.path} is the record of {record.settings.run_id}, not of {run.id}",
             "Delete the folder that was moved or copied there and run it again",
         )
+    if lacking := _lacking(record):
+        raise AmstError(f"{run.path} lacks {lacking}", "Delete the run's folder and run it again")
     return record
+
+
+def _lacking(record: RunRecord) -> str:
+    """The first result that the record lacks: all have the main prediction, each on both parts."""
+    found = {(row.selected_by, row.prediction, row.part) for row in record.results}
+    pairs = {(record.main, record.main), *(where[:2] for where in found)}
+    for selected_by, prediction in sorted(pairs):
+        for part in ("val", "test"):
+            if (selected_by, prediction, part) not in found:
+                return f"the results of {prediction} on {part}"
+    return ""
 
 
 def _refuse_unfinished(runs: Sequence[Run], command: str) -> None:

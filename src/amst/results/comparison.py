@@ -256,7 +256,7 @@ class _Block:
             for run in cell.runs:
                 if run.seed not in cell.records:
                     continue
-                found, correct = correctness(run.path, cell.records[run.seed].main)
+                found, correct = correctness(run.path, cell.records[run.seed])
                 if ids and found != ids:
                     raise AmstError(
                         f"{first} and {run.id} have {PREDICTIONS} of different test samples",

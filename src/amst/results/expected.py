@@ -122,8 +122,9 @@ def _hash_in(path: Path) -> str:
 
 def _looked_into(run: Run) -> Run:
     try:
-        correctness(run.path, record_of(run).main)
-        read_history(run.path.with_name(HISTORY))
+        record = record_of(run)
+        correctness(run.path, record)
+        read_history(run.path.with_name(HISTORY), record.settings)
     except AmstError as error:
         return replace(run, state="damaged", why=str(error))
     for path in map(run.path.with_name, OF_A_RUN):

@@ -1,12 +1,13 @@
 """What the epochs of a cell's finished runs were, from their ``history.csv``."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from amst.config.run import RunSettings
 from amst.errors import AmstError
 from amst.records import HISTORY
 from amst.results.cells import Cell
@@ -26,11 +27,15 @@ class History:
     val_accuracy: Mapping[str, Floats]
 
 
-def read_history(path: Path) -> History:
+def read_history(path: Path, settings: RunSettings) -> History:
     """Read a ``history.csv``.
 
+    Args:
+        path: the file.
+        settings: of the run, which say how many epochs and which modalities it has.
+
     Raises:
-        AmstError: it is missing or is no history.
+        AmstError: it is missing or is no history of such a run.
     """
     prefix = "val_accuracy:"
     try:
@@ -38,9 +43,14 @@ def read_history(path: Path) -> History:
             rows = list(csv.DictReader(file))
         if any(None in row.values() for row in rows):
             raise ValueError("a line is cut off")
+        epochs = [int(row["epoch"]) for row in rows]
+        if epochs != list(range(settings.recipe.epochs)):
+            raise ValueError(f"{len(epochs)} epochs, not all {settings.recipe.epochs} in order")
         names = [name.removeprefix(prefix) for name in rows[0] if name.startswith(prefix)]
-        accuracy = {n: np.array([float(row[prefix + n]) for row in rows]) for n in names}
+        accuracy = {n: _shares([row[prefix + n] for row in rows]) for n in names}
         active = tuple(frozenset(filter(None, row["active"].split("+"))) for row in rows)
+        if unknown := set[str]().union(*active).difference(settings.modalities):
+            raise ValueError(f"unknown modality {min(unknown)}")
     except (OSError, KeyError, IndexError, ValueError, csv.Error) as error:
         raise AmstError(
             f"{path} cannot be read as a history ({error!r})",
@@ -49,10 +59,25 @@ def read_history(path: Path) -> History:
     return History(active, accuracy)
 
 
+def _shares(texts: Sequence[str]) -> Floats:
+    """Fractions of 1.
+
+    Raises:
+        ValueError: one is none.
+    """
+    values = np.array([float(text) for text in texts])
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ValueError("an accuracy is no fraction of 1")
+    return values
+
+
 def histories(cell: Cell) -> list[History]:
     """Histories of the finished runs, by seed."""
-    done = (run for run in cell.runs if run.seed in cell.records)
-    return [read_history(run.path.with_name(HISTORY)) for run in done]
+    return [
+        read_history(run.path.with_name(HISTORY), cell.records[run.seed].settings)
+        for run in cell.runs
+        if run.seed in cell.records
+    ]
 
 
 def curves(found: list[History], prediction: str) -> Floats:
