@@ -20,6 +20,7 @@ from amst.features.samples import (
     write_lines,
     write_samples,
 )
+from amst.results.comparison import rows_of
 
 IEMOCAP3 = load("IEMOCAP3")
 
@@ -176,6 +177,18 @@ def test_a_broken_line_is_named(tmp_path):
         file.write('{"id": "c"}\n')
     with pytest.raises(AmstError, match=r"s\.jsonl, line 3"):
         read_samples(tmp_path / "s.jsonl")
+
+
+def test_a_line_that_is_no_utf_8_is_named(tmp_path):
+    write_lines(tmp_path / "s.jsonl", [pair("a"), pair("é")])
+    content = (tmp_path / "s.jsonl").read_text()
+    (tmp_path / "s.jsonl").write_text(content, encoding="latin-1")
+    for read in (read_samples, rows_of):
+        with pytest.raises(AmstError, match=r"s\.jsonl, line 2"):
+            read(tmp_path / "s.jsonl")
+    (tmp_path / "s.json").write_bytes(b"\xff")
+    with pytest.raises(AmstError, match=r"s\.json is no summary"):
+        read_summary(tmp_path / "s.jsonl")
 
 
 def utterances(dialogues):

@@ -296,3 +296,32 @@ def test_shares_are_read_from_percent_and_nothing_else_is(figure, metric, value,
 def test_a_value_that_is_no_number_is_named(figure):
     with pytest.raises(AmstError, match=r"published\.csv line 2"):
         figure(value="n/a")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seeds": "0"}, "line 2: value 76.95, seeds 0"),
+        ({"value": "nan"}, "line 2: value nan, seeds 1"),
+        ({"metric": "acc"}, "line 2: unknown metric 'acc'.*Write one of accuracy, macro_f1"),
+        ({"metric": "per_class_accuracy"}, "line 2: unknown metric"),
+        ({"head_or_prediction": " "}, "line 2 has no head_or_prediction"),
+    ],
+)
+def test_a_row_that_no_run_can_be_compared_with_is_named(figure, changes, said):
+    with pytest.raises(AmstError, match=rf"published\.csv {said}"):
+        figure(**changes)
+
+
+def test_a_file_as_spreadsheets_save_it_is_read_or_told_to_be_in_utf_8(figure, tmp_path):
+    (as_written,) = figure(source="Müller")
+    path = tmp_path / "published.csv"
+    text = path.read_text()
+    path.write_text(text, encoding="utf-8-sig")
+    assert read_figures(path) == [as_written]
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(AmstError, match=r"published\.csv is no CSV in UTF-8 .*Save it as one"):
+        read_figures(path)
+    path.write_text(text.rpartition(",")[0])
+    with pytest.raises(AmstError, match=r"published\.csv line 2 is cut off"):
+        read_figures(path)

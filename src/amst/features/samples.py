@@ -193,7 +193,7 @@ def read_summary(path: Path) -> SamplesSummary:
     """
     path = path.with_suffix(".json")
     try:
-        return SamplesSummary.model_validate_json(path.read_text(encoding="utf-8"))
+        return SamplesSummary.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise AmstError(
             f"{path} is no summary of a list of samples", "Run the preparation again"
@@ -226,7 +226,7 @@ def write_lines(path: Path, rows: Sequence[Sample] | Sequence[Rejected]) -> None
 
 def _read_lines(path: Path, model: type[Line]) -> Iterator[Line]:
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise AmstError(
             f"{path} cannot be read ({error.strerror})", "Run the preparation again"

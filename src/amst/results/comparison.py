@@ -228,7 +228,7 @@ def rows_of(samples: Path) -> list[dict[str, str]]:
         AmstError: a line is no sample; names file and line.
     """
     found = []
-    with samples.open(encoding="utf-8") as lines:
+    with samples.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 row = json.loads(line)

@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from amst.config.methods import method_names, settings_class
 from amst.config.run import Recipe, RunSettings
 from amst.errors import AmstError
-from amst.records import RunRecord
+from amst.records import Metrics, RunRecord
 from amst.results.cells import Cell, Collection
 from amst.results.common_settings import dotted
 from amst.results.sheet import MINUS, Block, Entry, Table, Value
@@ -37,6 +38,7 @@ SETTINGS = "settings"
 names, with those of the recipe under ``recipe``; empty where nothing is known."""
 SHARES = {"accuracy", "macro_f1", "mean_average_precision"}
 """Metrics that are published in percent and recorded as fractions of 1."""
+METRICS = tuple(name for name in Metrics.model_fields if name != "per_class_accuracy")
 OTHER = "other settings"
 VERDICTS = {"yes": "not excluded", "no": "excluded", OTHER: OTHER, "": NOTHING}
 """Column ``within`` -> what a reader is told: a wide interval of few seeds excludes little."""
@@ -75,14 +77,19 @@ def read_figures(path: Path) -> list[Figure]:
     """Read published figures from a CSV with the columns of ``FIELDS``; shares in percent.
 
     Raises:
-        AmstError: a column is missing, a number is none, or settings are none of the method.
+        AmstError: it is no CSV in UTF-8, a column is missing, a row is cut off, a number or a
+            metric is none, or settings are none of the method.
     """
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        missing = set(FIELDS).difference(reader.fieldnames or ())
-        if missing:
-            raise AmstError(f"{path} has no column {', '.join(sorted(missing))}", "Add it")
-        return [_figure(path, line, row) for line, row in enumerate(reader, start=2)]
+    try:
+        # Spreadsheets put a mark of the encoding in front.
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = set(FIELDS).difference(reader.fieldnames or ())
+            if missing:
+                raise AmstError(f"{path} has no column {', '.join(sorted(missing))}", "Add it")
+            return [_figure(path, line, row) for line, row in enumerate(reader, start=2)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise AmstError(f"{path} is no CSV in UTF-8 ({error})", "Save it as one") from error
 
 
 def reproduction_table(collection: Collection, figures: Sequence[Figure]) -> Table:
@@ -208,8 +215,19 @@ def _absent(figures: Sequence[Figure], there: Container[str]) -> tuple[str, ...]
 
 
 def _figure(path: Path, line: int, row: Mapping[str, str]) -> Figure:
+    if any(row[name] is None for name in FIELDS):
+        raise AmstError(f"{path} line {line} is cut off", "Give it a cell for each column")
+    if not row["head_or_prediction"].strip():
+        raise AmstError(f"{path} line {line} has no head_or_prediction", "Write it there")
+    if row["metric"] not in METRICS:
+        raise AmstError(
+            f"{path} line {line}: unknown metric {row['metric']!r}",
+            f"Write one of {', '.join(METRICS)}",
+        )
     try:
         value, seeds = float(row["value"]), int(row["seeds"])
+        if not isfinite(value) or seeds < 1:
+            raise ValueError(f"value {row['value']}, seeds {row['seeds']}")
     except ValueError as error:
         raise AmstError(f"{path} line {line}: {error}", "Write a number there") from error
     return Figure(
