@@ -27,7 +27,7 @@ def read_document(path: Path, model: type[Document], what: str, remedy: str) -> 
     try:
         value: Any = json.loads(path.read_text(encoding="utf-8"))
         found = value.get("format")
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise AmstError(f"{path} is not a {what} ({error})", remedy) from error
     if found != expected:
         raise AmstError(f"{path} has {what} format {found}, this version reads {expected}", remedy)
@@ -36,4 +36,5 @@ def read_document(path: Path, model: type[Document], what: str, remedy: str) -> 
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise AmstError(f"{path}: {where}: {first['msg']}", remedy) from error
+        told = f"{where}: {first['msg']}" if where else first["msg"].removeprefix("Value error, ")
+        raise AmstError(f"{path}: {told}", remedy) from error

@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
         ("retry", "no run is named. Name runs as `amst status` does, or give --all"),
         ("retry --all a/b/c/seed0", "--all and a/b/c/seed0 are both given. Give one of them"),
         ("retry --all", "no run below results/checkpoints has failed"),
-        ("tables --grid nope.json", "nope.json is no grid"),
+        ("tables --grid nope.json", "nope.json is not a grid"),
         ('generate digits --settings {"sample":3}', "--settings.sample: unknown key. Did you mean"),
         ("train digits/random/naive/seed0 --settings {}", "--settings.dataset: missing"),
         ('extract digits 0 --out x --features {"audio":{}}', "--features.audio.kind: missing"),

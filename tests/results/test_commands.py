@@ -320,8 +320,43 @@ def test_runs_are_held_against_the_data_of_the_dataset_whose_shards_they_use(res
 
 def test_a_grid_of_another_version_is_refused(results):
     (results / "planned.json").write_text('{"format": 1}')
-    with pytest.raises(AmstError, match="another version"):
+    with pytest.raises(AmstError, match="has grid format 1, this version reads 2"):
         amst(results, "tables")
+
+
+@pytest.mark.parametrize("text", ["", "null", "3", "[]", pytest.param("[" * 2000, id="deep")])
+def test_a_file_that_is_no_grid_is_told(results, text):
+    (results / "planned.json").write_text(text)
+    with pytest.raises(
+        AmstError, match=r"planned\.json is not a grid .*Make it: snakemake results/"
+    ):
+        amst(results, "tables")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"runs": None}, "runs: Input should be a valid dictionary. Make it: snakemake"),
+        ({"runs": {"a": "b"}}, r"runs.a.[key]: String should match"),
+        (
+            {"runs": {"digits/random/naive/seed0": 3}},
+            "runs.digits/random/naive/seed0: Input should",
+        ),
+        ({"variants": [3]}, "variants.0: Input should be"),
+        ({"variants": []}, "digits/random/naive/seed0: variants has no naive. Make it:"),
+        ({"features": 3}, "features: Input should be a valid dictionary"),
+        ({"metric": "loss"}, "metric: Input should be 'accuracy', 'macro_f1' or"),
+        ({"left_out": 3}, "left_out: Input should be a valid list"),
+        ({"names": [1]}, "names: Input should be a valid dictionary"),
+        ({"datasets": [1]}, "datasets.0: Input should be a valid string"),
+    ],
+)
+def test_what_is_wrong_in_a_grid_is_told_in_one_line(results, changed, said):
+    change_plan(results, **changed)
+    with pytest.raises(AmstError) as caught:
+        amst(results, "tables")
+    assert str(caught.value).startswith(f"{results}/planned.json: {said}")
+    assert "\n" not in str(caught.value)
 
 
 def test_the_bundle_has_what_is_planned_and_what_tables_are_made_of(results, tmp_path, monkeypatch):

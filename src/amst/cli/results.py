@@ -10,9 +10,10 @@ import typer
 
 from amst import grid
 from amst.cli.configuration import RESULTS, ConfigFiles, Results, configuration
+from amst.documents import read_document
 from amst.errors import AmstError
 from amst.grid.messages import known
-from amst.grid.runs import FORMAT
+from amst.grid.planned import PlannedGrid
 from amst.results.names import CHECKOUT, FIGURE_NAMES, PUBLISHED, TABLE_NAMES
 
 if TYPE_CHECKING:
@@ -97,13 +98,7 @@ def planned_grid(file: Path | None, configfile: list[Path] | None) -> dict[str, 
     """What runs: as the workflow wrote it down, or by the configuration."""
     if file is not None:
         remedy = "Make it: snakemake results/grid.json"
-        try:
-            found = dict(json.loads(file.read_text("utf-8")))
-        except (OSError, ValueError) as error:
-            raise AmstError(f"{file} is no grid ({error})", remedy) from error
-        if found.get("format") != FORMAT:
-            raise AmstError(f"{file} is a grid of another version of the suite", remedy)
-        return found
+        return read_document(file, PlannedGrid, "grid", remedy).model_dump(exclude_unset=True)
     return grid.as_dict(configuration(configfile))
 
 
