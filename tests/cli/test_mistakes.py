@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from amst import cli
 from amst.cli.runs import cell_of, run_settings
@@ -23,6 +24,11 @@ ROOT = Path(__file__).parents[2]
         ("samples NOPE", "unknown name 'NOPE'. Valid names: AVE, CREMAD"),
         ("samples CREMAD", "the raw folder data/CREMAD of CREMAD is missing. See docs/datasets"),
         ("generate digits --raw /sys", "amst: /sys/audio: "),
+        (
+            "generate digits --raw config.yaml",
+            "config.yaml/digits.json: Not a directory. A folder is wanted",
+        ),
+        ("samples digits --options -1", "dataset digits: expected a map of options, got -1"),
         ("fetch-lists CREMADD", "dataset: unknown name 'CREMADD'. Did you mean 'CREMAD'?"),
         ("extract digits 99 --out x", "digits has no shard 99. Its shards are 0 to 3"),
         ("train digits/random/naive/seed0", "Prepare the dataset: snakemake results/features"),
@@ -55,11 +61,37 @@ def test_a_mistake_is_told_in_one_line(command: str, said: str, tmp_path: Path):
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "samples digits --out",
+        "samples digits --rejected",
+        "extract digits 0 --out",
+        "manifest digits --out",
+        "split digits random --out",
+        "data-report digits",
+        "train digits/random/naive/seed0 --split",
+        "evaluate digits/random/naive/seed0 --out",
+        "export-checkpoint digits/random/naive/seed0",
+        "report --out",
+        "tables --grid",
+    ],
+)
+@pytest.mark.parametrize("folder", [".", ""])
+def test_a_folder_is_refused_where_a_file_is_wanted(command, folder, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    done = CliRunner().invoke(cli.app, [*command.split(), folder])
+    assert done.exit_code == 2
+    assert "is a directory" in done.output
+
+
 NO_ROOM = OSError(errno.ENOSPC, "No space left on device", "shards/000.h5")
 NO_ROOM_OF_HDF5 = OSError(
     errno.ENOSPC, "Can't close file (file write failed: time = now\n, errno = 28)"
 )
 NOT_YOURS = OSError(errno.EACCES, "Permission denied", "results")
+RENAMED = OSError(errno.EISDIR, "Is a directory", ".out.7847f571", None, "out")
 
 
 @pytest.fixture
@@ -83,6 +115,10 @@ def main(monkeypatch):
         (AmstError("the state is saved", "Call again", 75), 75, "the state is saved. Call again"),
         (NO_ROOM, 1, "shards/000.h5: No space left on device. Make room (`amst clean` says what"),
         (NO_ROOM_OF_HDF5, 1, "No space left on device. Make room (`amst clean` says what"),
+        (RENAMED, 1, "out: Is a directory. A file is wanted here: name one"),
+        (FileExistsError(errno.EEXIST, "", "out"), 1, "out: File exists. A folder is wanted here"),
+        (OSError(errno.ENAMETOOLONG, "", "a"), 1, "a: File name too long. Choose a shorter name"),
+        (OSError(errno.ELOOP, "", "a"), 1, "a: Too many levels of symbolic links. Mend the links"),
         (NOT_YOURS, 1, "results: Permission denied. Mend its permissions, or work in a folder of"),
         (ModuleNotFoundError(name="h5py"), 1, "the package h5py is not installed here. This needs"),
     ],
@@ -120,7 +156,9 @@ def test_a_run_is_named_as_in_the_grid_or_by_its_folder(name):
     assert cell_of(name) == Cell("a", "b", "c", 7)
 
 
-@pytest.mark.parametrize("name", ["", "a/b/c", "a/b/c/seed", "a/b/c/seedx", "a/b/c/d/seed1"])
+@pytest.mark.parametrize(
+    "name", ["", "a/b/c", "a/b/c/seed", "a/b/c/seedx", "a/b/c/seed²", "a/b/c/d/seed1"]
+)
 def test_what_is_no_name_of_a_run_is_refused(name):
     with pytest.raises(AmstError, match="is not the name of a run"):
         cell_of(name)

@@ -31,6 +31,11 @@ _REFUSED = {
     errno.EROFS: _NOT_YOURS,
     errno.EACCES: _NOT_YOURS,
     errno.EPERM: _NOT_YOURS,
+    errno.EISDIR: "A file is wanted here: name one",
+    errno.ENOTDIR: "A folder is wanted here: part of this path is a file",
+    errno.EEXIST: "A folder is wanted here: name another, or move the file away",
+    errno.ENAMETOOLONG: "Choose a shorter name",
+    errno.ELOOP: "Mend the links, which lead in a circle",
 }
 """What a file system may refuse, whatever the program does -> what to do."""
 
@@ -64,7 +69,9 @@ def main() -> None:
     except OSError as error:
         if _debug or error.errno not in _REFUSED:
             raise
-        where = f"{error.filename}: " if error.filename else ""
+        # where a file could not be renamed, the first of its names is one of ours
+        name = error.filename2 or error.filename
+        where = f"{name}: " if name else ""
         # not its own words, which are lines of internals where HDF5 writes
         print(f"amst: {where}{os.strerror(error.errno)}. {_REFUSED[error.errno]}", file=sys.stderr)
         sys.exit(1)

@@ -87,9 +87,13 @@ def evaluate(
         Path | None,
         typer.Option(help="other weights: a file for RUN, or a folder of import-checkpoint"),
     ] = None,
-    manifest: Annotated[Path | None, typer.Option(help="another manifest of the dataset")] = None,
-    split: Annotated[Path | None, typer.Option(help="another split file")] = None,
-    out: Annotated[Path | None, typer.Option(help="write the logits here (.npz)")] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="another manifest of the dataset")
+    ] = None,
+    split: Annotated[Path | None, typer.Option(dir_okay=False, help="another split file")] = None,
+    out: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="write the logits here (.npz)")
+    ] = None,
     from_predictions: Annotated[
         bool,
         typer.Option(
@@ -269,7 +273,7 @@ def _show(found: Findings) -> None:
 
 
 def import_checkpoint(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="best_model.pth")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False, help="best_model.pth")],
     dataset: Annotated[str | None, typer.Option(help="refuse any other dataset")] = None,
     method: Annotated[str | None, typer.Option(help="refuse any other method")] = None,
     out: Annotated[
@@ -305,7 +309,7 @@ def export_checkpoint(
     run: Annotated[
         str, typer.Argument(metavar="RUN", help="a finished run, or a folder of import-checkpoint")
     ],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="the file to write")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False, help="the file to write")],
     results: Results = RESULTS,
 ) -> None:
     """Write weights as a checkpoint that the code released with the AMST paper reads."""

@@ -64,9 +64,12 @@ def samples(
     raw: Raw = None,
     options: Json = None,
     out: Annotated[
-        Path | None, typer.Option(help="the list of usable samples; not written unless given")
+        Path | None,
+        typer.Option(dir_okay=False, help="the list of usable samples; not written unless given"),
     ] = None,
-    rejected: Annotated[Path | None, typer.Option(help="the list of the others")] = None,
+    rejected: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="the list of the others")
+    ] = None,
     configfile: ConfigFiles = None,
 ) -> None:
     """Count the samples of a raw folder; say of the others why they cannot be used."""
@@ -98,13 +101,17 @@ def reader(dataset: str, options: str | None, configfile: list[Path] | None) -> 
 def extract(
     dataset: Name,
     shard: Annotated[int, typer.Argument(help="number of the shard, from 0")],
-    out: Annotated[Path, typer.Option(help="the shard to write")],
+    out: Annotated[Path, typer.Option(dir_okay=False, help="the shard to write")],
     of: Annotated[int | None, typer.Option(help="how many shards there are")] = None,
     raw: Raw = None,
-    samples: Annotated[Path | None, typer.Option(help="the list of samples")] = None,
+    samples: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="the list of samples")
+    ] = None,
     options: Json = None,
     features: Json = None,
-    rejected: Annotated[Path | None, typer.Option(help="list of samples that failed")] = None,
+    rejected: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="list of samples that failed")
+    ] = None,
     configfile: ConfigFiles = None,
 ) -> None:
     """Decode the raw files of one shard and write their features."""
@@ -145,7 +152,7 @@ def feature_settings(
 
 def manifest(
     dataset: Name,
-    out: Annotated[Path, typer.Option(help="the manifest to write")],
+    out: Annotated[Path, typer.Option(dir_okay=False, help="the manifest to write")],
     folder: Annotated[Path | None, typer.Option(help="folder of the dataset's features")] = None,
     shards: Annotated[int | None, typer.Option(help="how many shards there are")] = None,
     options: Json = None,
@@ -179,7 +186,9 @@ def split(
     dataset: Name,
     name: Annotated[str, typer.Argument(metavar="SPLIT", help="name of the split")],
     folder: Annotated[Path | None, typer.Option(help="folder of the dataset's features")] = None,
-    out: Annotated[Path | None, typer.Option(help="the split; not written unless given")] = None,
+    out: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="the split; not written unless given")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="seed of the split")] = None,
     lists: Annotated[
         Path | None, typer.Option(help="folder with the published lists; by config.yaml or fetched")
@@ -218,7 +227,9 @@ def split(
 
 def data_report(
     dataset: Name,
-    splits: Annotated[list[Path] | None, typer.Argument(help="splits to look for leaks in")] = None,
+    splits: Annotated[
+        list[Path] | None, typer.Argument(dir_okay=False, help="splits to look for leaks in")
+    ] = None,
     folder: Annotated[Path | None, typer.Option(help="folder of the dataset's features")] = None,
 ) -> None:
     """Describe a dataset: counts, classes per part, leaks, rejected samples, frames, spectra."""

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from amst.results.tables import Material
 
 GridFile = Annotated[
-    Path | None, typer.Option("--grid", help="what runs, as results/grid.json; by config.yaml")
+    Path | None,
+    typer.Option("--grid", dir_okay=False, help="what runs, as results/grid.json; by config.yaml"),
 ]
 Partial = Annotated[
     bool, typer.Option("--partial", help="from what is there; unfinished runs are shown as such")
@@ -30,7 +31,7 @@ Only = Annotated[
     list[str] | None, typer.Option("--only", help="one of them; may be given several times")
 ]
 Published = Annotated[
-    Path, typer.Option(help="published figures that `reproduction` compares with")
+    Path, typer.Option(dir_okay=False, help="published figures that `reproduction` compares with")
 ]
 
 
@@ -186,7 +187,9 @@ def report(
     planned: GridFile = None,
     published: Published = PUBLISHED,
     partial: Partial = False,
-    out: Annotated[Path | None, typer.Option(help="the report, one HTML file")] = None,
+    out: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="the report, one HTML file")
+    ] = None,
     results: Results = RESULTS,
     configfile: ConfigFiles = None,
 ) -> None:

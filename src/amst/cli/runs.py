@@ -1,6 +1,7 @@
 """Training single runs."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -41,8 +42,10 @@ def train(
     settings: Annotated[
         str | None, typer.Option(help="resolved settings as JSON; by config.yaml unless given")
     ] = None,
-    manifest: Annotated[Path | None, typer.Option(help="manifest of the dataset")] = None,
-    split: Annotated[Path | None, typer.Option(help="the split file")] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="manifest of the dataset")
+    ] = None,
+    split: Annotated[Path | None, typer.Option(dir_okay=False, help="the split file")] = None,
     execution: Annotated[
         str | None,
         typer.Option(
@@ -113,7 +116,7 @@ def cell_of(run: str) -> grid.Cell:
         AmstError: it is no such name.
     """
     parts = run.strip("/").removeprefix("results/runs/").split("/")
-    if len(parts) != 4 or not parts[3].removeprefix("seed").isdigit():
+    if len(parts) != 4 or not re.fullmatch("(seed)?[0-9]+", parts[3]):
         raise AmstError(
             f"{run!r} is not the name of a run", "A run is called dataset/split/variant/seed<k>"
         )

@@ -54,6 +54,8 @@ def load(name: str, options: Mapping[str, Any] | None = None) -> Dataset:
     Raises:
         AmstError: there is no dataset of that name, or it has no such option.
     """
+    if not isinstance(options, Mapping | None):
+        raise AmstError(f"dataset {name}: expected a map of options, got {options!r}")
     if not options:
         return _plain(name)
     cls = _class(name)
