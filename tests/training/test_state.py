@@ -37,6 +37,9 @@ def test_a_run_goes_through_its_states(tmp_path: Path):
     assert state_of(tmp_path, RUN) == State("missing", saved=True)
     write_json(folder / "failed.json", {"error": "no memory", "log": "a.log"})
     assert state_of(tmp_path, RUN) == State("failed", "no memory", "a.log")
+    os.utime(lock, (beat - 10, beat - 10))
+    write_json(folder / "failed.json", [])
+    assert state_of(tmp_path, RUN) == State("missing", saved=True), "no note of a failure"
     os.utime(lock)
     assert state_of(tmp_path, RUN) == State("running"), "it is tried again"
     (tmp_path / "runs" / RUN).mkdir(parents=True)

@@ -42,7 +42,7 @@ def state_of(results: Path, run: str) -> State:
     try:
         failed = json.loads((folder / "failed.json").read_text("utf-8"))
         return State("failed", failed.get("error", ""), failed.get("log", ""))
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):
         return State("missing", saved=any(folder.glob("*/epoch-*.pt")))
 
 
