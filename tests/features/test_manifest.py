@@ -77,6 +77,31 @@ def test_shards_in_the_wrong_place_or_of_other_settings_are_refused(made):
         write_manifest(dataset, other, samples, shards, lists, path)
 
 
+def test_another_raw_file_than_the_list_has_is_refused(made):
+    shard = made[3][0]
+    content = shard.read_bytes()
+    for column, text, said in (
+        ("visual/path", b"video/x.mp4", "has 'video/x.mp4' as the visual file of clip-"),
+        ("visual/path", b"", "is damaged: SHA-256 of ''"),
+        ("audio/sha256", b"0" * 63, r"is damaged: SHA-256 of 'audio/clip-\d+\.wav'"),
+    ):
+        with h5py.File(shard, "r+") as file:
+            file[column][0] = text
+        with pytest.raises(AmstError, match=rf"shard .*0\.h5 {said}"):
+            write_manifest(*made)
+        shard.write_bytes(content)
+    assert write_manifest(*made).samples == 60
+
+
+def test_a_sample_that_is_another_one_in_the_list_is_refused(made):
+    first, *others = read_samples(made[2])
+    for what, name in (("label", "class"), ("group", "group")):
+        write_lines(made[2], [first.model_copy(update={what: "another"}), *others])
+        said = rf"as the {name} of {first.id}, .*samples\.jsonl has 'another'"
+        with pytest.raises(AmstError, match=rf"shard .*\d\.h5 has .*{said}"):
+            write_manifest(*made)
+
+
 def test_a_sample_in_two_shards_is_refused(made):
     shards = made[3]
     with h5py.File(shards[0], "r") as one, h5py.File(shards[1], "r+") as other:

@@ -151,6 +151,29 @@ def test_a_flipped_byte_in_an_attribute_is_refused_by_the_shards_name(piece, bit
         shard.verify()
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("id", "group", "label", "crc32", "audio/features", "audio/crc32", "text/ids"),
+        *("visual/path", "visual/sha256"),
+    ],
+)
+@pytest.mark.parametrize("change", [lambda column: column[:-1], lambda column: column[..., None]])
+def test_a_column_of_another_shape_is_refused_by_its_name(name, change, tmp_path):
+    path = write(tmp_path / "001.h5")
+    with h5py.File(path, "r+") as file:
+        column = file[name][()]
+        del file[name]
+        file[name] = change(column)
+    # What is held against the labels is what differs where they are too few.
+    said = r"'\w+'" if name == "label" else f"'{name}'"
+    with (
+        Shard(path) as shard,
+        pytest.raises(AmstError, match=f"is damaged: its {said} is of shape"),
+    ):
+        shard.verify()
+
+
 def test_another_format_version_is_refused(tmp_path):
     path = write(tmp_path / "001.h5")
     with h5py.File(path, "r+") as file:

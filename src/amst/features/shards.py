@@ -203,8 +203,10 @@ class Shard:
         """Compare every row with its checksum.
 
         Raises:
-            AmstError: a row differs; names the shard and the first such sample.
+            AmstError: a row differs, or a column has not as many; names the shard and the first
+                such sample or column.
         """
+        self._check_shapes()
         facts = zip(self.ids, self.groups, self.labels.tolist(), strict=True)
         for row, (fact, checksum) in enumerate(zip(facts, self.array("crc32"), strict=True)):
             if row_checksum(*fact) != checksum:
@@ -222,6 +224,22 @@ class Shard:
                         f"{self.ids[row]} does not match its checksum",
                         _REMEDY,
                     )
+
+    def _check_shapes(self) -> None:
+        rows = (self._dataset("label").size,)
+        wanted = dict.fromkeys(("label", "id", "group", "crc32"), rows)
+        for modality in sorted(self.modalities):
+            features = _FEATURES.validate_python(self.settings[modality])
+            for name, (_, shape) in columns(features).items():
+                wanted[f"{modality}/{name}"] = (*rows, *shape)
+            wanted |= {f"{modality}/{name}": rows for name in ("crc32", "path", "sha256")}
+        for name, shape in wanted.items():
+            found = self._dataset(name).shape
+            if found != shape:
+                raise AmstError(
+                    f"shard {self.path} is damaged: its {name!r} is of shape {found}, not {shape}",
+                    _REMEDY,
+                )
 
 
 def _checksums(arrays: Mapping[str, Array], rows: int) -> Iterator[int]:

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,8 +124,9 @@ def write_manifest(
 
     Raises:
         AmstError: a shard is damaged, belongs to another dataset or was made with other settings;
-            a sample is in two shards, or a listed one in none; more samples are lost than the
-            limit allows; ``lost.csv`` beside ``out`` then has the rejected ones, if any.
+            a sample is in two shards, or a listed one in none, or is another one in the list; more
+            samples are lost than the limit allows; ``lost.csv`` beside ``out`` then has the
+            rejected ones, if any.
     """
     # Here, since HDF5 is not part of the light set-up, with which `amst check` counts losses.
     from amst.features.shards import Shard
@@ -132,18 +134,19 @@ def write_manifest(
     entries: list[ShardEntry] = []
     vocabularies: set[int | None] = set()
     seen: dict[str, Path] = {}
+    listed = {row.id: row for row in read_all_samples(samples)}
     for index, path in enumerate(shards):
         with Shard(path) as shard:
             _check_belongs(shard, dataset, features, index, len(shards))
             shard.verify()
             for sample in shard.ids:
                 _check_new(sample, path, seen)
+            _check_rows(shard, dataset, listed, samples)
             vocabularies.add(shard.vocabulary)
             file = os.path.relpath(path, out.parent)
             entries.append(ShardEntry(file=file, sha256=sha256_of(path), samples=len(shard)))
     lost = tuple(row for path in rejected for row in read_rejected(path))
-    listed = {row.id for row in read_all_samples(samples)}
-    _check_listed(listed, seen, {row.id for row in lost}, samples)
+    _check_listed(set(listed), seen, {row.id for row in lost}, samples)
     manifest = Manifest(
         dataset=dataset.name,
         classes=dataset.classes,
@@ -189,6 +192,31 @@ def _check_belongs(
             f"{shard.path} was made of another dataset than {dataset.name}, or with other settings",
             remedy,
         )
+
+
+def _check_rows(shard: "Shard", dataset: Dataset, listed: Mapping[str, Sample], path: Path) -> None:
+    """Refuse samples that are others in the list, and raw files without a checksum."""
+    remedy = "Delete the shard and run the preparation again"
+    facts = {"class": [dataset.classes[label] for label in shard.labels], "group": shard.groups}
+    for name in dataset.modalities:
+        facts[f"{name} file"] = shard.texts(f"{name}/path")
+        digests = shard.texts(f"{name}/sha256")
+        for file, digest in zip(facts[f"{name} file"], digests, strict=True):
+            if not re.fullmatch("[0-9a-f]{64}" if file else "", digest):
+                raise AmstError(f"shard {shard.path} is damaged: SHA-256 of {file!r}", remedy)
+    for place, sample in enumerate(shard.ids):
+        if sample not in listed:
+            continue  # told once all shards are read
+        row = listed[sample]
+        wanted = {"class": row.label, "group": row.group}
+        wanted |= {f"{name} file": row.files.get(name, "") for name in dataset.modalities}
+        for what, value in wanted.items():
+            if facts[what][place] != value:
+                raise AmstError(
+                    f"shard {shard.path} has {facts[what][place]!r} as the {what} of {sample}, "
+                    f"{path} has {value!r}",
+                    remedy,
+                )
 
 
 def _check_new(sample: str, path: Path, seen: dict[str, Path]) -> None:
