@@ -7,6 +7,7 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from sklearn.datasets import load_digits
 
 from amst.datasets import digits
@@ -176,6 +177,33 @@ def test_the_default_size_is_cut_80_10_10():
 def test_no_split_shares_a_pool_between_parts(name, samples):
     split = make_split(name, load("digits"), samples, seed=3)
     assert leakage(split, samples).clean
+
+
+@pytest.mark.parametrize("snr", [-100, 100])
+def test_clips_of_the_most_extreme_settings_can_be_made(snr, tmp_path):
+    extreme = {"seconds": 0.1, "scans": 9, "audio_snr": snr, "audio_snr_spread": 100}
+    settings = DigitsSettings(samples=30, pools=3, picture_noise=100, **extreme)
+    digits.make(tmp_path, settings.model_copy(update={"samples": 10}))
+    for path in tmp_path.glob("audio/*"):
+        waveform, _ = soundfile.read(path)
+        assert len(waveform) == 800
+        assert 0.19 < np.abs(waveform).max() < 0.91
+    assert all(path.stat().st_size for path in tmp_path.glob("video/*"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seconds", 1e-9),
+        ("seconds", 1e9),
+        ("audio_snr", -1e6),
+        ("audio_snr_spread", 1e308),
+        ("picture_noise", 1e308),
+    ],
+)
+def test_settings_of_which_no_clip_can_be_made_are_refused(key, value):
+    with pytest.raises(ValidationError, match=rf"{key}\n +Input should be"):
+        DigitsSettings(**{key: value})
 
 
 def test_a_folder_that_was_not_made_to_its_end_is_refused(tmp_path):

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveInt
 
 from amst.config.run import Kind, Settings
 from amst.datasets.base import Dataset, Rejected, Sample
@@ -48,11 +48,18 @@ class DigitsSettings(Settings):
     samples: int = Field(3000, ge=30, description="clips, the classes in equal numbers")
     seed: int = Field(0, ge=0)
     pools: int = Field(30, ge=3, le=150, description="groups of clips that share scans")
-    seconds: PositiveFloat = Field(0.5, description="length of a clip")
+    # At 12 frames per second, less than a tenth of a second may have no frame.
+    seconds: float = Field(0.5, ge=0.1, le=600, description="length of a clip")
     scans: PositiveInt = Field(3, description="different scans shown one after the other")
-    audio_snr: float = Field(-11.5, description="mean of keypad tone against white noise, in dB")
-    audio_snr_spread: float = Field(6.0, ge=0, description="largest distance from that mean, in dB")
-    picture_noise: float = Field(0.8, ge=0, description="standard deviation; 1 is ink on paper")
+    audio_snr: float = Field(
+        -11.5, ge=-100, le=100, description="mean of keypad tone against white noise, in dB"
+    )
+    audio_snr_spread: float = Field(
+        6.0, ge=0, le=100, description="largest distance from that mean, in dB"
+    )
+    picture_noise: float = Field(
+        0.8, ge=0, le=100, description="standard deviation; 1 is ink on paper"
+    )
     picture_jitter: int = Field(5, ge=0, le=6, description="largest shift in pixels of 32")
     typing_errors: float = Field(0.12, ge=0, lt=1, description="share of letters mistyped")
 
