@@ -87,7 +87,11 @@ wildcard_constraints:
     generated="|".join(GENERATED) or "none",
     split="|".join(
         sorted(
-            {split for name in CONFIG.datasets for split in registry.load(name).splits}
+            {
+                re.escape(split)
+                for name in CONFIG.datasets
+                for split in registry.load(name).splits
+            }
         )
     ),
     variant="|".join(map(re.escape, RESOLVE.variants)),
@@ -280,6 +284,11 @@ def reader(dataset):
     return registry.load(dataset, CONFIG.datasets[dataset].options)
 
 
+def makers(dataset):
+    """Modules that make the raw files, where the suite does; of a reader its rows say it all."""
+    return [registry.module(dataset)] if registry.load(dataset).is_made else []
+
+
 def list_of(dataset):
     """The list of a dataset's samples."""
     return Path(f"results/features/{dataset}/samples.jsonl")
@@ -304,7 +313,8 @@ def rows_digest(dataset, shard):
     except (OSError, AmstError):
         # not there, or of an earlier version: it is made before the shard
         return ""
-    return settings_hash([row.model_dump() for row in rows[shard]])
+    cut = {"part", "parts"}  # features do not depend on how the dataset is cut
+    return settings_hash([row.model_dump(exclude=cut) for row in rows[shard]])
 
 
 @lru_cache(maxsize=None)

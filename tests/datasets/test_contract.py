@@ -12,10 +12,12 @@ import pytest
 import amst.datasets
 from amst.config.run import Kind
 from amst.datasets import digits, registry
-from amst.datasets.base import PARTS, Rejected, Sample
+from amst.datasets.base import BUILT_IN, FOLDS, PARTS, Rejected, Sample
+from amst.datasets.facts import check_facts
 from amst.datasets.registry import load, names
 from amst.datasets.splits import leakage, make_split
 from amst.errors import AmstError
+from amst.features.samples import list_samples
 from tests.datasets import rawtrees
 
 ROOT = Path(amst.datasets.__file__).parents[3]
@@ -125,7 +127,7 @@ def _check_cut(dataset, split, samples):
     assert sorted([*ids, *cut.unassigned]) == sorted(sample.id for sample in samples)
     report = leakage(cut, samples)
     assert not report.ids
-    if split.startswith("group") or dataset.random_keeps_groups:
+    if split in ("group", *FOLDS) or dataset.random_keeps_groups:
         assert not report.groups
 
 
@@ -138,6 +140,7 @@ def _more(dataset):
             group=str(80000 + index),
             files={},
             part=PARTS[index % 3],
+            parts={split: PARTS[index % 3] for split in dataset.splits if split not in BUILT_IN},
         )
         for index in range(30)
     ]
@@ -201,10 +204,35 @@ def test_a_file_without_the_dataset_that_is_registered_for_it_is_told(line, tmp_
                 ((False, True), ["a", "b"], ("b", "a"), ("a", "a")), start=3
             )
         ),
+        *(
+            (
+                "class Walk(Dataset):\n    name = 'Walk'\n    classes = ('a', 'b')\n"
+                f"    read = None\n    modalities = {{'acc': 'audio'}}\n    {fact}",
+                f"walk_{number}.py: {wrong}",
+            )
+            for number, (fact, wrong) in enumerate(
+                (
+                    (
+                        "modalities = {'acc': 'series'}",
+                        "modality acc of Walk is of the kind 'series'. The kinds are audio, vis",
+                    ),
+                    ("splits = ('fold1')", "the splits of Walk are no tuple of texts that differ"),
+                    ("splits = ('a', 'a')", "the splits of Walk are no tuple of texts that differ"),
+                    ("splits = ('fold/1',)", "the split 'fold/1' of Walk cannot name a folder"),
+                    ("splits = ('.1',)", "the split '.1' of Walk cannot name a folder"),
+                    ("splits = ('amst',)", "Walk has the split amst, and Walk no published lists"),
+                    (
+                        "splits = ('group-fold2',)",
+                        "Walk has the split group-fold2, which is of sessions of IEMOCAP. "
+                        "Name the split otherwise and state `parts` in its rows",
+                    ),
+                )
+            )
+        ),
     ],
 )
 def test_a_slip_in_a_dataset_s_file_or_line_is_told_in_a_line(source, said, tmp_path, monkeypatch):
-    (name,) = re.findall(r"walk\d", said)
+    (name,) = re.findall(r"walk_?\d", said)
     monkeypatch.setitem(registry._MODULES, "Walk", name)
     monkeypatch.setattr(amst.datasets, "__path__", [*amst.datasets.__path__, str(tmp_path)])
     if source:
@@ -221,19 +249,29 @@ def _example(name="Birdsong", **known):
     return known[name]()
 
 
-def test_the_example_of_a_split_of_one_s_own_cuts_by_its_list(tmp_path):
+def test_the_example_of_splits_of_one_s_own_cuts_by_its_list(tmp_path):
     parts = {"1001_DFA_ANG_XX": "train", "1002_DFA_HAP_XX": "val", "1003_DFA_SAD_XX": "test"}
-    (tmp_path / "mine.json").write_text(json.dumps(parts))
+    more = {f"{1005 + n}_DFA_SAD_XX": {"fold1": "train"} for n in range(8)}
+    lists = {clip: {"fold1": part, "fold2": part} for clip, part in parts.items()}
+    (tmp_path / "mine.json").write_text(json.dumps({**lists, **more}))
     dataset = _example("MyCREMAD", __file__=str(tmp_path / "mine.py"))
-    for clip in (*parts, "1004_DFA_SAD_XX"):
+    for clip in (*parts, *more, "1004_DFA_SAD_XX"):
         for folder, suffix in (("AudioWAV", "wav"), ("VideoFlash", "flv")):
             path = tmp_path / folder / f"{clip}.{suffix}"
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(b"a clip")
-    split = make_split("official", dataset, list(dataset.read(tmp_path)), seed=0)
+    check_facts(type(dataset), "mine.py")
+    samples, rejected = list_samples(dataset, tmp_path)
+    assert not rejected
+    whole, split, less = (
+        make_split(name, dataset, samples, seed=0) for name in ("fold1", "fold2", "fold1-quarter")
+    )
     assert split.parts == {part: [clip] for clip, part in parts.items()}
-    assert split.unassigned == ["1004_DFA_SAD_XX"]
-    (tmp_path / "mine.json").write_text(json.dumps({**parts, "1009": "test"}))
+    assert split.unassigned == ["1004_DFA_SAD_XX", *more]
+    train, of_whole = set(less.parts["train"]), set(whole.parts["train"])
+    assert train < of_whole
+    assert {**less.parts, "train": []} == {**whole.parts, "train": []}
+    (tmp_path / "mine.json").write_text(json.dumps({**lists, "1009": {"fold1": "test"}}))
     with pytest.raises(AmstError, match="1 ids of the list are no clips: 1009"):
         list(dataset.read(tmp_path))
 
@@ -245,9 +283,10 @@ def test_a_new_dataset_needs_a_tree_and_a_split_of_one_s_own_does_not(tmp_path):
     assert _is_derived(_example("MyCREMAD"))
 
 
-@pytest.mark.parametrize("split", _example().splits)
+@pytest.mark.parametrize("split", [*_example().splits, "groups-of-mine"])
 def test_a_new_dataset_of_few_classes_passes_the_check_of_splits(split, tmp_path):
     dataset = _example()
+    dataset.splits = (*dataset.splits, "groups-of-mine")
     for number, label in enumerate(2 * dataset.classes):
         path = tmp_path / f"clips/{label}/b{number % 2}-{number}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)

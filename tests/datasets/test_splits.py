@@ -142,6 +142,47 @@ def test_a_val_that_the_dataset_lacks_is_cut_from_train_where_its_class_says_so(
     assert "note" not in (tmp_path / "s.json").read_text()
 
 
+class Folds(Grouped):
+    splits = ("fold1", "fold2", "half")
+
+
+def folded(samples=12):
+    """Fold 1 tests on the first third and fold 2 on the second; half trains on less of fold 1."""
+    thirds = ({"fold1": "test"}, {"fold1": "val", "fold2": "test"}, {"fold1": "train"})
+    rows = [
+        sample(f"s{n:02}", group=f"g{n}", parts=thirds[3 * n // samples]) for n in range(samples)
+    ]
+    less = rows[-1].model_copy(update={"parts": {"half": "train", **rows[-1].parts}})
+    return [*rows[:-1], less]
+
+
+def test_splits_of_other_names_are_cut_by_the_parts_that_rows_state():
+    rows = folded()
+    split = make_split("fold1", Folds, rows[::-1], 0)
+    ids = [row.id for row in rows]
+    assert split.parts == {"train": ids[8:], "val": ids[4:8], "test": ids[:4]}
+    assert (split.name, split.unassigned) == ("fold1", [])
+    with pytest.raises(
+        AmstError, match=r"fold2 of grouped has no sample in train and val\. No sam"
+    ):
+        make_split("fold2", Folds, rows, 0)
+    tests = [row.model_copy(update={"parts": {"half": "test", **row.parts}}) for row in rows]
+    cut = [sample(f"t{n}", parts={"half": "train"}) for n in range(20)]
+    with pytest.raises(AmstError, match=r"in val\. If that split has a val, .* `val_from_train = "):
+        make_split("half", Folds, [*tests, *cut], 0)
+
+
+class FoldsWithoutVal(Folds):
+    val_from_train = True
+
+
+def test_a_val_is_cut_from_the_train_of_a_split_of_another_name_too():
+    rows = [sample(f"s{n:02}", parts={"half": "train" if n < 20 else "test"}) for n in range(30)]
+    split = make_split("half", FoldsWithoutVal, rows, 0)
+    assert sizes(split) == {"train": 18, "val": 2, "test": 10}
+    assert split.note == "val is a seeded tenth of train: the split has none of its own"
+
+
 def test_a_part_without_samples_is_told_with_what_helps(monkeypatch):
     monkeypatch.setattr(NoVal, "val_from_train", True)
     samples = samples_in(20, 6)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from amst.features.manifest import read_manifest
+from amst.features.samples import read_samples
 from tests.datasets.rawmedia import truncate, write_video
 from tests.datasets.rawtrees import build
 from tests.end_to_end.suite import Suite
@@ -105,12 +106,20 @@ def test_a_changed_annotation_extracts_its_shard_again(suite: Suite):
     assert manifest(suite).samples == SAMPLES
 
 
-def test_an_added_sample_extracts_its_shard_and_is_in_the_manifest(suite: Suite):
+def test_an_added_sample_extracts_its_shard_and_another_part_or_reader_none(suite: Suite):
+    train, test = (suite.file(f"raw/{name}Set.txt") for name in ("train", "test"))
+    line, _, rest = train.read_text().partition("\n")
+    train.write_text(rest)
+    test.write_text(f"{test.read_text().rstrip()}\n{line}\n")
+    reader = suite.checkout / "src/amst/datasets/ave.py"
+    reader.write_text(reader.read_text() + "\nADDED_BY_A_TEST = 1\n")
     write_video(suite.file("raw/AVE/-Added_0001.mp4"), 4)
     path = suite.file("raw/Annotations.txt")
     path.write_text(path.read_text().rstrip("\n") + "\nBark&-Added_0001&good&0&10\n")
     assert suite.jobs(MANIFEST) == Counter({"samples": 1, "extract": 1, "manifest": 1})
     assert manifest(suite).samples == listed(suite) == SAMPLES + 1
+    parts = {row.id: row.part for row in read_samples(suite.file(f"{FOLDER}/samples.jsonl"))}
+    assert parts[":".join(line.split("&")[1::-1])] == "test"
 
 
 def test_mending_the_raw_files_mends_the_dataset(suite: Suite):

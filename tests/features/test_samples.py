@@ -32,6 +32,7 @@ class Pairs(Dataset):
     modalities = {"sound": "audio", "words": "text"}  # noqa: RUF012
     classes = ("no", "yes")
     expected_samples = 5
+    splits = ("fold1", "random")
 
     def __init__(self, rows):
         self.rows = rows
@@ -107,8 +108,10 @@ def test_a_raw_folder_that_changes_while_it_is_listed_is_listed_again(tmp_path):
 
 def test_rows_are_listed_by_id_with_all_they_say(tmp_path):
     rows = [pair("ü2", start=1.5, end=2.0, part="val"), pair("a1", text="zwei\nZeilen")]
+    rows[0] = rows[0].model_copy(update={"parts": {"fold1": "test"}})
     summary, samples, rejected = listed(tmp_path, rows)
     assert [unstamped(sample) for sample in samples] == [rows[1], rows[0]]
+    assert "parts" not in samples[0].model_dump(), "as before there were any"
     assert rejected == []
     assert (summary.samples, summary.rejected, summary.expected) == (2, 0, 5)
 
@@ -118,6 +121,15 @@ def test_rows_are_listed_by_id_with_all_they_say(tmp_path):
     [
         (pair("b", label="maybe"), "unknown class 'maybe'"),
         (pair("b", part="valid"), "part 'valid' is none of train, val, test"),
+        (
+            pair("b", parts={"fold1": "dev"}),
+            "part 'dev' of split fold1 is none of train, val",
+        ),
+        (pair("b", parts={"fold2": "val"}), "its parts name 'fold2': splits of the dataset's own"),
+        (
+            pair("b", parts={"random": "val"}),
+            "its parts name 'random': splits of the dataset",
+        ),
         (pair("b", file="b.wav"), "its sound file is missing"),
         (pair("b", text=None), "it has no words"),
         (Sample(id="b", label="no", group="b", files={}, text="x"), "it has no sound"),

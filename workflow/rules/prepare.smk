@@ -100,7 +100,8 @@ rule extract:
         features=lambda w: feature_settings(w.dataset),
         rows=lambda w: rows_digest(w.dataset, int(w.shard)),
         generated=lambda w: as_json(CONFIG.datasets[w.dataset].generate),
-        made_by=lambda w: made_by("amst.features.extract", registry.module(w.dataset)),
+        facts=lambda w: as_json(reader(w.dataset).fingerprint()),
+        made_by=lambda w: made_by("amst.features.extract", *makers(w.dataset)),
     message:
         "Extracting shard {wildcards.shard} of {wildcards.dataset}"
     shell:

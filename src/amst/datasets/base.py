@@ -11,6 +11,10 @@ from amst.config.run import Kind
 
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
+FOLDS = {f"group-fold{fold}": fold for fold in range(1, 6)}
+"""Splits of IEMOCAP by session -> session of the test."""
+BUILT_IN = ("amst", "group", "official", "random", *FOLDS)
+"""Splits that are cut by a rule; one of any other name is cut by the ``parts`` of the rows."""
 
 
 class Sample(BaseModel):
@@ -27,6 +31,8 @@ class Sample(BaseModel):
             the video of a dialogue: start and end do not cut it.
         text: the sentence of a text modality whose text is not a file of its own.
         part: `train`, `val` or `test`, as the dataset's own split has it; None where it has none.
+        parts: the same for splits of other names: name of the split -> part. A row that does not
+            name a split is in no part of it.
         stamp: sizes and times of change of its raw files when they were listed, which no reader
             states; other ones mean that the sample is to be extracted again.
     """
@@ -42,7 +48,14 @@ class Sample(BaseModel):
     whole: tuple[str, ...] = ()
     text: str | None = None
     part: str | None = None
+    parts: dict[str, str] = {}
     stamp: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without parts it is written as before there were any: what was extracted stays."""
+        row: dict[str, Any] = fields(self)
+        return {name: row[name] for name in row if name != "parts" or self.parts}
 
 
 class Rejected(BaseModel):
@@ -88,13 +101,13 @@ class Dataset(ABC):
     expected_samples: ClassVar[int | None] = None
     """How many usable samples the complete raw folder gives; None when that is a setting."""
     splits: ClassVar[tuple[str, ...]] = ("random",)
-    """Names of the splits this dataset can be cut into."""
+    """Names of the splits this dataset can be cut into: of `BUILT_IN`, and others of its own."""
     groups: ClassVar[str] = ""
     """What a group is ('actor', 'session', 'video'); empty when there are none."""
     random_keeps_groups: ClassVar[bool] = False
     """Whether the `random` split too keeps a group in one part, because its samples share media."""
     val_from_train: ClassVar[bool] = False
-    """Whether the dataset's own split has no val: `official` then cuts a tenth of its train off."""
+    """Whether a val is missing: a split by stated parts then cuts a tenth of its train off."""
     page: ClassVar[str] = ""
     """Page of the documentation that says how to get the raw data."""
     is_made: ClassVar[bool] = False

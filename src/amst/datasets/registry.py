@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from amst.datasets.base import Dataset
+from amst.datasets.facts import check_facts
 from amst.errors import AmstError, no_python
 
 _MODULES = {
@@ -79,7 +80,7 @@ def _class(name: str) -> type[Dataset]:
     """The class of the dataset ``name``.
 
     Raises:
-        AmstError: its file is not there, is no Python, or does not hold a whole dataset.
+        AmstError: its file is not there, is no Python, or states no whole dataset.
     """
     path = module(name)
     try:
@@ -94,19 +95,7 @@ def _class(name: str) -> type[Dataset]:
     except SyntaxError as error:
         raise no_python(error) from error
     cls = _class_in(file, name)
-    facts = [fact for fact in ("modalities", "classes") if not hasattr(cls, fact)]
-    if lacking := [*facts, *sorted(cls.__abstractmethods__)]:
-        raise AmstError(
-            f"{file.__file__}: class {cls.__name__} lacks {', '.join(lacking)}",
-            "See docs/add-a-dataset.md",
-        )
-    found = cls.classes
-    are_text = isinstance(found, tuple) and all(isinstance(each, str) for each in found)
-    if not are_text or list(found) != sorted(set(found)):
-        raise AmstError(
-            f"{file.__file__}: the classes of {cls.__name__} are no sorted tuple of texts",
-            'Write them so: classes = ("finch", "robin", "wren")',
-        )
+    check_facts(cls, str(file.__file__))
     return cls
 
 

@@ -11,14 +11,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from amst.datasets.base import PARTS, Dataset, Part, Rejected, Sample
+from amst.datasets.base import BUILT_IN, FOLDS, PARTS, Dataset, Part, Rejected, Sample
 from amst.datasets.lists import read_lists
 from amst.datasets.splitfile import Split
 from amst.datasets.stratified import cut
 from amst.errors import AmstError
-
-SESSIONS = 5
-"""Sessions of IEMOCAP, and so the folds of its `group` splits."""
 
 URFUNNY_TRAIN_START = ("10397", "3517", "6401")
 """Where the derived `amst` split of the complete UR-FUNNY V2 begins: a check of ids and rule."""
@@ -47,7 +44,7 @@ def make_split(
         name: one of ``dataset.splits``.
         dataset: whose samples these are.
         samples: the usable rows of the raw manifest, in any order.
-        seed: the split's own seed, used by `random` and `group`, and by `official` for a val.
+        seed: the split's own seed, used by `random` and `group`, and where a val is cut from train.
         lists: folder with the published lists of the `amst` split (see `amst.datasets.lists`).
         rejected: the other rows of the raw manifest. Only a derived `amst` split needs them: its
             shuffle counts every annotated id, so that one lost file changes no other's part.
@@ -68,12 +65,12 @@ def make_split(
         parts = _seeded(samples, seed, whole_groups=dataset.random_keeps_groups)
     elif name == "group":
         parts = _seeded(samples, seed, whole_groups=True)
-    elif name.startswith("group-fold"):
-        parts = _fold(samples, int(name.removeprefix("group-fold")))
-    elif name == "official":
-        parts = _official(samples)
+    elif name in FOLDS:
+        parts = _fold(samples, FOLDS[name])
+    elif _is_stated(name):
+        parts = _stated(samples, name)
         if dataset.val_from_train and not parts["val"]:
-            parts, note = _with_val(dataset, samples, parts, seed)
+            parts, note = _with_val(name, dataset, samples, parts, seed)
     elif dataset.name == "URFUNNY":
         parts, absent = _derived(samples, rejected, dataset.expected_samples)
     else:
@@ -100,7 +97,7 @@ def _seeded(samples: Sequence[Sample], seed: int, whole_groups: bool) -> _Parts:
 
 def _fold(samples: Sequence[Sample], fold: int) -> _Parts:
     """IEMOCAP: test is session ``fold``, val the next one, train the rest."""
-    test, val = f"Session{fold}", f"Session{fold % SESSIONS + 1}"
+    test, val = f"Session{fold}", f"Session{fold % len(FOLDS) + 1}"
     part_of = {test: "test", val: "val"}
     parts: _Parts = {part: [] for part in PARTS}
     for sample in samples:
@@ -108,16 +105,26 @@ def _fold(samples: Sequence[Sample], fold: int) -> _Parts:
     return {part: sorted(ids) for part, ids in parts.items()}
 
 
-def _official(samples: Sequence[Sample]) -> _Parts:
+def _is_stated(name: str) -> bool:
+    """Whether the rows say who is in which part of a split."""
+    return name == "official" or name not in BUILT_IN
+
+
+def _stated(samples: Sequence[Sample], name: str) -> _Parts:
     parts: _Parts = {part: [] for part in PARTS}
     for sample in samples:
-        if sample.part is not None:
-            parts[sample.part].append(sample.id)
+        part = sample.part if name == "official" else sample.parts.get(name)
+        if part is not None:
+            parts[part].append(sample.id)
     return {part: sorted(ids) for part, ids in parts.items()}
 
 
 def _with_val(
-    dataset: Dataset | type[Dataset], samples: Sequence[Sample], parts: _Parts, seed: int
+    name: str,
+    dataset: Dataset | type[Dataset],
+    samples: Sequence[Sample],
+    parts: _Parts,
+    seed: int,
 ) -> tuple[_Parts, str]:
     """The parts with a val that is cut from train, and the note of that."""
     train = set(parts["train"])
@@ -125,7 +132,8 @@ def _with_val(
     labels = {sample.id: sample.label for sample in of_train}
     groups = {sample.id: sample.group if dataset.groups else sample.id for sample in of_train}
     whole = f" (whole groups: {dataset.groups})" if dataset.groups else ""
-    note = f"val is a seeded tenth of train{whole}: the dataset has none of its own"
+    owner = "dataset" if name == "official" else "split"
+    note = f"val is a seeded tenth of train{whole}: the {owner} has none of its own"
     return {**parts, **cut(labels, groups, seed, VAL_OF_TRAIN)}, note
 
 
@@ -190,7 +198,7 @@ def _refuse_empty(dataset: Dataset | type[Dataset], name: str, parts: _Parts) ->
     empty = [part for part in PARTS if not parts[part]]
     if not empty:
         return
-    if name != "official":
+    if not _is_stated(name):
         cut_by_seed = name in ("random", "group")
         remedy = "A seeded cut needs about ten samples or groups"
         if not cut_by_seed:
@@ -203,7 +211,7 @@ def _refuse_empty(dataset: Dataset | type[Dataset], name: str, parts: _Parts) ->
         remedy = "A val can be cut from a train of about ten samples or groups and more"
     else:
         remedy = (
-            "If the dataset's own split has a val, look for its list and its files; if not, state "
+            "If that split has a val, look for its list and its files; if not, state "
             "`val_from_train = True` in the dataset's class, and val is cut from train"
         )
     raise AmstError(

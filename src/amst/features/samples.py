@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from amst.datasets.base import PARTS, Dataset, Rejected, Sample
+from amst.datasets.base import BUILT_IN, PARTS, Dataset, Rejected, Sample
 from amst.datasets.rawfiles import folders_digest, stamp, unreadable
 from amst.errors import AmstError
 from amst.files import write_json, write_text
@@ -251,6 +251,14 @@ def _problem(
         return Rejected(id=sample.id, reason=f"unknown class {sample.label!r}")
     if sample.part not in (None, *PARTS):
         return Rejected(id=sample.id, reason=f"part {sample.part!r} is none of {', '.join(PARTS)}")
+    for split, part in sample.parts.items():
+        if split not in dataset.splits or split in BUILT_IN:
+            names = ", ".join(each for each in dataset.splits if each not in BUILT_IN) or "none"
+            reason = f"its parts name {split!r}: splits of the dataset's own are {names}"
+            return Rejected(id=sample.id, reason=reason)
+        if part not in PARTS:
+            reason = f"part {part!r} of split {split} is none of {', '.join(PARTS)}"
+            return Rejected(id=sample.id, reason=reason)
     for name, kind in dataset.modalities.items():
         file = sample.files.get(name)
         if file is not None and not (raw / file).is_file():
