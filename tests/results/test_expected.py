@@ -138,9 +138,8 @@ def test_a_run_without_its_whole_history_stops_no_other(wanted, results, tmp_pat
     assert [run.state for run in runs] == ["damaged", "done", "done"]
     assert "history.csv cannot be read as a history" in runs[0].why
     assert write_figures(collect(runs, [], partial=True), tmp_path, ["curves"])
-    collection = collect(expected_runs(wanted, METHODS, results), [])
-    with pytest.raises(AmstError, match=r"history\.csv cannot be read"):
-        write_figures(collection, tmp_path, ["curves"])
+    with pytest.raises(AmstError, match=r"history\.csv (cannot be read|is missing)"):
+        write_figures(collect(expected_runs(wanted, METHODS, results), []), tmp_path, ["curves"])
 
 
 @pytest.mark.parametrize(
@@ -222,9 +221,8 @@ def test_a_run_without_its_costs_stops_no_partial_bundle(wanted, results, tmp_pa
     assert [run.state for run in runs] == ["damaged", "done", "done"]
     assert runs[0].why == f"{path} is missing"
     assert write_bundle(Material(collect(runs, [], partial=True)), tmp_path / "export.tar.gz")
-    material = Material(collect(expected_runs(wanted, METHODS, results), []))
-    with pytest.raises(AmstError, match=r"cost\.csv is missing"):
-        write_bundle(material, tmp_path / "export.tar.gz")
+    with pytest.raises(AmstError, match=r"\(damaged\); .*cost\.csv is missing"):
+        collect(expected_runs(wanted, METHODS, results), [])
 
 
 def test_a_record_in_the_wrong_folder_is_damaged(wanted, results):

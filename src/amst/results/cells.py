@@ -318,8 +318,11 @@ def _refuse_unfinished(runs: Sequence[Run], command: str) -> None:
     first = ", ".join(f"{run.id} ({run.state})" for run in unfinished[:NAMED_IN_ERRORS])
     more = len(unfinished) - NAMED_IN_ERRORS
     what, remedy = "", "Finish them"
+    if damaged := [run.why for run in unfinished if run.state == "damaged"]:
+        what = f"; {damaged[0]}"
+        remedy += " (`snakemake` without targets makes lost files again)"
     if any(run.state == "outdated" for run in unfinished):
-        what = "; outdated: made with other settings or data than the grid's"
+        what += "; outdated: made with other settings or data than the grid's"
         remedy += " (delete the folder of an outdated one that Snakemake takes for done)"
     if earlier := of_last_call(unfinished):
         remedy = f"{earlier}; or finish the runs of this configuration"

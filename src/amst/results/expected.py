@@ -56,7 +56,9 @@ def expected_runs(
             why,
             of_last_call,
         )
-        found.append(_looked_into(run) if partial and run.state == "done" else run)
+        if run.state == "done":
+            run = _looked_into(run) if partial else _whole(run)
+        found.append(run)
     return found
 
 
@@ -127,6 +129,11 @@ def _looked_into(run: Run) -> Run:
         read_history(run.path.with_name(HISTORY), record.settings)
     except AmstError as error:
         return replace(run, state="damaged", why=str(error))
+    return _whole(run)
+
+
+def _whole(run: Run) -> Run:
+    """The run, damaged where a file of it is gone."""
     for path in map(run.path.with_name, OF_A_RUN):
         if not path.is_file():
             return replace(run, state="damaged", why=f"{path} is missing")
