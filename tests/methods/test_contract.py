@@ -10,7 +10,7 @@ import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import chain, combinations
@@ -66,6 +66,8 @@ CASES = [
     for name in [*methods.names(), *FROM_PAGE, BY_SAMPLE]
     for index, settings in enumerate(VARIANTS.get(name, [{}]))
 ]
+MOST_REPEATED = 8
+"""Epochs that are trained to see every encoder run of a method that draws which ones it runs."""
 Kept = TypeVar("Kept")
 # Names of modalities are free, whatever attributes a module may have.
 KINDS: dict[str, Kind] = {"sound": "audio", "keys": "visual", "a.b": "text", "zoom": "visual"}
@@ -254,13 +256,20 @@ def _assert_changes_what_it_says(
 ) -> None:
     """An epoch changes encoders and classifiers that train, probes and statistics of what runs.
 
-    A head may also train on encoders that rest; one that predictions leave out need not change.
+    A head may also train on encoders that rest; one that predictions leave out need not change. An
+    epoch in which no batch has run an encoder is repeated: a method may draw which ones it runs.
     """
     before = {name: value.clone() for name, value in _weights_of_networks(method).items()}
-    run_epoch(method, epoch, stop=2)
-    active, trained = method.active_modalities(epoch), method.trained_modalities(epoch)
-    assert trained <= active
-    run_epoch(method, epoch, start=2)
+    with _encoders_run(method) as run:
+        for _ in range(MOST_REPEATED):
+            run_epoch(method, epoch, stop=2)
+            active, trained = method.active_modalities(epoch), method.trained_modalities(epoch)
+            assert trained <= active
+            run_epoch(method, epoch, start=2)
+            if all(
+                (b, m) in run for b, net in method.networks.items() for m in active & {*net.names}
+            ):
+                break
     after = _weights_of_networks(method)
     changed = {name for name, value in after.items() if not value.equal(before[name])}
     must: set[str] = set()
@@ -280,6 +289,25 @@ def _assert_changes_what_it_says(
         must -= heads
     assert not must - changed, "said to be trained or run, but did not change"
     assert not changed - must - heads, "changed, though not said to be trained or run"
+
+
+@contextmanager
+def _encoders_run(method: Method[Any]) -> Iterator[set[tuple[str, str]]]:
+    """Branch and modality of the encoders that have run in training mode."""
+    run: set[tuple[str, str]] = set()
+
+    def noted(branch: str, modality: str, encoder: torch.nn.Module) -> None:
+        if encoder.training:
+            run.add((branch, modality))
+
+    hooks = [
+        network.encoder(m).register_forward_hook(lambda e, *_, b=branch, m=m: noted(b, m, e))
+        for branch, network in method.networks.items()
+        for m in network.names
+    ]
+    yield run
+    for hook in hooks:
+        hook.remove()
 
 
 @pytest.mark.parametrize("name", ["gate", "head", "encoders", ""])
@@ -581,13 +609,21 @@ def test_captured_it_trains_to_the_same_bits(
     epoch_of: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fits, replayed, expected = CapturedPass._fits, [], []
+    fits, call = CapturedPass._fits, CapturedPass.__call__
+    replayed: list[bool] = []
+    run: list[bool] = []
+    expected: list[bool] = []
 
     def noted(captured: CapturedPass, inputs: Tensor) -> bool:
         replayed.append(fits(captured, inputs))
         return replayed[-1]
 
+    def called(captured: CapturedPass, inputs: Tensor) -> Tensor:
+        run.append(len(inputs) == 5 and torch.is_grad_enabled())
+        return call(captured, inputs)
+
     monkeypatch.setattr(CapturedPass, "_fits", noted)
+    monkeypatch.setattr(CapturedPass, "__call__", called)
 
     def trained(captured: bool) -> dict[str, Tensor]:
         method = case(recipe=Recipe(learning_rate=0.05, batch_size=5))
@@ -604,15 +640,15 @@ def test_captured_it_trains_to_the_same_bits(
                 method.begin_epoch(epoch, epoch_of(batches, batches[:1]))
             method.train()
             for batch in batches:
+                run.clear()
                 with precision:
                     method.train_step(batch, epoch)
-            if _trains_captured(method, epoch):
-                expected.append(3)
+                expected.append(_trains_captured(method, epoch) and any(run))
         return method.weights()
 
     with stand_in(monkeypatch) if device == "cpu" else nullcontext():
         plain, captured = trained(False), trained(True)
-    assert sum(replayed) >= sum(expected), "three of four batches, of one encoder, in each epoch"
+    assert sum(replayed) >= sum(expected), "one encoder at least in each whole batch that runs one"
     assert any(replayed) == case().captures
     for name, value in plain.items():
         assert torch.equal(captured[name], value), name
