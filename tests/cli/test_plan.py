@@ -196,6 +196,28 @@ def test_a_damaged_record_is_told_and_stops_no_plan(paper: Config, tmp_path: Pat
     assert told.startswith(f"left out: {damaged} ")
 
 
+def test_names_that_are_longer_than_a_narrow_page_are_told_whole(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "60")
+    values = {"weights": [{"audio": share, "visual": 1.0} for share in (0.30001, 0.30002)]}
+    write_json(
+        tmp_path / "swept.yaml",
+        {
+            "grid": {"datasets": ["CREMAD"], "methods": ["mla_of_quite_a_long_name"]},
+            "methods": {"mla_of_quite_a_long_name": {"method": "mla", "sweep": values}},
+        },
+    )
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    done = CliRunner().invoke(app, ["plan", "--configfile", "swept.yaml"])
+    assert done.exit_code == 0, done.output
+    head, *rows = done.output.partition("of 6 runs")[0].splitlines()
+    column = slice(head.index("method"), head.index("runs"))
+    shown = "".join(row[column].strip() for row in rows[:-1])
+    names = {cell.variant for cell in cells(read_config(PAPER[0], tmp_path / "swept.yaml"))}
+    assert len(names) == 2
+    assert all(name in shown for name in names), done.output
+
+
 def test_a_damaged_manifest_stops_no_plan(paper: Config, tmp_path: Path):
     (tmp_path / "features/CREMAD").mkdir(parents=True)
     (tmp_path / "features/CREMAD/manifest.json").write_text("{")

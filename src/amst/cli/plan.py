@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -165,7 +165,8 @@ def plan(
     console = Console(markup=False, emoji=False)  # paths may hold what looks like it
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("dataset", "method", "runs", "hours", "why"):
-        table.add_column(column, justify="right" if column in ("runs", "hours") else "left")
+        justify: Literal["left", "right"] = "right" if column in ("runs", "hours") else "left"
+        table.add_column(column, justify=justify, overflow="fold")
     rows: dict[tuple[str, str], list[Planned]] = {}
     for one in planned:
         if one.why:
