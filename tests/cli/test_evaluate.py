@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from scipy.special import softmax
 from typer.testing import CliRunner
 
 from amst.cli import app
@@ -384,8 +386,13 @@ def test_the_code_of_the_page_on_files_gives_the_accuracy_of_the_record(here):
 def test_the_code_of_the_page_on_python_does_what_it_says(here, capsys):
     names, record = {}, read_record(f"results/runs/{MLA}/run.json")
     before = load_file(f"results/runs/{MLA}/weights.safetensors")
-    exec(code_in("python.md").replace("digits/random/amst_full/seed0", MLA), names)
-    assert capsys.readouterr().err == ""
+    code = code_in("python.md").replace("digits/random/amst_full/seed0", MLA)
+    exec(code.replace("MyClips", "CREMAD"), names)
+    (told,) = capsys.readouterr().err.splitlines()
+    assert "another split than results/features/CREMAD/manifest.json and new.json" in told
+    shares = pd.read_csv("new.csv", index_col=0)
+    expected = softmax(names["found"].predictions.logits[record.main], axis=1)
+    np.testing.assert_allclose(shares.loc[list(names["test"].ids)], expected, atol=1e-6)
     assert dict(names["found"].metrics).items() <= {
         row.prediction: row.metrics for row in record.results
         if row.part == "test" and row.selected_by == record.main
