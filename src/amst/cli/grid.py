@@ -45,7 +45,7 @@ def status(
     console = Console(markup=False, emoji=False)  # errors and paths may hold what looks like it
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("dataset", "split", "method"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for name in MARKS:
         table.add_column(name, justify="right")
     for row, counts in _by_row(states).items():

@@ -43,7 +43,7 @@ HOW = f"""
   pattern sets what the methods it matches have; the method's own name wins over a pattern, the
   entry's own value over both. Maps merge.
 - **A setting of one entry on every dataset**: in the entry itself. `sweep` makes an entry of each
-  value, of settings of the method only.
+  value, and of each combination where it has several keys, of settings of the method only.
 - **The recipe**: `recipe` of the dataset for all methods; `recipe` of an entry for that entry on
   every dataset, which wins. A sweep does not go over the recipe: write an entry for each value.
 - **The recipe of one entry on one dataset**: an entry of its own, in a file for `--configfile`
