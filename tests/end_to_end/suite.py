@@ -105,8 +105,10 @@ class Suite:
         return Suite(folder)
 
     def make_repository(self) -> None:
-        """Commit the checkout's Snakefile, the only file of a repository."""
-        for words in (["init"], ["add", "Snakefile"], ["commit", "--message", "first"]):
+        """Commit the package and the Snakefile."""
+        shutil.copy2(ROOT / ".gitignore", self.checkout)
+        added = ["add", ".gitignore", "Snakefile", "src"]
+        for words in (["init"], added, ["commit", "--message", "first"]):
             self._git(*words)
 
     def commit(self) -> str:

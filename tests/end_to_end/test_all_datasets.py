@@ -57,8 +57,10 @@ def modalities(dataset: str) -> dict[str, Any]:
         },
         "visual": {"features": {"size": 32, **stills}, "encoder": SMALL_CNN, "crop": 28},
     }
-    kinds = load(dataset).modalities
-    return {name: all_of_them[kind] for name, kind in kinds.items()}
+    found = {name: dict(all_of_them[kind]) for name, kind in load(dataset).modalities.items()}
+    for own in found.values() if dataset not in OWNERS else ():
+        del own["features"]  # those of the dataset that it shares with
+    return found
 
 
 def settings(trees: dict[str, Tree]) -> dict[str, Any]:
