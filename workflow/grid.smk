@@ -31,6 +31,7 @@ from amst.features.samples import (
 from amst.features.verification import lost_in_list
 from amst.files import sha256_of, write_text
 from amst.grid.adoptions import Adoptions
+from amst.grid.stale_data import generated_otherwise
 from amst.grid.unseen import has_no_note, hidden_change
 from amst.pretrained import LOCK, STAGED, model_folder
 from amst.provenance import code_digest, package_digest, training_digest
@@ -374,6 +375,18 @@ if workflow.is_main_process and this_call().keeps_notes:
     if _unseen:
         print(f"amst: {_unseen}", file=sys.stderr)
     for _name in OWNERS:
+        _made = Path(f"results/raw/{_name}/{_name}.json")
+        if has_no_note(_made, Path(".snakemake")) and generated_otherwise(
+            CONFIG, _name
+        ):
+            _unseen = (
+                f"{_made} was made with other settings than datasets.{_name}.generate, and "
+                "Snakemake does not see it: it has no note of how that was made. Set what the "
+                f"file says, or delete {_made}"
+            )
+            if this_call().runs:
+                sys.exit(f"amst: {_unseen}")
+            print(f"amst: {_unseen}", file=sys.stderr)
         if has_no_note(list_of(_name), Path(".snakemake")) and was_changed(_name):
             print(
                 f"amst: the raw files of {_name} are not those of {list_of(_name)}, and Snakemake "

@@ -1,5 +1,6 @@
 import json
 import re
+from pathlib import Path
 
 import av
 import numpy as np
@@ -226,3 +227,10 @@ def test_a_folder_that_was_not_made_again_to_its_end_is_refused_too(step, tmp_pa
         digits.make(tmp_path, settings)
     with pytest.raises(AmstError, match=r"digits\.json is missing"):
         list(load("digits").read(tmp_path))
+
+
+def test_the_page_has_every_setting_with_its_default():
+    page = (Path(__file__).parents[2] / "docs/datasets/digits.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| `(\w+)` \| (\S+) \|", page, re.MULTILINE)
+    settings = DigitsSettings().model_dump()
+    assert {name: float(default) for name, default in told if name in settings} == settings

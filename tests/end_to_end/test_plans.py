@@ -56,6 +56,24 @@ def test_another_working_folder_takes_the_features_and_has_runs_of_its_own(suite
     assert not {"generate", "samples", "extract", "split", "manifest"} & set(counts)
 
 
+def test_clips_made_by_hand_with_other_settings_stop_a_call(fresh: Suite):
+    few = {"samples": 60, "pools": 12}
+    (fresh.work / "config.yaml").symlink_to(fresh.checkout / "config.yaml")
+    fresh.configure({"datasets": {"digits": {"generate": few}}})
+    fresh.amst("generate", "digits", "--settings", json.dumps(few))
+    target = "results/raw/digits/digits.json"
+    assert "does not see it" not in fresh.snakemake("-n", target).stderr
+    fresh.configure({"datasets": {"digits": {"generate": {**few, "samples": 90}}}})
+    said = f"{target} was made with other settings than datasets.digits.generate"
+    assert said in fresh.snakemake("-n", target).stderr
+    done = fresh.snakemake(target, "--cores", "1", check=False)
+    assert done.returncode != 0
+    assert said in done.stderr
+    fresh.file(target).unlink()
+    fresh.snakemake(target, "--cores", "1")
+    assert json.loads(fresh.file(target).read_text())["settings"]["samples"] == 90
+
+
 def test_a_method_is_added_as_its_page_says(fresh: Suite):
     page = (ROOT / "docs/add-a-method.md").read_text()
     (code, _), (entries,), commands = (

@@ -21,14 +21,15 @@ def stale_data(config: Config, results: Path, dataset: str, split: str) -> str:
     owner = features_owner(config, dataset)
     folder = results / "features" / owner
     checks = {
-        "generate": _generated_otherwise(config, owner),
+        "generate": generated_otherwise(config, owner),
         "shards": _stored_otherwise(config, owner, folder / "manifest.json"),
         "split_seed": _cut_otherwise(config, owner, folder / "splits" / f"{split}.json"),
     }
     return next((setting for setting, differs in checks.items() if differs), "")
 
 
-def _generated_otherwise(config: Config, owner: str) -> bool:
+def generated_otherwise(config: Config, owner: str) -> bool:
+    """Whether a dataset's raw files were generated with other settings than it has now."""
     wanted = config.datasets[owner].generate
     if wanted is None:
         return False
