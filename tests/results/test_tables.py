@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -25,6 +26,7 @@ from amst.results.tables.scores import WORDS, score_table, validation_table
 from amst.results.tables.unimodal import unimodal_table
 from amst.training.environment import CAPTURED
 
+ROOT = Path(__file__).parents[2]
 RECORD_TABLES = tuple(name for name in TABLE_NAMES if name not in TABLES_FROM_PREDICTIONS)
 
 
@@ -68,6 +70,15 @@ def test_every_table_is_written_in_every_form(small_grid, tmp_path):
         f"{name}.{form}" for name in TABLE_NAMES for form in TABLE_FORMS
     }
     assert all(path.stat().st_size for path in written)
+
+
+def test_every_column_stands_on_the_page(small_grid):
+    page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    section = page.partition("## Columns of the CSV files")[2].partition("##")[0]
+    first = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    told = set(re.findall("`([^`]+)`", " ".join(first)))
+    tables = make_tables(Material(collect(small_grid, [])))
+    assert told == {column for table in tables for column in table.columns}
 
 
 def test_latex_sets_every_table_and_none_is_wider_or_higher_than_a_page(
