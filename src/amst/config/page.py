@@ -145,7 +145,7 @@ def _default(field: FieldInfo) -> str:
     if isinstance(value, BaseModel):
         return "see below"
     if value is None:
-        return "by kind"
+        return "unset"
     return f"`{list(value) if isinstance(value, tuple) else value}`" if value != "" else "empty"
 
 

@@ -32,8 +32,9 @@ class ModalityOverrides(Settings):
     """What a dataset sets for one modality; the rest has the defaults of its kind.
 
     Attributes:
-        features: fields of AudioFeatures, VisualFeatures or TextFeatures.
-        encoder: one of the encoders; by kind ResNet-18, ResNet-18, RoBERTa when not given.
+        features: how the features of its kind are stored, below.
+        encoder: `name` of one of the encoders below, and its settings; unset it is `resnet18` for
+            audio and visual, `roberta` for text.
         crop: side of the picture the visual encoder sees.
         augmentation: how training crops a picture.
     """
@@ -66,7 +67,8 @@ class DatasetSettings(Settings):
         lists: local folder with the lists of the ``amst`` split, for nodes without network.
         max_lost: share of samples, of all the dataset has, that may be unusable or not there; above
             it everything stops before training. 1 accepts any part of a dataset.
-        generate: settings of the generator, for a dataset that the suite makes itself.
+        generate: settings of the generator, for a dataset that the suite makes itself (see its
+            page).
         options: what the reader of this dataset offers (see its page).
         method_defaults: method -> its settings that differ for this dataset, in all its variants; a
             variant's own win. `*` in a name stands for any letters: `amst_*`.
