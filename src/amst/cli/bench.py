@@ -99,7 +99,9 @@ Variant = Annotated[str, typer.Option("--method", help="an entry under methods i
 DatasetName = Annotated[str, typer.Option("--dataset", help="CREMAD or digits, made here")]
 Samples = Annotated[int, typer.Option(min=20, help="clips to make; 80 % are for training")]
 BatchSize = Annotated[int | None, typer.Option(min=2, help="samples of a batch, else the recipe's")]
-Precision = Annotated[Literal["fp32", "bf16"] | None, typer.Option("--precision")]
+Precision = Annotated[
+    Literal["fp32", "bf16"] | None, typer.Option("--precision", help="config.yaml's unless given")
+]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=0, help="of the yardstick; one per core")
 ]
@@ -130,7 +132,9 @@ def train(
         int | None, typer.Option(min=1, help="batches of a yardstick's epoch; six per worker")
     ] = None,
     precision: Precision = None,
-    tf32: Literal["off", "conv", "all"] | None = None,
+    tf32: Annotated[
+        Literal["off", "conv", "all"] | None, typer.Option(help="config.yaml's unless given")
+    ] = None,
     compiled: Compiled = None,
     captured: Captured = None,
     threads: Annotated[int | None, typer.Option(min=1, help="arithmetic threads on a CPU")] = None,
