@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -43,6 +44,17 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "unimodal": {"modality": "sound", "form": "paper"},
 }
 """Published methods with the defaults of docs/methods, before any of a dataset."""
+PAGES = Path(__file__).parents[2] / "docs" / "methods"
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_page_names_what_is_in_the_code(name: str):
+    page = (PAGES / f"{name}.md").read_text(encoding="utf-8")
+    assert all(f"`{setting}`" in page for setting in PUBLISHED[name])
+    said = re.search(rf"^Code: `src/amst/methods/{name}\.py`(.*)$", page, re.MULTILINE)[1]
+    code = Path(methods.__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+    for named in re.findall(r" in `(\w+)`", said):
+        assert re.search(rf"^ *(def|class) {named}\b", code, re.MULTILINE), named
 
 
 def test_all_published_methods_are_there_among_any_others() -> None:
