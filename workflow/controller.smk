@@ -98,6 +98,7 @@ if (
         from amst.cluster.status import mend_the_plugin
         from amst.cluster.submission import keep_the_settings, submit_steps
 
+        live.forget_preferences()  # the plugin asks by itself, too
         mend_the_plugin()
         keep_the_settings()
         submit_steps()

@@ -55,6 +55,25 @@ def test_jobs_of_other_folders_are_not_those_of_this_one(squeue, tmp_path: Path)
     ]
 
 
+def test_jobs_that_a_user_s_own_squeue_would_hide_live(
+    squeue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """And the end of an allocation is read where a user has times shown otherwise."""
+    squeue("")
+    program = tmp_path / "bin" / "squeue"
+    program.write_text(f"#!/bin/sh\nenv > {tmp_path}/environment\n")
+    preferences = {"SQUEUE_PARTITION", "SQUEUE_STATES", "SLURM_TIME_FORMAT", "SCANCEL_STATE"}
+    others = {"SLURM_CONF", "SLURM_CLUSTERS", "SBATCH_ACCOUNT"}
+    for name in preferences | others:
+        monkeypatch.setenv(name, "cpu")
+    live.live_jobs(tmp_path)
+    seen = {line.partition("=")[0] for line in (tmp_path / "environment").read_text().split()}
+    assert seen & (preferences | others) == others
+    assert preferences <= set(os.environ)
+    live.forget_preferences()
+    assert set(os.environ) & (preferences | others) == others
+
+
 @pytest.mark.parametrize(
     ("said", "code", "ended"),
     [

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,9 @@ _REFUSED = re.compile(
 
 It takes such jobs unless a site has set EnforcePartLimits.
 """
+
+_PREFERENCES = re.compile(r"(SQUEUE|SACCT|SCANCEL|SCONTROL|SINFO)_\w+|SLURM_TIME_FORMAT")
+"""Environment variables that stand for options of SLURM's commands, but those of sbatch."""
 
 
 @dataclass(frozen=True)
@@ -107,15 +111,31 @@ def is_unknown(job: str) -> bool:
     return False
 
 
+def forget_preferences(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Drop what a user has set to be shown less by SLURM's commands, or otherwise.
+
+    A job that SQUEUE_PARTITION hides would be no job, or one that never ends.
+    """
+    for name in list(filter(_PREFERENCES.fullmatch, environ)):
+        del environ[name]
+
+
 def ask(*command: str) -> str:
-    """Call one of SLURM's commands; what it prints.
+    """Call one of SLURM's commands, by its own preferences; what it prints.
 
     Raises:
         AmstError: it cannot be started, fails, or has not answered for two minutes.
     """
+    environment = dict(os.environ)
+    forget_preferences(environment)
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_PATIENCE, check=True
+            command,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            check=True,
         )
     except subprocess.TimeoutExpired:
         raise AmstError(f"{command[0]} has not answered for two minutes", "Try later") from None
