@@ -74,6 +74,16 @@ if (
         "`resources` for single rules"
     )
 
+# So it is with --set-resources, and the site's `resources` would be lost.
+if workflow.is_main_process and SITE and workflow.resource_settings.nodes is not None:
+    for _rule, _asked in SITE.overriding().items():
+        _given = (workflow.resource_settings.overwrite_resources or {}).get(_rule, {})
+        if not set(_asked) <= set(_given):
+            raise WorkflowError(
+                f"the site's resources.{_rule} are replaced by set-resources of another profile "
+                "or option. Take `set-resources` out of it, and amend the site's file"
+            )
+
 mend_the_graph()
 
 # A report, a summary or --unlock may be asked for while jobs or another controller live.

@@ -103,9 +103,10 @@ def test_nothing_starts_while_slurm_does_not_answer(tmp_path: Path, slurm: Slurm
     suite.snakemake(*arguments, profile, "-n")
 
 
-def test_default_resources_of_another_profile_are_refused(tmp_path: Path):
+def test_resources_of_another_profile_or_option_are_refused(tmp_path: Path):
     """Snakemake replaces the whole block, and jobs would lose partition and account."""
     suite = ClusterSuite.new(tmp_path / "suite")
+    suite.site = {"resources": {"train": {"slurm_partition": "long"}}}
     stale = suite.work / "profiles" / "default"
     stale.mkdir(parents=True)
     (stale / "config.yaml").write_text("default-resources:\n  mem_mb: 1000\n")
@@ -113,7 +114,11 @@ def test_default_resources_of_another_profile_are_refused(tmp_path: Path):
     done = suite.snakemake(*arguments, check=False)
     assert done.returncode == 1
     assert "default-resources of profiles/slurm are replaced" in done.stdout + done.stderr
-    suite.snakemake(*arguments, "--workflow-profile", "none")
+    alone = (*arguments, "--workflow-profile", "none")
+    done = suite.snakemake(*alone, "--set-resources", "train:runtime=7", check=False)
+    assert done.returncode == 1
+    assert "the site's resources.train are replaced by set-resources" in done.stdout + done.stderr
+    suite.snakemake(*alone)
 
 
 def test_without_accounting_squeue_is_asked(slurm: Slurm, monkeypatch, tmp_path):
