@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import snakemake_executor_plugin_slurm as plugin
+from snakemake.scheduling.job_scheduler import JobScheduler
 from snakemake_interface_common.exceptions import WorkflowError
 
 from amst.cluster.refusals import Submissions, passing, wait_for_slurm
@@ -250,12 +251,18 @@ def test_a_call_that_is_told_to_end_waits_for_no_refusal(stand_in: StandIn, call
     assert stand_in.calls() == before, "nor is what it had not submitted yet"
 
 
+def handle_error(seen: list[int], job: Any, postprocess_job: bool = True) -> None:
+    """Snakemake's own, as far as it looks at how many tries a job of a rule has."""
+    seen.append(job.rule._restart_times)
+
+
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The plugin as a call has it, for one test."""
     for name in ("run_job", "cancel"):
         monkeypatch.setattr(plugin.Executor, name, getattr(plugin.Executor, name))
     monkeypatch.setattr(plugin, "validate_account", plugin.validate_account)
+    monkeypatch.setattr(JobScheduler, "_handle_error", handle_error)
     wait_for_slurm()
 
 
@@ -275,6 +282,26 @@ def test_a_call_that_is_cancelled_ends_though_submissions_wait(
     assert stand_in.calls() == 2
     assert [each.cancelled() for each in given] == [False, False, True, True]
     assert call.failed == call.submitted == []
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("group", [False, True])
+def test_a_job_that_is_refused_for_good_is_tried_no_more_and_others_are(
+    stand_in: StandIn, call: Call, group: bool
+):
+    """With ten tries for each of many runs, nobody would find what SLURM has said."""
+    stand_in.say(FOR_GOOD[0])
+    refused, taken = call.job(), call.job()
+    for job in (refused, taken):
+        call.executor.run_job(job)
+        job.rule._restart_times = 10
+        job.jobs, job.is_group = [job, job], lambda: group
+    assert (len(call.failed), len(call.submitted)) == (1, 1)
+    seen: list[int] = []
+    for job in (refused, taken):
+        JobScheduler._handle_error(seen, job)
+    assert seen == [0, 10]
+    assert refused.rule._restart_times == 10, "another job of the rule has its tries"
 
 
 @pytest.mark.usefixtures("patient")

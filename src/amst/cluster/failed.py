@@ -5,8 +5,8 @@ a run of many time limits. A run that refuses to start, since it failed without 
 would wait in the queue for a GPU as often, only to refuse again.
 """
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,20 @@ from snakemake.scheduling.job_scheduler import JobScheduler
 from amst.config.run import RunSettings
 from amst.provenance import present_digest
 from amst.training.state import failed_for_good
+
+
+@contextmanager
+def last_try(job: Any) -> Iterator[None]:
+    """Let Snakemake start a job no more whose error it handles; all others keep their tries."""
+    rules = [each.rule for each in (job.jobs if job.is_group() else [job])]
+    tries = [rule._restart_times for rule in rules]
+    for rule in rules:
+        rule._restart_times = 0  # for this job only: errors are handled one by one
+    try:
+        yield
+    finally:
+        for rule, number in reversed(list(zip(rules, tries, strict=True))):
+            rule._restart_times = number
 
 
 def end_failed_runs(run_of: Callable[[Any], tuple[RunSettings, Path]], results: Path) -> None:
@@ -31,14 +45,11 @@ def end_failed_runs(run_of: Callable[[Any], tuple[RunSettings, Path]], results: 
         if rule is None or rule.name != "train":
             handle_error(self, job, postprocess_job)
             return
-        tries = rule._restart_times
+        ended = False
         with suppress(OSError):  # where a file cannot be read now, it is tried again
             settings, features = run_of(job.wildcards)
-            if failed_for_good(results, settings.run_id, present_digest(settings, features)):
-                rule._restart_times = 0  # for this job only: errors are handled one by one
-        try:
+            ended = failed_for_good(results, settings.run_id, present_digest(settings, features))
+        with last_try(job) if ended else nullcontext():
             handle_error(self, job, postprocess_job)
-        finally:
-            rule._restart_times = tries
 
     JobScheduler._handle_error = end_or_try_again

@@ -2,18 +2,21 @@
 
 Snakemake's SLURM plugin (2.8) counts a refusal as a failed try of the job, and the next one follows
 at once: while slurmctld is away, or as many jobs wait as a user may submit, a job would use up its
-tries, each of which asks for more memory.
+tries, each of which asks for more memory. What SLURM refuses for good, it refuses at every try.
 """
 
 import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import snakemake_executor_plugin_slurm as plugin
+from snakemake.scheduling.job_scheduler import JobScheduler
 from snakemake_interface_common.exceptions import WorkflowError
 
+from amst.cluster.failed import last_try
 from amst.cluster.held import say
 from amst.cluster.live import ask
 from amst.errors import AmstError
@@ -69,6 +72,7 @@ class Submissions:
         self.ended = threading.Event()
         self._known: set[str] = set()  # numbers of jobs that SLURM has confirmed
         self._refused: dict[str, float] = {}
+        self._for_good: set[int] = set()
         self._lock = threading.Lock()
 
     def __call__(self, executor: Any, job: Any) -> None:
@@ -92,6 +96,7 @@ class Submissions:
             refusal = tried.refusal
             why = passing(refusal[1])
             if not why:
+                self._for_good.add(id(job))
                 break
             limit = bool(_LIMIT.fullmatch(why))
             self._say(why, limit)
@@ -101,6 +106,10 @@ class Submissions:
                 return
         if not self.ended.is_set():
             executor._report_job_error_threadsafe(*refusal)
+
+    def refused_for_good(self, job: Any) -> bool:
+        """Whether SLURM, or the plugin, will refuse every further try of a job."""
+        return id(job) in self._for_good
 
     def _say(self, why: str, limit: bool) -> None:
         """Tell of an outage, or of a limit, once."""
@@ -185,6 +194,11 @@ def wait_for_slurm() -> None:
     """Let the plugin of this process submit so."""
     submissions = Submissions(plugin.Executor.run_job)
     cancel, check = plugin.Executor.cancel, plugin.validate_account
+    handle_error = JobScheduler._handle_error
+
+    def end_or_try_again(self: Any, job: Any, postprocess_job: bool = True) -> None:
+        with last_try(job) if submissions.refused_for_good(job) else nullcontext():
+            handle_error(self, job, postprocess_job)
 
     def stop_and_cancel(self: Any) -> None:
         submissions.ended.set()
@@ -204,3 +218,4 @@ def wait_for_slurm() -> None:
     plugin.Executor.run_job = lambda self, job: submissions(self, job)
     plugin.Executor.cancel = stop_and_cancel
     plugin.validate_account = validate_account
+    JobScheduler._handle_error = end_or_try_again
