@@ -106,12 +106,17 @@ if (
     if workflow.resource_settings.nodes is not None:
         from amst.cluster.refusals import wait_for_slurm
         from amst.cluster.status import mend_the_plugin
-        from amst.cluster.submission import keep_the_settings, submit_steps
+        from amst.cluster.submission import (
+            ask_for_gpus,
+            keep_the_settings,
+            submit_steps,
+        )
 
         live.forget_preferences()  # the plugin asks by itself, too
         mend_the_plugin()
         keep_the_settings()
         submit_steps()
+        ask_for_gpus()
         wait_for_slurm()
         held.watch(Path())
 

@@ -10,7 +10,7 @@ import pytest
 import snakemake_executor_plugin_slurm as plugin
 from snakemake_interface_common.exceptions import WorkflowError
 
-from amst.cluster.submission import STEP, keep_the_settings, submit_steps
+from amst.cluster.submission import STEP, ask_for_gpus, keep_the_settings, submit_steps
 
 
 @pytest.fixture
@@ -79,6 +79,29 @@ def test_the_step_has_the_options_that_the_plugin_gives_it(resources: dict[str, 
     job = SimpleNamespace(threads=3, resources=Resources(resources))
     step = f"sh {STEP} -n1 --cpu-bind=q {options} "
     assert executor.format_job_exec(job) == f"{step}python -m snakemake --mode remote"
+
+
+@pytest.mark.parametrize(
+    ("resources", "options"),
+    [
+        ({}, ""),
+        ({"gpu": 0, "gpu_model": "", "gres": ""}, ""),
+        ({"gpu": 2}, " --gpus=2"),
+        ({"gpu": 1, "gpu_model": "a100-sxm4-80gb"}, " --gpus=a100-sxm4-80gb:1"),
+        ({"gpu": 1, "gpu_model": "nvidia_a100_1g.5gb"}, " --gpus=nvidia_a100_1g.5gb:1"),
+        ({"gpu_model": "h100"}, " --gpus=h100:1"),
+        ({"gpu": 0, "gres": "gpu:a100-80gb:1"}, " --gres=gpu:a100-80gb:1"),
+        ({"gres": "gpu:1,lscratch:100"}, " --gres=gpu:1,lscratch:100"),
+        ({"gres": "gpu:1; rm x"}, " '--gres=gpu:1; rm x'"),
+    ],
+)
+def test_gpus_are_asked_for_by_the_names_that_a_site_has(
+    resources: dict[str, Any], options: str, monkeypatch: pytest.MonkeyPatch
+):
+    """The plugin's own refuses models with a hyphen, where sbatch and `amst doctor` take them."""
+    monkeypatch.setattr(plugin, "set_gres_string", plugin.set_gres_string)
+    ask_for_gpus()
+    assert plugin.set_gres_string(SimpleNamespace(resources=Resources(resources))) == options
 
 
 @pytest.mark.usefixtures("submitting")

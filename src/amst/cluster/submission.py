@@ -47,6 +47,22 @@ def submit_steps() -> None:
     plugin.Executor.additional_general_args = lambda _self: ""
 
 
+def ask_for_gpus() -> None:
+    """Let the plugin of this process ask for GPUs by whatever name the site has given them.
+
+    Its own function takes no model with a hyphen (a100-80gb), nor several resources in one --gres.
+    """
+
+    def options(job: Any) -> str:
+        gres, model = job.resources.get("gres"), job.resources.get("gpu_model")
+        number = job.resources.get("gpu", 1 if model else 0)
+        asked = [f"--gres={gres}"] if gres else []
+        asked += [f"--gpus={model}:{number}" if model else f"--gpus={number}"] if number else []
+        return "".join(f" {shlex.quote(option)}" for option in asked)
+
+    plugin.set_gres_string = options
+
+
 def keep_the_settings() -> None:
     """Let SLURM_CONF outlive the plugin's start in a job, where it drops all that SLURM has set.
 
