@@ -118,6 +118,20 @@ def test_a_job_that_is_stuck_is_told_of_once_whatever_slurm_says_in_between(line
     assert len(lines) == 1
 
 
+def test_jobs_that_are_stuck_for_one_reason_are_told_of_in_one_line(lines: list[str]):
+    """As all are whose account has used up its hours."""
+    for_hours = [live.LiveJob(str(n), "PENDING", f"rule_{n}", "AssocGrpCPUMinutesLimit")
+                 for n in (7, 8, 9)]  # fmt: skip
+    seen = held.HeldJobs(lines.append)
+    for jobs in (for_hours[:1], [*for_hours, live.LiveJob("5", "PENDING", "", "BadConstraints")]):
+        seen.look(jobs)
+    assert [line.partition(":")[0] for line in lines] == [
+        "SLURM does not start job 7 (AssocGrpCPUMinutesLimit) rule_7",
+        "SLURM does not start job 8 (AssocGrpCPUMinutesLimit) rule_8 and 1 more",
+        "SLURM does not start job 5 (BadConstraints)",
+    ]
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_who_watches_goes_on_when_slurm_did_not_answer(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -192,6 +206,8 @@ def test_every_word_of_slurm_for_a_hold_is_known(state: str, reason: str):
         "QOSMaxSubmitJobPerUserLimit",
         "AssocMaxJobsLimit",
         "AssocGrpGRES",
+        "AssocGrpCPURunMinutesLimit",
+        "QOSGrpGRESRunMinutes",
         "Dependency",
         "PartitionDown",
         "Reservation",
@@ -217,6 +233,10 @@ def test_other_reasons_to_wait_are_none_to_act(reason: str):
         "QOSNotAllowed",
         "InvalidAccount",
         "DependencyNeverSatisfied",
+        "AssocGrpCPUMinutesLimit",
+        "AssocGrpBillingMinutes",
+        "QOSGrpGRESMinutes",
+        "QOSGrpWallLimit",
     ],
 )
 def test_what_a_job_may_not_have_keeps_it_waiting(reason: str):

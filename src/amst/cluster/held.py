@@ -41,17 +41,20 @@ class HeldJobs:
     def look(self, jobs: Sequence[LiveJob]) -> None:
         """Release jobs that no node has started; tell of those that stay held, once each time.
 
-        And of those that are stuck, once: SLURM may give other reasons in between.
+        And of those that are stuck, once, all with one reason in one line: SLURM may give other
+        reasons in between.
         """
-        for job in jobs:
-            if job.stuck and job.id not in self._stuck:
-                self._stuck.add(job.id)
-                why = f"SLURM does not start job {job.id} ({job.reason}) {job.about}".rstrip()
-                self._tell(
-                    f"{why}: as it is, it may wait for ever; `scontrol update jobid={job.id} ...` "
-                    f"changes it, `scancel {job.id}` ends it for another attempt, and the site's "
-                    "file amends what the next call asks for"
-                )
+        stuck = [job for job in jobs if job.stuck and job.id not in self._stuck]
+        self._stuck |= {job.id for job in stuck}
+        for reason, many in Counter(job.reason for job in stuck).items():
+            job = next(job for job in stuck if job.reason == reason)
+            others = f" and {many - 1} more" if many > 1 else ""
+            self._tell(
+                f"SLURM does not start job {job.id} ({reason}) {job.about}".rstrip() + f"{others}: "
+                f"as it is, it may wait for ever; `scontrol update jobid={job.id} ...` changes it, "
+                f"`scancel {job.id}` ends it for another attempt, and the site's file amends what "
+                "the next call asks for"
+            )
         held = {job.id: job for job in jobs if job.held}
         self._told &= set(held)
         for number, job in held.items():

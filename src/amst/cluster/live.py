@@ -23,6 +23,7 @@ _HOLDS = re.compile(r"\bJobH[eo]ld|\b(requeued|in) held\b|\bholding job\b")
 _REFUSED = re.compile(
     r"Partition(Time|Node)Limit|BadConstraints|DependencyNeverSatisfied|ReservationDeleted"
     r"|(Account|QOS)NotAllowed|Invalid(Account|QOS)|QOSMin\w+|(Assoc|QOS)Max\w*Per(Job(Limit)?|Node)"
+    r"|(Assoc|QOS)Grp((?!\w*Run)\w+Minutes(Limit)?|WallLimit)"  # hours that are used up
 )
 """SLURM's reasons for a job that does not start as it is, whatever becomes of other jobs.
 
