@@ -60,6 +60,7 @@ def submitting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plugin.Executor, "__init__", plugin.Executor.__init__)
     monkeypatch.setattr(plugin.Executor, "format_job_exec", command)
     monkeypatch.setattr(plugin.Executor, "additional_general_args", lambda self: "--executor x ")
+    monkeypatch.setattr(plugin, "get_max_array_size", plugin.get_max_array_size)
     submit_steps()
 
 
@@ -79,6 +80,17 @@ def test_the_step_has_the_options_that_the_plugin_gives_it(resources: dict[str, 
     job = SimpleNamespace(threads=3, resources=Resources(resources))
     step = f"sh {STEP} -n1 --cpu-bind=q {options} "
     assert executor.format_job_exec(job) == f"{step}python -m snakemake --mode remote"
+
+
+def test_a_site_without_arrays_will_do(request: pytest.FixtureRequest, srun: Path, monkeypatch):
+    """The plugin starts with none that allows fewer than two tasks, whatever a call wants."""
+    scontrol = srun / "scontrol"
+    scontrol.write_text("#!/bin/sh\necho 'MaxArraySize            = 0'\n")
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{srun}:{os.environ['PATH']}")
+    assert plugin.get_max_array_size() < 2
+    request.getfixturevalue("submitting")
+    assert plugin.get_max_array_size() > 10, "nor does it warn"
 
 
 @pytest.mark.parametrize(

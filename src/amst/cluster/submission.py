@@ -42,6 +42,8 @@ def submit_steps() -> None:
         step = ["sh", shlex.quote(str(STEP)), "-n1", "--cpu-bind=q", *settings]
         return " ".join([*filter(None, step), command(self, job)])
 
+    # Sites that have switched arrays off (MaxArraySize=0) would be refused, though none is used.
+    plugin.get_max_array_size = lambda: 1000
     plugin.Executor.__init__ = start_with_single_jobs
     plugin.Executor.format_job_exec = format_job_exec
     plugin.Executor.additional_general_args = lambda _self: ""
