@@ -362,6 +362,20 @@ def test_what_a_job_asks_for_is_what_the_plugin_would_say():
     assert without.options() == ["--partition=gpu", "--time=60"]
 
 
+@pytest.mark.parametrize(
+    ("extra", "options"),
+    [
+        ("'--reservation=ml --exclude=n1'", ["--reservation=ml", "--exclude=n1"]),
+        ("--exclude=n1 --nice=5", ["--exclude=n1", "--nice=5"]),
+        ("'--nice=' + str(attempt)", []),
+        ("--mail-type='FAIL", ["--mail-type='FAIL"]),
+    ],
+)
+def test_more_options_of_the_site_are_tried_in_quotes_and_without(extra: str, options: list[str]):
+    others, *_ = requests.requests(Site(slurm_extra=extra), None)
+    assert others.options() == ["--partition=cpu", "--time=30", "--mem=2000", *options]
+
+
 def test_training_jobs_ask_for_what_their_dataset_and_then_the_site_wants():
     config = grid.read_config(ROOT / "config.yaml")
     own = config.datasets["digits"].resources

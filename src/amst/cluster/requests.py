@@ -1,6 +1,7 @@
 """What jobs will ask SLURM for, tried before they are submitted."""
 
 import re
+import shlex
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -41,11 +42,21 @@ class Request:
         asked = dict(self.resources)
         if asked.get("gpu_model") and asked.get("gpu"):
             asked["gpu"] = f"{asked['gpu_model']}:{asked['gpu']}"
-        return [
+        named = [
             f"{option}={asked[name]}"
             for name, option in _OPTIONS.items()
             if asked.get(name) and "attempt" not in str(asked[name])
         ]
+        extra = str(asked.get("slurm_extra") or "")
+        return named if "attempt" in extra else [*named, *_words(extra)]
+
+
+def _words(extra: str) -> list[str]:
+    """More options of sbatch, which a site's file may give in quotes for Snakemake and without."""
+    try:
+        return [word for part in shlex.split(extra) for word in shlex.split(part)]
+    except ValueError:  # quotes that do not close: sbatch is to say so
+        return extra.split()
 
 
 def requests(site: Site, config: Config | None) -> Iterator[Request]:
@@ -55,7 +66,11 @@ def requests(site: Site, config: Config | None) -> Iterator[Request]:
         site: what the site's file says.
         config: the configuration, for the training jobs of its grid; None without one.
     """
-    all_jobs: dict[str, int | str] = {"slurm_account": site.account, "qos": site.qos}
+    all_jobs: dict[str, int | str] = {
+        "slurm_account": site.account,
+        "qos": site.qos,
+        "slurm_extra": site.slurm_extra,
+    }
     others = {**all_jobs, "slurm_partition": site.cpu_partition, "mem_mb": 2000, "runtime": 30}
     yield Request("jobs by default", others)
     for rule, asked in sorted(site.resources.items()):
