@@ -116,6 +116,21 @@ def test_gpus_are_asked_for_by_the_names_that_a_site_has(
     assert plugin.set_gres_string(SimpleNamespace(resources=Resources(resources))) == options
 
 
+def test_without_an_account_slurm_takes_the_user_s_own(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+):
+    """The plugin would ask sacct in a way that it does not understand, and warn three times."""
+
+    def start(self: Any, workflow: object, logger: object) -> None:
+        self.logger, self._fallback_account_arg = None, None
+
+    monkeypatch.setattr(plugin.Executor, "__init__", start)
+    request.getfixturevalue("submitting")
+    settings = plugin.ExecutorSettings(status_command="squeue")
+    executor = plugin.Executor(SimpleNamespace(executor_settings=settings), None)
+    assert list(executor.get_account_arg(SimpleNamespace(resources=Resources()))) == [""]
+
+
 @pytest.mark.usefixtures("submitting")
 def test_arrays_are_refused_before_anything_is_submitted():
     """Each of their tasks would be the step of the first job."""

@@ -32,6 +32,8 @@ def submit_steps() -> None:
                 "first one's. Leave it out, in other profiles, too"
             )
         start(self, workflow, logger)
+        # SLURM knows a user's default account; the plugin would look for one in vain, with warnings
+        self._fallback_account_arg = ""
 
     def format_job_exec(self: Any, job: Any) -> str:
         settings = (
