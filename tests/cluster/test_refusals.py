@@ -166,6 +166,10 @@ def test_a_refusal_for_good_fails_at_once_with_slurm_s_words(
         ("x: Connection refused", "Connection refused"),
         ("QOSMaxSubmitJobPerUserLimit\nsbatch: error: x", "QOSMaxSubmitJobPerUserLimit"),
         ("QOSGrpSubmitJobsLimit\nsbatch: error: x", "QOSGrpSubmitJobsLimit"),
+        ("Munge encode failed: Failed to access \"/run/munge/munge.socket.2\": No such file or "
+         "directory (Did you start munged?)\nsbatch: error: Batch job submission failed: Protocol "
+         "authentication error", "Protocol authentication error"),
+        ("Batch job submission failed: I/O error writing script/environment to file", "I/O error"),
         ("sbatch: fatal: Could not establish a configuration source", "configuration source"),
         ("Invalid account", ""),
     ],
@@ -302,6 +306,23 @@ def test_a_job_that_is_refused_for_good_is_tried_no_more_and_others_are(
         JobScheduler._handle_error(seen, job)
     assert seen == [0, 10]
     assert refused.rule._restart_times == 10, "another job of the rule has its tries"
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_job_that_this_node_could_not_submit_has_its_tries(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    job = call.job()
+    job.rule._restart_times = 10
+    monkeypatch.setattr(plugin.subprocess, "Popen", full)
+    call.executor.run_job(job)
+    assert "Cannot allocate memory" in call.failed[0]
+    seen: list[int] = []
+    JobScheduler._handle_error(seen, job)
+    assert seen == [10]
 
 
 @pytest.mark.usefixtures("patient")

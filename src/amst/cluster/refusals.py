@@ -27,7 +27,8 @@ _LIMIT = re.compile(r"\w*SubmitJobs?\w*Limit")
 _AWAY = re.compile(
     r"Unable to contact slurm controller|Communication \w+ failure|Socket timed out"
     r"|Connection (refused|reset|timed out)|Zero Bytes were|temporarily (un|dis)a\w+|queue full"
-    r"|job record, try again|nodes are busy|in standby mode|configuration source",
+    r"|job record, try again|nodes are busy|in standby mode|configuration source"
+    r"|Protocol authentication error|I/O error writing script",  # munge away, a full disk there
     re.IGNORECASE,
 )
 
@@ -96,7 +97,8 @@ class Submissions:
             refusal = tried.refusal
             why = passing(refusal[1])
             if not why:
-                self._for_good.add(id(job))
+                if "[Errno " not in refusal[1]:  # that is this node's, for want of memory, say
+                    self._for_good.add(id(job))
                 break
             limit = bool(_LIMIT.fullmatch(why))
             self._say(why, limit)
