@@ -298,14 +298,6 @@ def test_accounting_is_on_only_where_slurm_stores_it_somewhere(kind: str, on: bo
 
 
 @pytest.mark.parametrize(
-    ("age", "first", "verdict"), [("600 sec", 40, "note"), ("60 sec", 40, "fault")]
-)
-def test_without_accounting_ended_jobs_must_stay_visible(age, first, verdict):
-    settings = {"AccountingStorageType": "accounting_storage/none", "MinJobAge": age}
-    assert scheduler.accounting(settings, Site(first_status_check=first)).verdict == verdict
-
-
-@pytest.mark.parametrize(
     ("kill_wait", "verdicts"),
     [("30 sec", ["ok"]), ("15 sec", ["ok"]), ("14 sec", ["ok", "note"]), (None, ["ok"])],
 )

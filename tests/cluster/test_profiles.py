@@ -147,6 +147,26 @@ def test_the_command_that_is_asked_goes_by_what_slurm_says_of_accounting(
     assert found.get("slurm-status-command") == asked
 
 
+@pytest.mark.parametrize(
+    ("age", "command", "first"),
+    [("600 sec", None, 40), ("60 sec", None, 20), ("2 sec", None, 1), ("0 sec", None, 40),
+     ("60 sec", "sacct", 40)],
+)  # fmt: skip
+def test_ended_jobs_are_looked_at_before_slurm_forgets_them(
+    age: str, command: str | None, first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plugin would turn to sacct, and without accounting wait for ever."""
+    program = tmp_path / "scontrol"
+    program.write_text(f"#!/bin/sh\necho 'MinJobAge               = {age}'\n")
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "site.yaml").write_text(f"status_command: {command}\n" if command else "")
+    site = {"AMST_SITE": str(tmp_path / "site.yaml"), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    found = profile("slurm", monkeypatch, **site)
+    assert found["slurm-status-command"] == (command or "squeue")
+    assert found["slurm-init-seconds-before-status-checks"] == first
+
+
 def test_the_settings_that_survive_outages_and_pre_emption(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     slurm = profile("slurm", monkeypatch, "-n")

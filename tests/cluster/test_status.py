@@ -152,6 +152,13 @@ def test_an_answer_holds_while_slurm_is_away(answers: list[int | None]):
     assert [plugin.get_min_job_age() for _ in range(3)] == [600, 600, 600]
 
 
+def test_a_slurm_that_forgets_no_job_is_asked_by_squeue_too(answers: list[int | None]):
+    """MinJobAge is 0 then, and the plugin takes that for too short."""
+    answers.append(0)
+    mend_the_plugin()
+    assert plugin.get_min_job_age() > 10**6
+
+
 def test_without_an_answer_it_is_asked_again(answers: list[int | None]):
     answers += [None, 300]
     mend_the_plugin()

@@ -17,3 +17,9 @@ def accounting_is_on(settings: Mapping[str, str]) -> bool:
     """
     kind = settings.get("AccountingStorageType", "")
     return bool(re.fullmatch(r"accounting_storage/(?!none$).+", kind))
+
+
+def min_job_age(settings: Mapping[str, str]) -> int:
+    """Seconds for which squeue lists jobs that have ended; 0 for as long as it knows them."""
+    found = re.match(r"\d+", settings.get("MinJobAge", ""))
+    return int(found[0]) if found else 300

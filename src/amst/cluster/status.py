@@ -113,7 +113,8 @@ def mend_the_plugin() -> None:
     """
     age = plugin.get_min_job_age()
     if age is not None:
-        plugin.get_min_job_age = lambda: age
+        known = age or 10**9  # 0: it forgets none
+        plugin.get_min_job_age = lambda: known
     states = JobStates(plugin.query_job_status)
     look = plugin.Executor.check_active_jobs
 
