@@ -87,6 +87,14 @@ def test_probes_never_touch_the_encoders() -> None:
     }
 
 
+def test_gradients_of_a_step_are_those_of_its_loss() -> None:
+    network = network_of()
+    network.update_probes(network(INPUTS), LABELS)
+    network.backward(cross_entropy(network(INPUTS).fused, LABELS))
+    found = {name for name, each in network.named_parameters() if each.grad is not None}
+    assert found == {k for k, _ in network.named_parameters() if not k.startswith("probes")}
+
+
 def test_an_encoder_that_is_run_without_gradient_moves_its_statistics_only() -> None:
     network = network_of()
     before = {k: v.clone() for k, v in network.state_dict().items()}

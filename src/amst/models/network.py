@@ -301,6 +301,8 @@ class Network(nn.Module):
         torch.stack(losses).sum().backward()
         for name in forward.probes:
             self.probe_optimisers[name].step()
+            # Else the next step would find it in a norm of all gradients, but not where it resumes.
+            self.probe_optimisers[name].zero_grad()
 
     def forget_gradients(self) -> None:
         """No gradients of encoders and head any more: a ``step`` updates nothing."""
