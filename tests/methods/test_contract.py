@@ -165,13 +165,13 @@ def run_epoch(
         method.train()
         losses = [method.train_step(batch, epoch).loss for batch in batches[start:stop]]
         if stop == 3:
+            method.eval()
+            with torch.no_grad():
+                names = method.predict(batches[0])
             scalars = {name: float(value) for name, value in method.scalars().items()}
             if told is not None:
                 told.append(scalars)
             method.end_epoch()
-            method.eval()
-            with torch.no_grad():
-                names = method.predict(batches[0])
             method.see_losses(1.0, dict.fromkeys(names, 1.0 - 0.1 * epoch))
             method.end_validation(dict.fromkeys(names, 0.2 + 0.1 * epoch))
         return losses

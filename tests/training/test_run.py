@@ -114,6 +114,9 @@ def test_a_method_is_told_that_an_epoch_has_ended_and_then_what_its_validation_g
         def ended(self):
             end_epoch(self)
             print("told of the end,", self.finished_epochs, file=sys.stderr)
+            with torch.no_grad():  # what was validated is kept before
+                for weight in self.network.head.parameters():
+                    weight.zero_()
 
         def validated(self, accuracies):
             print("told", accuracies["fused"], self.finished_epochs, file=sys.stderr)
@@ -138,6 +141,8 @@ def test_a_method_is_told_that_an_epoch_has_ended_and_then_what_its_validation_g
         f"told {losses[1]} 2",
         f"told {second} 2",
     ]
+    weights = load_file(place.out / "weights.safetensors")
+    assert all(each.any() for name, each in weights.items() if name.startswith("head"))
 
 
 def test_the_record_tells_settings_results_cost_and_surroundings(workplace):

@@ -220,7 +220,10 @@ class Method(ABC, Generic[S]):
         return names
 
     def end_epoch(self) -> None:
-        """Called after the last training batch of an epoch: the step schedule, for all modules."""
+        """The step schedule, for all modules. Called after an epoch's training and validation.
+
+        Weights that it changes are those of the next epoch: the validated ones were kept before.
+        """
         self.finished_epochs += 1
         if self.finished_epochs % self.problem.recipe.decay_every == 0:
             for network in self.networks.values():

@@ -110,6 +110,7 @@ class TrainingLoop:
             validation = self._validate(around)
             row = self._end_epoch(validation)
             self._select(row, around)
+            self._tell(row)  # after the weights that were validated are kept: it may change them
             self._record(row, around)
             self._save(around)
             self._leave_if_asked(around)
@@ -149,7 +150,7 @@ class TrainingLoop:
         return tally
 
     def _end_epoch(self, validation: Tally) -> EpochRow:
-        """Read the sums of the epoch, tell the method, and go on to the next one."""
+        """Read the sums of the epoch."""
         self._watch.switch("validate")
         row = EpochRow(
             epoch=self.epoch,
@@ -161,11 +162,16 @@ class TrainingLoop:
             scalars={name: float(value) for name, value in self.method.scalars().items()},
         )
         _check_finite(row)
+        self._watch.switch("")
+        return row
+
+    def _tell(self, row: EpochRow) -> None:
+        """Tell the method what its epoch gave."""
+        self._watch.switch("validate")
         self.method.end_epoch()
         self.method.see_losses(row.train_loss, row.val_loss)
         self.method.end_validation(row.val_accuracy)
         self._watch.switch("")
-        return row
 
     def _select(self, row: EpochRow, around: Surroundings) -> None:
         """Keep the weights where a fused prediction has its best validation accuracy so far."""
