@@ -424,7 +424,7 @@ def test_readers_see_encoders_and_own_predictions_of_every_branch(make, plan):
     ]
     assert table.blocks[0].rows[2][3].text.endswith("(1)")
     assert "rows named joint are of the second one" in table.notes[1]
-    assert "fused is of both together" in table.notes[1]
+    assert "fused is of the whole method" in table.notes[1]
     assert table.beside == ("What each of two models fuses by itself is in unimodal.csv.",)
     assert "interval wholly below zero" in table.notes[0]
 

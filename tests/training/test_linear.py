@@ -1,5 +1,6 @@
 """Linear evaluation of encoders that stand still."""
 
+from contextlib import nullcontext
 from unittest.mock import Mock
 
 import numpy as np
@@ -115,6 +116,17 @@ def test_fits_are_kept_for_the_same_weights_only(clusters, tmp_path, monkeypatch
     for one, encoder, penalty in ((other, "audio", 0.1), (again, "text", 0.1), (again, "audio", 1)):
         with pytest.raises(RuntimeError, match="fitted"):
             one.of(encoder)(start, features, labels, penalty)
+
+
+def test_only_a_modality_s_second_encoder_is_named_after_its_network():
+    def network(*names):
+        return Mock(names=names, return_value=Mock(embeddings=dict.fromkeys(names, torch.ones(1))))
+
+    run = Mock(autocast=nullcontext)
+    run.loader.in_order.return_value = [Mock()]
+    run.method.networks = {"one": network("audio"), "two": network("text"), "all": network("text")}
+    found = linear._embeddings(run, Mock())
+    assert list(found) == ["linear/audio", "linear/text", "all/linear/text"]
 
 
 @pytest.mark.parametrize("method", ["unimodal", "amst_full"])

@@ -107,8 +107,8 @@ def linear_evaluation(
         fits: what an earlier attempt has done of it.
 
     Returns:
-        val and test -> prediction -> logits (n, C). Predictions are ``linear/<m>``, of networks
-        after the method's first one with the network's name before it.
+        val and test -> prediction -> logits (n, C). Predictions are ``linear/<m>``, with the
+        network's name before it where one before has an encoder of modality m, too.
 
     Raises:
         StoppedError: a stop was asked for; the fits are saved.
@@ -136,15 +136,15 @@ def _embeddings(
     """Name of its prediction -> (n, D) float64 of each encoder, on the device."""
     method = assembly.method
     method.eval()
-    first = next(iter(method.networks), "")
+    first = {m: name for name, net in reversed(method.networks.items()) for m in net.names}
     found: dict[str, list[Tensor]] = {}
     for batch in assembly.loader.in_order(part):
         look()
         for branch, network in method.networks.items():
-            prefix = "" if branch == first else f"{branch}/"
             with torch.no_grad(), assembly.autocast():
                 embeddings = network(batch.inputs).embeddings
             for name, each in embeddings.items():
+                prefix = "" if branch == first[name] else f"{branch}/"
                 found.setdefault(f"{prefix}linear/{name}", []).append(each.double())
     return {name: torch.cat(each) for name, each in found.items()}
 

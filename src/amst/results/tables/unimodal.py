@@ -205,8 +205,8 @@ def _branches_note(collection: Collection) -> tuple[str, ...]:
         return ()
     return (
         "A method of two models has two encoders of each modality: rows named "
-        f"{', '.join(names)} are of the second one, the others of the first, which "
-        "alternates between modalities; fused is of both together.",
+        f"{', '.join(names)} are of the second one, the others of the first, which in AMST "
+        "alternates between modalities; fused is of the whole method.",
     )
 
 
