@@ -147,7 +147,8 @@ def run_epoch(
 ) -> Callable[..., list[Tensor]]:
     """Function (method, epoch, start, stop) -> losses of that part of an epoch of 3 batches.
 
-    What the history would keep of the method is appended to ``told``.
+    Later parts go on in the mode that the one before has left, unless they are ``resumed``. What
+    the history would keep of the method is appended to ``told``.
     """
 
     def run(
@@ -156,13 +157,15 @@ def run_epoch(
         start: int = 0,
         stop: int = 3,
         told: list[Any] | None = None,
+        resumed: bool = False,
     ) -> list[Tensor]:
         drawn = [batch_of(method.problem, size=6, seed=10 * epoch + i) for i in range(3)]
         batches = _one_part(drawn)
         if start == 0:
             method.eval()
             method.begin_epoch(epoch, epoch_of(batches, batches[:1]))
-        method.train()
+        if start == 0 or resumed:
+            method.train()
         losses = [method.train_step(batch, epoch).loss for batch in batches[start:stop]]
         if stop == 3:
             method.eval()
@@ -444,17 +447,38 @@ def test_continues_from_a_checkpoint_within_an_epoch(
     check_plain(method.state_dict())
     torch.save(method.state_dict(), file)
 
-    def end(one: Method[Any]) -> dict[str, Any]:
+    def end(one: Method[Any], resumed: bool = True) -> dict[str, Any]:
         told: list[dict[str, float]] = []
-        run_epoch(one, epoch=2, start=2, told=told)
+        run_epoch(one, epoch=2, start=2, told=told, resumed=resumed)
         run_epoch(one, epoch=3, told=told)
         return copy.deepcopy(one.state_dict()) | {"told": told}
 
-    expected = end(method)
+    expected = end(method, resumed=False)
     for resumed in (new, method):  # what the second one has become since then is forgotten
         file.seek(0)
         resumed.load_state_dict(torch.load(file, weights_only=True))
         _assert_equal(end(resumed), expected)
+
+
+def test_the_check_for_continuing_sees_a_mode_that_a_step_leaves(
+    method_of: Callable[..., Method[Any]],
+    problem_of: Callable[..., Problem],
+    run_epoch: Callable[..., list[Tensor]],
+) -> None:
+    def left_in_evaluation(size: int, recipe: Recipe) -> Method[Any]:
+        method = method_of("naive", problem_of({"sound": "audio"}, recipe=recipe))
+        step = method.train_step
+
+        def looking(batch: Batch, epoch: int) -> Any:
+            result = step(batch, epoch)
+            method.eval()
+            return result
+
+        method.train_step = looking  # type: ignore[method-assign]
+        return method
+
+    with pytest.raises(AssertionError, match=r"it\['networks'\].* differs"):
+        test_continues_from_a_checkpoint_within_an_epoch(left_in_evaluation, 1, run_epoch)
 
 
 @each_case
@@ -810,17 +834,18 @@ def test_refuses_weights_of_another_model(case: Callable[..., Method[Any]]) -> N
         method.load_weights(weights)
 
 
-def _assert_equal(one: Any, other: Any) -> None:
+def _assert_equal(one: Any, other: Any, where: str = "it") -> None:
     """Nested containers of numbers and tensors are equal to the last bit."""
     if isinstance(one, Tensor):
-        assert one.equal(other)
+        assert one.equal(other), f"{where} differs"
     elif isinstance(one, dict):
-        assert one.keys() == other.keys()
+        assert one.keys() == other.keys(), where
         for key, value in one.items():
-            _assert_equal(value, other[key])
+            _assert_equal(value, other[key], f"{where}[{key!r}]")
     elif isinstance(one, list | tuple):
-        assert len(one) == len(other)
-        for value, its in zip(one, other, strict=True):
-            _assert_equal(value, its)
+        assert len(one) == len(other), where
+        for index, (value, its) in enumerate(zip(one, other, strict=True)):
+            _assert_equal(value, its, f"{where}[{index}]")
     else:
-        assert one == other or (one is None and other is None) or math.isclose(one, other)
+        same = one == other or (one is None and other is None) or math.isclose(one, other)
+        assert same, f"{where} differs"
