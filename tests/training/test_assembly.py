@@ -157,6 +157,17 @@ def test_passes_are_captured_on_a_gpu_where_that_is_asked_for(monkeypatch, devic
     assert captured == [True] * done
 
 
+def test_in_half_precision_too_a_weight_is_the_present_one_in_every_pass():
+    settings = SimpleNamespace(arithmetic=Arithmetic(precision="bf16"))
+    loader = SimpleNamespace(device=torch.device("cpu"))
+    run = assembly.Assembly(settings, None, None, {}, None, loader, "host")
+    layer, inputs = torch.nn.Linear(3, 2, bias=False), torch.ones(1, 3)
+    with run.autocast():
+        assert layer(inputs).dtype == torch.bfloat16
+        torch.nn.init.zeros_(layer.weight)
+        assert not layer(inputs).any()
+
+
 class Entered(AbstractContextManager):
     entered = False
 

@@ -79,9 +79,13 @@ class Assembly:
         return self.store.labels(self.split, "train")
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The run's precision: fp32, or bf16 where PyTorch finds it safe."""
+        """The run's precision: fp32, or bf16 where PyTorch finds it safe.
+
+        Weights are converted anew in each pass. Kept ones would be the old ones to a method that
+        updates an encoder and runs it again in the same step.
+        """
         half = self.settings.arithmetic.precision == "bf16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=half, cache_enabled=False)
 
 
 def assemble(settings: RunSettings, manifest: Path, split: Path, execution: Execution) -> Assembly:
