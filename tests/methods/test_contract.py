@@ -506,7 +506,7 @@ def _assert_on_meta(method: Method[Any], fault: str) -> None:
 
 
 @each_case
-def test_weights_alone_give_the_same_predictions(
+def test_weights_and_inputs_alone_give_the_predictions(
     case: Callable[..., Method[Any]],
     run_epoch: Callable[..., list[Tensor]],
     batch_of: Callable[..., Batch],
@@ -516,10 +516,35 @@ def test_weights_alone_give_the_same_predictions(
     contiguous = {name: value.contiguous() for name, value in method.weights().items()}
     fresh.load_weights(safetensors.torch.load(safetensors.torch.save(contiguous)))
     batch = batch_of(method.problem)
+    other = replace(batch, labels=(batch.labels + 1) % 3, positions=batch.positions.flip(0))
     for one in (method, fresh):
         one.eval()
     with torch.no_grad():
-        _assert_equal(method.predict(batch), fresh.predict(batch))
+        found = method.predict(batch)
+        _assert_equal(found, fresh.predict(batch), "by its weights alone")
+        _assert_equal(found, method.predict(other), "by other labels or positions")
+
+
+@pytest.mark.parametrize("seen", ["labels", "positions"])
+def test_the_check_of_predictions_sees_what_is_no_input(
+    seen: str,
+    method_of: Callable[..., Method[Any]],
+    problem_of: Callable[..., Problem],
+    run_epoch: Callable[..., list[Tensor]],
+    batch_of: Callable[..., Batch],
+) -> None:
+    def looking() -> Method[Any]:
+        method = method_of("naive", problem_of({"sound": "audio"}))
+        predict = method.predict
+
+        def predicted(batch: Batch) -> dict[str, Tensor]:
+            return predict(batch) | {"fused": getattr(batch, seen).float().unsqueeze(1)}
+
+        method.predict = predicted  # type: ignore[method-assign,assignment]
+        return method
+
+    with pytest.raises(AssertionError, match="by other labels or positions"):
+        test_weights_and_inputs_alone_give_the_predictions(looking, run_epoch, batch_of)
 
 
 @each_case
