@@ -220,10 +220,31 @@ def test_a_step_changes_exactly_the_parts_that_it_says(
     batch_of: Callable[..., Batch],
 ) -> None:
     method = case(size)
+    added = {name: _trainable(module) for name, (module, _) in method.added.items()}
     for epoch in range(2):
         _assert_changes_what_it_says(method, epoch, run_epoch, batch_of(method.problem))
+    for name, before in added.items() if size > 1 else ():  # there may be nothing for it to join
+        now = _trainable(method.added[name][0])
+        moved = [not a.equal(b) for a, b in zip(now, before, strict=True)]
+        assert any(moved) or not moved, f"{name!r} was added, but none of its weights changed"
     kept = [tensor for tensor in _kept(method, Tensor) if tensor.grad_fn is not None]
     assert not kept, "keeps a graph, and all memory with it, after the step: detach()"
+
+
+def _trainable(module: torch.nn.Module) -> list[Tensor]:
+    return [p.detach().clone() for p in module.parameters() if p.requires_grad]
+
+
+def test_the_check_of_changes_sees_a_module_that_never_trains(
+    method_of: Callable[..., Method[Any]],
+    problem_of: Callable[..., Problem],
+    run_epoch: Callable[..., list[Tensor]],
+    batch_of: Callable[..., Batch],
+) -> None:
+    method = method_of("naive", problem_of({"sound": "audio"}))
+    method.add("gate", torch.nn.Linear(1, 1))
+    with pytest.raises(AssertionError, match="'gate' was added, but none of its weights changed"):
+        test_a_step_changes_exactly_the_parts_that_it_says(lambda _: method, 4, run_epoch, batch_of)
 
 
 @each_case
