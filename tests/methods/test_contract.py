@@ -42,6 +42,7 @@ FROM_PAGE = ["the page's first example", "the page's second example"]
 BY_SAMPLE = "by_sample"
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
+EACH = "of each"  # modality a number, for settings that need one
 SKIP: dict[str, Any] = {"skip": {"sound": 2, "a.b": 2}}
 FORWARD: dict[str, Any] = {"skipped_encoder": "forward"}
 # Variants whose code differs from the defaults'. A method that is not named is run with defaults.
@@ -53,7 +54,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "mla": [
         {},
         {"fusion": "equal", "entropy_of": "embeddings", "head_projection": True},
-        {"fusion": "weights", "weights": "of each"},
+        {"fusion": "weights", "weights": EACH},
     ],
     "mslr": [{}, {"rates": "dynamic", "history": 2}],
     "naive": [{}, {"head": "concat"}],
@@ -89,13 +90,9 @@ def case(
         problem = problem_of(kinds, **changes)
         if text is not None:
             problem = replace(problem, modalities=problem.modalities | {"a.b": text}, embedding=12)
-        given = dict(settings)
+        given = _of_modalities(settings, list(problem.modalities))
         if "modality" in given and text is not None:
             given["modality"] = "a.b"
-        if "skip" in given:
-            given["skip"] = {m: k for m, k in given["skip"].items() if m in problem.modalities}
-        if "weights" in given:
-            given["weights"] = {name: 1.0 + i for i, name in enumerate(problem.modalities)}
         try:
             checked = made.Settings.model_validate(given)
         except ValidationError as error:
@@ -106,6 +103,29 @@ def case(
         return method
 
     return make
+
+
+def _of_modalities(settings: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The same with all maps of modalities cut to ``names``, and with numbers for ``EACH``."""
+    given: dict[str, Any] = {}
+    for key, value in settings.items():
+        if value == EACH:
+            given[key] = {name: 1.0 + index for index, name in enumerate(names)}
+        elif isinstance(value, Mapping) and value.keys() <= KINDS.keys():
+            given[key] = {name: value[name] for name in names if name in value}
+        else:
+            given[key] = value
+    return given
+
+
+def test_settings_of_modalities_fit_any_number_of_them() -> None:
+    settings = {"rates": EACH, "start": {"keys": 2, "sound": 3}, "other": {"x": 1}, "weights": 0.5}
+    assert _of_modalities(settings, ["sound", "zoom"]) == {
+        "rates": {"sound": 1.0, "zoom": 2.0},
+        "start": {"sound": 3},
+        "other": {"x": 1},
+        "weights": 0.5,
+    }
 
 
 def _file_of(name: str, folder: Path) -> Path:
