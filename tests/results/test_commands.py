@@ -30,7 +30,9 @@ def results(make, plan):
     planned = {
         "format": 2,
         "metric": "accuracy",
+        "names": {},
         "variants": [{"name": "naive", "method": "naive"}],
+        "datasets": ["digits"],
         "features": {"digits": "digits"},
         "runs": {run.id: read_record(run.path).settings_hash for run in runs},
         "left_out": [],

@@ -59,9 +59,7 @@ def collected(planned: dict[str, Any], results: Path, partial: bool, command: st
             typer.echo(f"left out: {run.why}", err=True)
     if partial and (earlier := of_last_call(runs)):
         typer.echo(earlier, err=True)
-    # A file of an earlier version has no names, and datasets in no order.
-    datasets = planned.get("datasets", ())
-    names = planned.get("names")
+    datasets, names = planned["datasets"], planned["names"]
     return collect(runs, list(methods), names, partial, datasets, f"amst {command}")
 
 
@@ -99,7 +97,7 @@ def planned_grid(file: Path | None, configfile: list[Path] | None) -> dict[str, 
     """What runs: as the workflow wrote it down, or by the configuration."""
     if file is not None:
         remedy = "Make it: snakemake results/grid.json"
-        return read_document(file, PlannedGrid, "grid", remedy).model_dump(exclude_unset=True)
+        return read_document(file, PlannedGrid, "grid", remedy).model_dump()
     return grid.as_dict(configuration(configfile))
 
 
@@ -262,8 +260,7 @@ def files_of_settings(
         return files
     try:
         own = json.loads(_json(grid.as_dict(configuration(configfile))))
-        # a file of an earlier version says less
-        why = "" if planned.items() <= own.items() else "the configuration plans another grid"
+        why = "" if planned == own else "the configuration plans another grid"
     except AmstError as error:
         if configfile:
             raise

@@ -20,15 +20,15 @@ class PlannedVariant(BaseModel):
 
 
 class PlannedGrid(BaseModel):
-    """What ``grid.as_dict`` gives; names and datasets are not in files of earlier versions."""
+    """What ``grid.as_dict`` gives."""
 
     model_config = ConfigDict(extra="allow")
 
     format: int = FORMAT
     metric: Literal["accuracy", "macro_f1", "mean_average_precision"]
-    names: dict[str, str] | None = None
+    names: dict[str, str]
     variants: list[PlannedVariant]
-    datasets: list[str] = []
+    datasets: list[str]
     features: dict[str, str]
     runs: dict[Name, str]
     left_out: list[str]
