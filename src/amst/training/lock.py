@@ -34,7 +34,7 @@ class Writer:
         token: different for every attempt.
         pid_start: when the process began, in clock ticks since boot: pids are used again.
         restarts: how often SLURM has started this job again.
-        uid: of the user; None in a note of an earlier version.
+        uid: of the user.
     """
 
     token: str
@@ -43,7 +43,7 @@ class Writer:
     pid_start: str
     job: str
     restarts: int
-    uid: int | None = None
+    uid: int
 
     @classmethod
     def this(cls) -> Self:
@@ -60,7 +60,7 @@ class Writer:
 
     def surely_dead(self, me: "Writer") -> bool:
         """Whether this writer cannot live any more, whatever its heartbeat says."""
-        visible = self.uid in (None, me.uid) or not _hides_processes()
+        visible = self.uid == me.uid or not _hides_processes()
         if visible and self.host == me.host and _start_of(self.pid) != self.pid_start:
             return True
         return bool(self.job) and self.job == me.job and self.restarts < me.restarts
