@@ -79,9 +79,7 @@ class Cost(_Row):
         description="modality -> floating-point operations of the whole training, forward"
     )
     backward_flops: dict[str, float]
-    linear_seconds: NonNegativeFloat = Field(
-        default=0.0, description="of the linear evaluation; 0 in records of earlier versions"
-    )
+    linear_seconds: NonNegativeFloat = Field(description="of the linear evaluation")
 
     @property
     def seconds(self) -> float:

@@ -194,6 +194,7 @@ def record_of(plan, results):
             attempts=1,
             forward_flops=dict.fromkeys(plan.modalities, 1e12 * plan.epochs),
             backward_flops=dict.fromkeys(plan.modalities, 2e12 * plan.epochs),
+            linear_seconds=0.0,
         ),
         environment=Environment(
             suite_version="0.1.0",

@@ -136,6 +136,7 @@ _COST = Cost(
     attempts=1,
     forward_flops=dict.fromkeys(MODALITIES, 1e12),
     backward_flops=dict.fromkeys(MODALITIES, 2e12),
+    linear_seconds=0.0,
 )
 _ENVIRONMENT = Environment(
     suite_version="0",
