@@ -51,12 +51,6 @@ class Sample(BaseModel):
     parts: dict[str, str] = {}
     stamp: str | None = None
 
-    @model_serializer(mode="wrap")
-    def _as_ever(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without parts it is written as before there were any: what was extracted stays."""
-        row: dict[str, Any] = fields(self)
-        return {name: row[name] for name in row if name != "parts" or self.parts}
-
 
 class Rejected(BaseModel):
     """A sample that cannot be used, or a file that is none, with the reason in one line.
