@@ -63,6 +63,11 @@ class Cell:
     records: Mapping[int, RunRecord]
 
     @property
+    def key(self) -> tuple[str, str, str]:
+        """What no other cell shares: dataset, split and variant."""
+        return self.dataset, self.split, self.variant
+
+    @property
     def any_record(self) -> RunRecord | None:
         """The finished record of the lowest seed, for facts that all seeds share."""
         return next(iter(self.records.values()), None)
@@ -177,7 +182,7 @@ class Collection:
 
     @cached_property
     def _by_key(self) -> dict[tuple[str, str, str], Cell]:
-        return {(cell.dataset, cell.split, cell.variant): cell for cell in self.cells}
+        return {cell.key: cell for cell in self.cells}
 
     def label(self, name: str) -> str:
         """What a reader is shown for a variant or a dataset."""

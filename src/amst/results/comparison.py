@@ -96,11 +96,11 @@ class Comparison:
 
     def between(self, ours: Cell, theirs: Cell) -> Pair | None:
         """The pair of two cells, whichever is named first; None without a common seed."""
-        return self._by_cells.get(frozenset((_key(ours), _key(theirs))))
+        return self._by_cells.get(frozenset((ours.key, theirs.key)))
 
     @cached_property
     def _by_cells(self) -> dict[frozenset[tuple[str, str, str]], Pair]:
-        return {frozenset((_key(pair.ours), _key(pair.theirs))): pair for pair in self.pairs}
+        return {frozenset((pair.ours.key, pair.theirs.key)): pair for pair in self.pairs}
 
 
 def compare(
@@ -315,10 +315,6 @@ def _effective_groups(ids: Sequence[str], groups: Mapping[str, str]) -> list[str
     # The prefix keeps a group from sharing its name with a sample that has none.
     found = [f"group {groups[name]}" if groups.get(name) else f"sample {name}" for name in ids]
     return found if len(set(found)) >= FEWEST_GROUPS else list(ids)
-
-
-def _key(cell: Cell) -> tuple[str, str, str]:
-    return cell.dataset, cell.split, cell.variant
 
 
 def _mean_accuracy(cell: Cell) -> float:

@@ -87,13 +87,9 @@ def validation_table(collection: Collection, metric: str) -> Table:
 
 def _found(collection: Collection, metric: str, part: str) -> dict[Key, Summary | None]:
     return {
-        _key(cell): summarise(list(cell.values(cell.main, metric, part).values()))
+        cell.key: summarise(list(cell.values(cell.main, metric, part).values()))
         for cell in collection.cells
     }
-
-
-def _key(cell: Cell) -> Key:
-    return cell.dataset, cell.split, cell.variant
 
 
 def _best_of_methods(collection: Collection, found: Mapping[Key, Summary | None]) -> set[Key]:
@@ -103,15 +99,15 @@ def _best_of_methods(collection: Collection, found: Mapping[Key, Summary | None]
         cells = collection.block(*block)
         for cell in cells:
             rivals = [other for other in cells if _rivals(cell, other)]
-            summaries = [found[_key(rival)] for rival in rivals]
+            summaries = [found[rival.key] for rival in rivals]
             means = [
                 summary.mean
                 for summary, rival in zip(summaries, rivals, strict=True)
                 if summary and summary.count == len(rival.runs)
             ]
-            mine = found[_key(cell)]
+            mine = found[cell.key]
             if len(means) == len(rivals) > 1 and mine and mine.mean == max(means):
-                best.add(_key(cell))
+                best.add(cell.key)
     return best
 
 
@@ -136,7 +132,7 @@ def _table(
 ) -> Table:
     rows = []
     for cell in collection.cells:
-        summary = found[_key(cell)]
+        summary = found[cell.key]
         about = {"prediction": cell.main, "part": part, "metric": metric}
         rows.append({**identity(cell), **about, **spread(summary), **counts(cell, summary)})
     body = []

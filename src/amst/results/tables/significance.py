@@ -49,7 +49,7 @@ def significance_table(collection: Collection, comparison: Comparison) -> Table:
     bold = leaders(collection, comparison)
 
     def entries(cell: Cell, best: Cell, pair: Pair | None) -> list[Entry]:
-        chosen = (cell.dataset, cell.split, cell.variant) in bold
+        chosen = cell.key in bold
         if cell is best:
             seeds = Entry(seeds_text(len(cell.records), cell), runs=cell.run_ids)
             return [Entry("best", chosen, cell.run_ids), Entry(NOTHING), Entry(NOTHING), seeds]
@@ -106,7 +106,7 @@ def intervals_table(collection: Collection, comparison: Comparison) -> Table:
             }
         )
         text = f"{percent(interval.estimate)} [{percent(interval.low)}, {percent(interval.high)}]"
-        shown[cell.dataset, cell.split, cell.variant] = Entry(
+        shown[cell.key] = Entry(
             f"{text} ({seeds_text(len(estimate.seeds), cell)})", runs=cell.run_ids
         )
     return Table(
@@ -122,9 +122,7 @@ def intervals_table(collection: Collection, comparison: Comparison) -> Table:
         blocks=(
             _by_variant(
                 collection,
-                lambda cell: shown.get(
-                    (cell.dataset, cell.split, cell.variant), mean_entry(None, cell)
-                ),
+                lambda cell: shown.get(cell.key, mean_entry(None, cell)),
             ),
         ),
         notes=(
