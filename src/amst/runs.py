@@ -7,8 +7,9 @@ import difflib
 import sys
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from amst.config.execution import Device
 from amst.datasets.base import Part
 from amst.datasets.splitfile import read_split
 from amst.errors import AmstError
@@ -25,7 +26,7 @@ def open_run(
     *,
     manifest: Path | str | None = None,
     split: Path | str | None = None,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
 ) -> "Assembly":
     """A finished run: its method with the weights of the best epoch, in evaluation mode, its data.
 

@@ -5,20 +5,19 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from amst import grid
 from amst.cli.configuration import RESULTS, ConfigFiles, Results, configuration, dataset_settings
 from amst.cli.runs import execution_of, run_settings
+from amst.config.execution import Device
 from amst.config.run import RunSettings
+from amst.datasets.base import Part
 from amst.errors import AmstError
 from amst.records import RECORD, Metrics, RunRecord, read_record
 from amst.runs import data_of, folder_of, not_there, results_of, told_of_data
-
-Part = Literal["train", "val", "test"]
-Device = Literal["auto", "cpu", "cuda"]
 
 
 def register(app: typer.Typer) -> None:

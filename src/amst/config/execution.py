@@ -6,6 +6,8 @@ from pydantic import NonNegativeInt
 
 from amst.config.run import Settings
 
+Device = Literal["auto", "cpu", "cuda"]
+
 
 class ExecutionSettings(Settings):
     """How runs are executed; no result depends on it but for what ``device`` says.
@@ -22,7 +24,7 @@ class ExecutionSettings(Settings):
     """
 
     # Described above, not in the fields: these are code of every run, which words are not.
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     residency: Literal["auto", "device", "host", "stream"] = "auto"
     capture: bool = False
     stage: str = ""

@@ -13,6 +13,8 @@ from pydantic_core import PydanticCustomError
 from amst.config.execution import ExecutionSettings
 from amst.config.run import Arithmetic, Augmentation, Encoder, KeyMistake, Recipe, Settings
 
+TableMetric = Literal["accuracy", "macro_f1", "mean_average_precision"]
+
 
 class Grid(Settings):
     """What runs: every listed dataset x method x seed.
@@ -109,7 +111,7 @@ class TableSettings(Settings):
             CSV and messages keep its own name.
     """
 
-    metric: Literal["accuracy", "macro_f1", "mean_average_precision"] = "accuracy"
+    metric: TableMetric = "accuracy"
     names: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("names")

@@ -1,9 +1,10 @@
 """The file in which the workflow writes down what runs: ``results/grid.json``."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from amst.config.settings import TableMetric
 from amst.grid.runs import FORMAT
 
 Name = Annotated[str, Field(pattern=r"^[^/]+/[^/]+/[^/]+/seed[0-9]+$")]
@@ -25,7 +26,7 @@ class PlannedGrid(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     format: int = FORMAT
-    metric: Literal["accuracy", "macro_f1", "mean_average_precision"]
+    metric: TableMetric
     names: dict[str, str]
     variants: list[PlannedVariant]
     datasets: list[str]

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from amst.config.run import Kind
 from amst.files import replacing
 from amst.results.cells import Cell
 from amst.results.names import FIGURE_FORMS
@@ -20,7 +21,7 @@ FUSED = "#000000"
 GREY = "#777777"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442")
 """Colours that colour-blind readers tell apart (Okabe and Ito, 2008); black is the fused one."""
-KINDS = ("audio", "visual", "text")
+KINDS = get_args(Kind)
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1, 1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h", "p")
 SETTINGS: dict[Any, Any] = {
