@@ -258,11 +258,6 @@ class LeakageReport(BaseModel):
     overlaps: list[Shared]
 
     @property
-    def clean(self) -> bool:
-        """Whether nothing that was looked for is shared between parts."""
-        return not (self.ids or self.groups or self.media or self.overlaps)
-
-    @property
     def missing(self) -> dict[str, list[Part]]:
         """Class -> parts that hold no sample of it, of classes that are not in every part."""
         labels = next(iter(self.counts.values()))
