@@ -72,7 +72,7 @@ class AVE(Dataset):
     modalities: ClassVar[Mapping[str, Kind]] = {"audio": "audio", "visual": "visual"}
     classes = CATEGORIES
     expected_samples = 4143
-    splits = ("amst", "group", "official", "random")
+    splits: ClassVar[tuple[str, ...]] = ("amst", "group", "official", "random")
     groups = "video"
     folders = ("", "AVE")
     page = "docs/datasets/AVE.md"

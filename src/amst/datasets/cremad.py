@@ -34,7 +34,7 @@ class CREMAD(Dataset):
     modalities: ClassVar[Mapping[str, Kind]] = {"audio": "audio", "visual": "visual"}
     classes = tuple(sorted(EMOTIONS.values()))
     expected_samples = 7442
-    splits = ("amst", "group", "random")
+    splits: ClassVar[tuple[str, ...]] = ("amst", "group", "random")
     groups = "actor"
     folders = ("AudioWAV", "VideoFlash")
     page = "docs/datasets/CREMAD.md"

@@ -84,7 +84,7 @@ class Digits(Dataset):
         "visual": "visual",
     }
     classes = tuple("0123456789")
-    splits = ("random", "group")
+    splits: ClassVar[tuple[str, ...]] = ("random", "group")
     groups = "pool of scans"
     random_keeps_groups = True
     is_made = True

@@ -70,7 +70,11 @@ class IEMOCAP(Dataset):
     modalities: ClassVar[Mapping[str, Kind]] = {"audio": "audio", "visual": "visual"}
     classes = EMOTIONS
     expected_samples = 6785
-    splits = ("amst", *(f"group-fold{fold}" for fold in range(1, 6)), "random")
+    splits: ClassVar[tuple[str, ...]] = (
+        "amst",
+        *(f"group-fold{fold}" for fold in range(1, 6)),
+        "random",
+    )
     groups = "sessions, each with two speakers of its own"
     folders: tuple[str, ...] = (
         "*/dialog/EmoEvaluation",

@@ -37,7 +37,7 @@ class MVSA(Dataset):
     modalities: ClassVar[Mapping[str, Kind]] = {"text": "text", "visual": "visual"}
     classes = SENTIMENTS
     expected_samples = 4511
-    splits = ("amst", "random")
+    splits: ClassVar[tuple[str, ...]] = ("amst", "random")
     folders = ("", "data")
     page = "docs/datasets/MVSA.md"
 

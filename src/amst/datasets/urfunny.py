@@ -31,7 +31,7 @@ class URFUNNY(Dataset):
     }
     classes = ("FUNNY", "NOTFUNNY")
     expected_samples = 10166
-    splits = ("amst", "official", "random")
+    splits: ClassVar[tuple[str, ...]] = ("amst", "official", "random")
     groups = "fold"
     folders = ("", "urfunny2_videos")
     page = "docs/datasets/URFUNNY.md"
