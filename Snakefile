@@ -11,7 +11,7 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-min_version("9.10")
+min_version("9.27")
 
 sys.path.insert(0, str(Path(workflow.basedir, "src")))
 
