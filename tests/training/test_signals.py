@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from amst.training.signals import SAVED, StoppedError, StopRequest, listening
+from amst.training.signals import CONTINUE, SAVED, StoppedError, StopRequest, listening
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
@@ -61,6 +61,18 @@ def test_at_its_deadline_a_run_leaves_at_once_under_slurm_too(monkeypatch):
     assert stop
     with pytest.raises(StoppedError, match=r"saved \(deadline\)"):
         stop.leave("saved")
+
+
+def test_a_try_that_its_deadline_ends_before_it_trains_says_what_would_help():
+    stop = StopRequest()
+    stop.set_deadline(1e-9)
+    with pytest.raises(StoppedError) as caught:
+        stop.check()
+    assert "more time (runtime, or execution.deadline)" in caught.value.remedy
+    stop.reason = "SIGUSR1"
+    with pytest.raises(StoppedError) as caught:
+        stop.check()
+    assert caught.value.remedy == CONTINUE
 
 
 def test_without_a_request_there_is_no_leaving():

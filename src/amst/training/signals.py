@@ -16,14 +16,15 @@ from amst.errors import AmstError
 
 SAVED = 75
 """Exit code of a run that has saved its state and wants to be started again (EX_TEMPFAIL)."""
+CONTINUE = "The same command continues it"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 class StoppedError(AmstError):
     """The run was asked to stop: its state is saved, and the process leaves with code 75."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, "The same command continues it", exit_code=SAVED)
+    def __init__(self, message: str, remedy: str = CONTINUE) -> None:
+        super().__init__(message, remedy, exit_code=SAVED)
 
 
 class StopRequest:
@@ -65,9 +66,11 @@ class StopRequest:
             StoppedError: a stop was asked for.
         """
         if self:
-            self.leave("stopped before training went on, nothing is lost")
+            more = "; if each try ends so, give it more time (runtime, or execution.deadline)"
+            remedy = CONTINUE + (more if self.reason == "deadline" else "")
+            self.leave("stopped before training went on, nothing is lost", remedy)
 
-    def leave(self, message: str) -> None:
+    def leave(self, message: str, remedy: str = CONTINUE) -> None:
         """Leave after the state is saved; under SLURM wait to be killed after SIGTERM.
 
         A job that leaves by itself after SLURM's SIGTERM ends as failed and is not requeued; one
@@ -81,7 +84,7 @@ class StopRequest:
             print(f"{message}; SLURM asked, waiting to be killed", file=sys.stderr, flush=True)
             while all(number == signal.SIGTERM for number in self._received):
                 time.sleep(0.2)
-        raise StoppedError(f"{message} ({self.reason})")
+        raise StoppedError(f"{message} ({self.reason})", remedy)
 
 
 _listening: StopRequest | None = None
