@@ -27,7 +27,7 @@ def last_try(job: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        for rule, number in reversed(list(zip(rules, tries, strict=True))):
+        for rule, number in zip(rules, tries, strict=True):
             rule._restart_times = number
 
 
