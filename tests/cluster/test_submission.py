@@ -11,6 +11,7 @@ import snakemake_executor_plugin_slurm as plugin
 from snakemake_interface_common.exceptions import WorkflowError
 
 from amst.cluster.submission import STEP, ask_for_gpus, keep_the_settings, submit_steps
+from tests.cluster.machines import ROOT, ClusterSuite
 
 
 @pytest.fixture
@@ -155,3 +156,28 @@ class Resources(dict[str, Any]):
     """Resources of a job, as attributes, too; None for those that it does not have."""
 
     __getattr__ = dict.get
+
+
+def test_a_call_submits_by_all_of_these(tmp_path: Path):
+    """Through stand-ins for SLURM's commands, on a site that has no arrays and refuses the job."""
+    suite = ClusterSuite.new(tmp_path / "suite")
+    suite.site = {"resources": {"generate": {"gpu": 1, "gpu_model": "a100-80gb"}}}
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, text in {
+        "scontrol": "echo 'MaxArraySize = 0'; echo 'MinJobAge = 300 sec'",
+        "squeue": "",
+        "sbatch": f'echo "$SQUEUE_STATES" "$@" >> {tmp_path}/asked; '
+        "echo 'sbatch: error: Batch job submission failed: Invalid partition' >&2; exit 1",
+    }.items():
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    suite.extra = {"PATH": f"{programs}:{os.environ['PATH']}", "SQUEUE_STATES": "PENDING"}
+    done = suite.snakemake(*suite.on_slurm("results/raw/digits/digits.json"), check=False)
+    assert done.returncode == 1
+    assert "Invalid partition" in done.stderr
+    assert "account" not in done.stderr.partition("sbatch call")[0]
+    (asked,) = (tmp_path / "asked").read_text().splitlines()
+    assert asked.startswith(" ")
+    assert "--gpus=a100-80gb:1" in asked
+    assert str(STEP.relative_to(ROOT)) in asked
