@@ -311,17 +311,23 @@ def test_a_job_that_is_refused_for_good_is_tried_no_more_and_others_are(
 
 
 @pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("killed", [False, True])
 def test_a_job_that_this_node_could_not_submit_has_its_tries(
-    call: Call, monkeypatch: pytest.MonkeyPatch
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, killed: bool
 ):
     def full(*arguments: object, **options: object) -> None:
         raise OSError(12, "Cannot allocate memory")
 
     job = call.job()
     job.rule._restart_times = 10
-    monkeypatch.setattr(plugin.subprocess, "Popen", full)
+    if killed:
+        (tmp_path / "sbatch").write_text("#!/bin/sh\nkill -9 $$\n")
+        (tmp_path / "sbatch").chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    else:
+        monkeypatch.setattr(plugin.subprocess, "Popen", full)
     call.executor.run_job(job)
-    assert "Cannot allocate memory" in call.failed[0]
+    assert len(call.failed) == 1
     seen: list[int] = []
     JobScheduler._handle_error(seen, job)
     assert seen == [10]

@@ -31,6 +31,8 @@ _AWAY = re.compile(
     r"|Protocol authentication error|I/O error writing script",  # munge away, a full disk there
     re.IGNORECASE,
 )
+_NODE = re.compile(r"\[Errno |\bKilled\b|Cannot (fork|allocate memory)|message was ''")
+"""What is told where this node, for want of memory or processes, could not ask SLURM."""
 
 
 def passing(said: str) -> str:
@@ -39,7 +41,7 @@ def passing(said: str) -> str:
     Args:
         said: what the plugin tells of it.
     """
-    lines = said.partition("    sbatch call:")[0].splitlines()
+    lines = _words(said).splitlines()
     for line in lines:  # the reason stands before the failure
         if limit := _LIMIT.search(line):
             return limit[0]
@@ -47,6 +49,11 @@ def passing(said: str) -> str:
         if not line.endswith("retrying") and (away := _AWAY.search(line)):
             return line[away.start() :].rstrip("'.")
     return ""
+
+
+def _words(said: str) -> str:
+    """What the plugin tells of a refusal, without the call."""
+    return said.partition("    sbatch call:")[0]
 
 
 class Submissions:
@@ -97,7 +104,7 @@ class Submissions:
             refusal = tried.refusal
             why = passing(refusal[1])
             if not why:
-                if "[Errno " not in refusal[1]:  # that is this node's, for want of memory, say
+                if not _NODE.search(_words(refusal[1])):
                     self._for_good.add(id(job))
                 break
             limit = bool(_LIMIT.fullmatch(why))
