@@ -26,7 +26,7 @@ def clear_the_locks_of_a_dead_controller():
     locks = list(Path(".snakemake/locks").glob("*.lock"))
     ended = before and (
         before.surely_dead(ME)
-        or (before.uid in (None, ME.uid) and live.has_ended(before.job, ME.job))
+        or (before.uid == ME.uid and live.has_ended(before.job, ME.job))
     )
     if locks and before and not ended:
         return
