@@ -243,11 +243,7 @@ class Network(nn.Module):
 
     @staticmethod
     def _full_precision(embeddings: Iterable[Tensor]) -> AbstractContextManager[Any]:
-        """Classifiers are small, so they never run in the half precision of autocast.
-
-        Besides, autocast keeps the weights it has converted; a head that is updated between two
-        modalities of one batch would be used in its old state.
-        """
+        """Classifiers are small, so they never run in the half precision of autocast."""
         for embedding in embeddings:
             return torch.autocast(embedding.device.type, enabled=False)
         return nullcontext()
