@@ -366,27 +366,28 @@ def planned_grid():
     return grid.as_dict(CONFIG)
 
 
+def stop_for(unseen):
+    """End a call that would run jobs, with a reason; a call that only looks is told of it."""
+    if this_call().runs:
+        sys.exit(f"amst: {unseen}")
+    print(f"amst: {unseen}", file=sys.stderr)
+
+
 if workflow.is_main_process and this_call().keeps_notes:
-    _unseen = hidden_change(
+    if _unseen := hidden_change(
         Path("results/grid.json"), as_json(planned_grid()), Path(".snakemake")
-    )
-    if _unseen and this_call().runs:
-        sys.exit(f"amst: {_unseen}")
-    if _unseen:
-        print(f"amst: {_unseen}", file=sys.stderr)
+    ):
+        stop_for(_unseen)
     for _name in OWNERS:
         _made = Path(f"results/raw/{_name}/{_name}.json")
         if has_no_note(_made, Path(".snakemake")) and generated_otherwise(
             CONFIG, _name
         ):
-            _unseen = (
+            stop_for(
                 f"{_made} was made with other settings than datasets.{_name}.generate, and "
                 "Snakemake does not see it: it has no note of how that was made. Set what the "
                 f"file says, or delete {_made}"
             )
-            if this_call().runs:
-                sys.exit(f"amst: {_unseen}")
-            print(f"amst: {_unseen}", file=sys.stderr)
         if has_no_note(list_of(_name), Path(".snakemake")) and was_changed(_name):
             print(
                 f"amst: the raw files of {_name} are not those of {list_of(_name)}, and Snakemake "

@@ -57,6 +57,8 @@ def test_what_a_killed_call_was_writing_is_made_again_anyway():
     marker.parent.mkdir()
     marker.touch()
     assert hidden_change(FILE, NEW, Path("notes")) == ""
+    NOTE.unlink()
+    assert not has_no_note(FILE, Path("notes"))
 
 
 def test_a_note_of_the_new_grid_is_none_of_this_file():

@@ -19,8 +19,8 @@ def hidden_change(file: Path, planned: str, notes: Path) -> str:
     """
     if not file.is_file() or file.read_text("utf-8") == planned:
         return ""
-    if (notes / "incomplete" / _name(file)).exists():
-        return ""  # a call was killed over it; it is made again
+    if _made_again(file, notes):
+        return ""
     noted = _noted(notes / "metadata" / _name(file))
     if noted and planned not in noted:
         return ""
@@ -40,7 +40,13 @@ def has_no_note(file: Path, notes: Path) -> bool:
         file: as the rule that makes it names it.
         notes: Snakemake's own folder, ``.snakemake``, there or not.
     """
-    return file.is_file() and not (notes / "metadata" / _name(file)).is_file()
+    noted = (notes / "metadata" / _name(file)).is_file()
+    return file.is_file() and not noted and not _made_again(file, notes)
+
+
+def _made_again(file: Path, notes: Path) -> bool:
+    """Whether a call was killed while the file was made; the next one makes it again."""
+    return (notes / "incomplete" / _name(file)).exists()
 
 
 def _name(file: Path) -> str:
