@@ -463,7 +463,7 @@ def test_brackets_without_end_are_told(tmp_path):
 @pytest.mark.parametrize("path", ["", "config.yaml/more.yaml"])
 def test_a_folder_is_no_file_of_settings(path, tmp_path):
     (tmp_path / "config.yaml").touch()
-    with pytest.raises(AmstError, match=r"there is no file .*Call from the project's folder"):
+    with pytest.raises(AmstError, match=r"there is no file .*Mend its path"):
         read_config(tmp_path / path)
 
 
@@ -475,8 +475,18 @@ def test_a_file_that_is_no_map_is_told(tmp_path, text):
 
 
 def test_a_missing_file_is_told(tmp_path):
-    with pytest.raises(AmstError, match=r"there is no file .*nothing\.yaml"):
+    with pytest.raises(AmstError, match=r"there is no file .*nothing\.yaml\. Mend its path"):
         read_config(tmp_path / "nothing.yaml")
+
+
+def test_no_other_file_stands_for_config_yaml(tmp_path, monkeypatch):
+    """Files of --configfile are merged over it, so naming one is no remedy."""
+    monkeypatch.chdir(tmp_path)
+    over = Path("over.yaml")
+    over.write_text("grid: {seeds: [0]}")
+    with pytest.raises(AmstError) as refused:
+        read_config(Path("config.yaml"), over)
+    assert str(refused.value) == "there is no file config.yaml. Call from a folder that has it"
 
 
 def test_maps_merge_and_lists_replace():

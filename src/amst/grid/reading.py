@@ -91,10 +91,10 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
     try:
         text = path.read_text("utf-8")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise AmstError(
-            f"there is no file {path}",
-            "Call from the project's folder or name a file by --configfile",
-        ) from error
+        # --configfile does not stand for config.yaml: it is merged over it
+        own = path == Path("config.yaml")
+        remedy = "Call from a folder that has it" if own else "Mend its path"
+        raise AmstError(f"there is no file {path}", remedy) from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise AmstError(f"{path}, line {line}: not UTF-8 text", "Save it as UTF-8") from error
