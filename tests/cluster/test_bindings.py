@@ -60,6 +60,45 @@ def test_links_deep_in_a_raw_folder_are_followed(work, tmp_path):
     assert bound[1:] == [f"{archive}:{archive}", f"{other}:{other}"]
 
 
+@pytest.fixture
+def scratch(tmp_path):
+    """A folder that its cluster calls by another name than its own, as /scratch often is."""
+    (tmp_path / "lustre").mkdir()
+    (tmp_path / "scratch").symlink_to(tmp_path / "lustre")
+    return tmp_path / "scratch"
+
+
+def test_a_link_that_leads_through_another_link_leads_there_in_the_container(work, scratch):
+    for name in ("results/runs", "data", "features"):
+        (scratch / name).mkdir(parents=True)
+    (work / "results").symlink_to(Path("..", "scratch", "results"))
+    (work / "data").symlink_to(scratch / "data")
+    (scratch / "results/features").symlink_to(Path("..", "features"))
+    bound = bindings(work, [Path("data")]).split(",")
+    for name in ("results", "data", "features"):
+        for place in (scratch / name, (scratch / name).resolve()):
+            assert f"{place}:{place}" in bound
+    assert len(bound) == 7
+
+
+def test_a_link_to_a_link_to_a_file(work, scratch):
+    for name in ("archive", "clips", "data"):
+        (scratch / name).mkdir()
+    (scratch / "archive/clip.mp4").write_text("")
+    (scratch / "clips/clip.mp4").symlink_to(scratch / "archive/clip.mp4")
+    (scratch / "data/clip.mp4").symlink_to(Path("..", "clips", "clip.mp4"))
+    bound = bindings(work, [scratch / "data"]).split(",")
+    for place in (scratch / "data", scratch / "clips", scratch / "archive"):
+        assert f"{place}:{place}" in bound
+
+
+def test_the_checkout_is_there_by_the_name_that_the_call_gives_it(work, scratch):
+    (scratch / "checkout").mkdir()
+    names = [scratch / "checkout", (scratch / "checkout").resolve()]
+    given = scratch / ".." / "scratch" / "checkout"
+    assert bindings(given, []) == ",".join(f"{name}:{name}:ro" for name in names)
+
+
 def test_links_are_looked_for_as_deep_as_is_said(tmp_path):
     there, too_deep = tmp_path / "there", tmp_path / "too-deep"
     folder = tmp_path / "results/runs/CREMAD/amst"

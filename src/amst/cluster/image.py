@@ -11,7 +11,7 @@ from collections.abc import Iterable, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 
-from amst.cluster.links import DEPTH, WORKING_FOLDERS, targets
+from amst.cluster.links import DEPTH, WORKING_FOLDERS, names, targets
 from amst.errors import AmstError
 from amst.files import sha256_of, write_text
 
@@ -63,13 +63,15 @@ def bindings(checkout: Path, roots: Iterable[Path], given: str = "") -> str:
         given: what the user or the site has set; it comes first and stays as it is.
     """
     inside = Path.cwd().resolve()
-    wanted: dict[Path, str] = {checkout.resolve(): ":ro"}
+    own = [Path(os.path.normpath(checkout.absolute()))]
+    own += names(checkout) if checkout.is_dir() else []
+    wanted: dict[Path, str] = dict.fromkeys(own, ":ro")
     for root, depth in (*WORKING_FOLDERS.items(), *((root, DEPTH) for root in roots)):
-        for target in (root.absolute(), *targets(root, depth)):
+        for target in (Path(os.path.normpath(root.absolute())), *targets(root, depth)):
             if target.is_dir() and not target.is_relative_to(inside):
                 wanted.setdefault(target, "")
     if inside.is_relative_to(checkout.resolve()):
-        wanted[checkout.resolve()] = ""  # results lie in the checkout
+        wanted |= dict.fromkeys(own, "")  # results lie in the checkout
     parts = [f"{path}:{path}{mode}" for path, mode in wanted.items()]
     return ",".join(filter(None, [given, *parts]))
 
