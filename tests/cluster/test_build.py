@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from amst.cluster import image as image_module
 from amst.cluster.image import build, image_name
 from amst.errors import AmstError
 
@@ -67,6 +68,48 @@ def test_of_a_build_that_fails_nothing_is_left(apptainer, checkout: Path, tmp_pa
     with pytest.raises(AmstError):
         build(checkout, image)
     assert image.read_text() == "an older one"
+
+
+def test_two_calls_may_build_an_image_in_a_folder_that_they_share(
+    apptainer, checkout: Path, tmp_path: Path
+):
+    """The second has built while the first still does; the first one's jobs run in its image."""
+    image = tmp_path / "images" / "amst.sif"
+    called = apptainer(0)
+    program = tmp_path / "bin" / "apptainer"
+    ends = program.read_text()
+    other = f"mv {called} {tmp_path}/first; echo another > {image}; echo other > {image}.1.part"
+    program.write_text(ends.replace("exit 0", f"{other}\nexit 0"))
+    build(checkout, image)
+    assert image.read_text() == "another\n"
+    assert sorted(path.name for path in image.parent.iterdir()) == ["amst.sif", "amst.sif.1.part"]
+    image.unlink()
+    program.write_text(ends)
+    build(checkout, image)
+    parts = [
+        next(line for line in path.read_text().splitlines() if line.endswith(".part"))
+        for path in (tmp_path / "first", called)
+    ]
+    assert parts[0] != parts[1]
+
+
+def test_of_a_build_that_is_interrupted_nothing_is_left(
+    apptainer, checkout: Path, tmp_path: Path, monkeypatch
+):
+    apptainer(0)
+    run = image_module.subprocess.run
+
+    def interrupted(command, **how):
+        run(command, **how)
+        if command[-1] != "--help":
+            raise KeyboardInterrupt
+        return run(command, **how)
+
+    monkeypatch.setattr(image_module.subprocess, "run", interrupted)
+    image = tmp_path / "images" / "amst.sif"
+    with pytest.raises(KeyboardInterrupt):
+        build(checkout, image)
+    assert list(image.parent.iterdir()) == []
 
 
 @pytest.mark.parametrize("changed", ["amst.def", "requirements.txt"])

@@ -158,6 +158,17 @@ def test_the_image_and_the_shards_of_another_dataset_that_are_used_stay(work: Pa
     assert not (work / "containers/amst-000000000000.sif").exists()
 
 
+def test_what_a_killed_build_has_left_can_go(work: Path):
+    """An image is written within minutes; what another call writes now stays."""
+    killed = make(work / "containers/amst-000000000000.sif.1.part")
+    written = make(work / "containers/amst-000000000000.sif.2.part")
+    os.utime(killed, (1, 1))
+    said = clean("--remove", "--also", "images")
+    assert f"containers/{killed.name}: of a build that was killed" in said
+    assert not killed.exists()
+    assert written.exists()
+
+
 def test_features_and_images_of_another_working_folder_stay(work: Path, tmp_path_factory):
     """docs/two-configurations.md links to them; the other folder's grid is not known here."""
     other = tmp_path_factory.mktemp("other")

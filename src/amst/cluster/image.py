@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import secrets
 import shlex
 import shutil
 import subprocess
@@ -21,6 +22,8 @@ BIND = ("APPTAINER_BIND", "SINGULARITY_BIND")
 """Where Apptainer and SingularityCE read what to bind; the second knows only its own."""
 GIVEN = "AMST_BIND_GIVEN"
 """Environment variable with what was bound before a call of Snakemake has added to it."""
+PART = ".part"
+"""How the name of an image that is being built ends."""
 COMPILED = "TORCHINDUCTOR_CACHE_DIR"
 """Environment variable with the folder where PyTorch keeps what it has compiled."""
 
@@ -119,6 +122,9 @@ def note_digest(image: str, environ: MutableMapping[str, str] = os.environ) -> N
 def build(checkout: Path, target: Path, options: str = "") -> None:
     """Build the image from the checkout's definition; it appears whole or not at all.
 
+    Calls in working folders that share their images may build at once, each to a file of its own.
+    The image that is there first stays: jobs already run in it.
+
     Args:
         checkout: the folder with containers/amst.def.
         target: the image file.
@@ -131,7 +137,7 @@ def build(checkout: Path, target: Path, options: str = "") -> None:
     if not program:
         raise AmstError("neither apptainer nor singularity is on PATH", "Load its module")
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
+    part = target.with_name(f"{target.name}.{secrets.token_hex(4)}{PART}")
     command = [program, "build", "--fakeroot", "--force"]
     # zstd is read several times faster than the default; old versions cannot choose
     known = subprocess.run([program, "build", "--help"], capture_output=True, text=True)
@@ -141,11 +147,16 @@ def build(checkout: Path, target: Path, options: str = "") -> None:
     # what jobs see of the host is no part of the image; build_args may bind for the build
     own = {"APPTAINER_BIND", "APPTAINER_BINDPATH", "SINGULARITY_BIND", "SINGULARITY_BINDPATH"}
     environment = {name: value for name, value in os.environ.items() if name not in own}
-    done = subprocess.run(command, cwd=checkout, env=environment, stdout=sys.stderr, check=False)
-    if done.returncode:
+    try:
+        ended = subprocess.run(command, cwd=checkout, env=environment, stdout=sys.stderr)
+        if ended.returncode:
+            raise AmstError(
+                f"the image was not built: {shlex.join(command)} left with {ended.returncode}",
+                "docs/cluster.md says how to build it elsewhere or to take a published one",
+            )
+        if not target.exists():
+            part.replace(target)
+    finally:
+        if part.is_dir():  # with --sandbox
+            shutil.rmtree(part)
         part.unlink(missing_ok=True)
-        raise AmstError(
-            f"the image was not built: {shlex.join(command)} left with {done.returncode}",
-            "docs/cluster.md says how to build it elsewhere or to take a published one",
-        )
-    part.replace(target)

@@ -1,18 +1,21 @@
 """What lies in a working folder and no run of the configuration needs."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from amst import grid
-from amst.cluster.image import noted_at
+from amst.cluster.image import PART, noted_at
 from amst.config.run import RunSettings
 from amst.grid.last_call import LastCall
 from amst.provenance import present_digest
 from amst.records import RECORD
 from amst.training.kept import KEPT
 from amst.training.state import state_of
+
+_DAY = 86_400
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,18 @@ def leftovers(config: grid.Config, results: Path, images: Path, current: str) ->
     runs = {cell.run for cell in grid.cells(config)} | set(last.runs)
     found = [*_checkpoints(config, results, last), *_runs(results, runs)]
     found += _features(config, results, last)
-    for image in sorted(images.glob("amst-*.sif")):
-        if image.name != current and not images.is_symlink():
-            found.append(_leftover("images", image, "of another definition or other packages"))
+    if not images.is_symlink():
+        found += _images(images, current)
     return found
+
+
+def _images(images: Path, current: str) -> Iterator[Leftover]:
+    for image in sorted(images.glob("amst-*.sif")):
+        if image.name != current:
+            yield _leftover("images", image, "of another definition or other packages")
+    for part in sorted(images.glob(f"amst-*.sif*{PART}")):
+        if part.stat().st_mtime < time.time() - _DAY:
+            yield _leftover("images", part, "of a build that was killed")
 
 
 def shared(results: Path, images: Path) -> list[Path]:
