@@ -259,6 +259,24 @@ def test_an_image_that_is_not_there_is_built_or_a_fault(
     assert said in images[0].text
 
 
+@pytest.mark.parametrize("has", ["these", "others", "none"])
+def test_an_image_of_other_packages_is_noted(tmp_path: Path, monkeypatch, has: str):
+    """One that container.image names stays when requirements change, and runs are made in it."""
+    within = tmp_path / "requirements.txt"
+    if has != "none":
+        within.write_text(node.REQUIREMENTS.read_text() + ("more==1\n" if has == "others" else ""))
+    program = tmp_path / "apptainer"
+    program.write_text(f'#!/bin/sh\nif [ "$3" = cat ]; then exec cat {within}; fi\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    image = tmp_path / "amst.sif"
+    image.touch()
+    found = [f for f in node.examine(image, built=False) if f.about == "image"]
+    assert [f.verdict for f in found] == (["ok", "note"] if has == "others" else ["ok"])
+    definition = (node.REQUIREMENTS.parent / "amst.def").read_text()
+    assert f"containers/requirements.txt {node.IN_IMAGE}" in definition
+
+
 @pytest.mark.parametrize("compiler", ["cc-of-the-image", ""])
 def test_compiled_steps_need_a_c_compiler_in_the_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiler: str

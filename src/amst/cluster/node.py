@@ -10,8 +10,10 @@ from pathlib import Path
 
 from amst import compiler
 from amst.cluster.findings import Finding, fault, note, ok
-from amst.provenance import installed_packages, pinned_packages
+from amst.provenance import REQUIREMENTS, installed_packages, pinned_packages
 
+IN_IMAGE = "/opt/amst/requirements.txt"
+"""The pinned packages that an image was built from; containers/amst.def puts them there."""
 # CUDA major version -> oldest driver that runs it (CUDA release notes, minor version compatibility)
 _DRIVERS = {11: 450, 12: 525, 13: 580}
 
@@ -115,6 +117,13 @@ def _container(image: Path | None, built: bool) -> Iterator[Finding]:
     yield ok("container", _said(program, "--version") or program)
     if image and image.exists():  # a file, or a folder ("sandbox")
         yield _runs(program, image)
+        within = _said(program, "exec", str(image), "cat", IN_IMAGE)
+        if within and within != REQUIREMENTS.read_text("utf-8").strip():
+            yield note(
+                "image",
+                f"{image} was built from another containers/requirements.txt: runs are made with "
+                "its packages, and Snakemake does not see it; build one of this checkout",
+            )
         return
     if image and not built:
         yield fault("image", f"there is no file {image}, which container.image names")
