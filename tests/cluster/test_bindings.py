@@ -9,6 +9,7 @@ import pytest
 from amst.cluster import image as image_module
 from amst.cluster.image import BIND, bind, bindings, digest_of
 from amst.cluster.links import targets
+from amst.errors import AmstError
 from amst.files import sha256_of
 
 
@@ -32,6 +33,16 @@ def test_roots_and_the_targets_of_links_are_bound(work, tmp_path):
     bound = bindings(tmp_path / "checkout", [work / "data"]).split(",")
     assert f"{scratch}:{scratch}" in bound
     assert f"{archive}:{archive}" in bound
+
+
+@pytest.mark.parametrize("name", ["2026,raw", "12:30"])
+def test_a_folder_that_no_binding_can_name_is_told(work, tmp_path, name):
+    """Apptainer takes it apart at the comma or colon, and every job would end."""
+    odd = tmp_path / name
+    odd.mkdir()
+    (work / "data").symlink_to(odd)
+    with pytest.raises(AmstError, match=f"^{odd}, which jobs .* give it another name"):
+        bindings(tmp_path / "checkout", [work / "data"])
 
 
 @pytest.mark.parametrize("name", ["results", "logs", "benchmarks", ".snakemake", "results/runs"])

@@ -23,7 +23,10 @@ def bind_roots():
                 getattr(modality.encoder, "weights", ""),
             )
             roots += [model for model in models if os.path.isdir(model)]
-    bind(Path(workflow.basedir), [Path(root) for root in roots])
+    try:
+        bind(Path(workflow.basedir), [Path(root) for root in roots])
+    except AmstError as error:
+        sys.exit(f"amst: {error}")
 
 
 if IN_CONTAINER:

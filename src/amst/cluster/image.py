@@ -64,6 +64,9 @@ def bindings(checkout: Path, roots: Iterable[Path], given: str = "") -> str:
         checkout: the folder of the Snakefile.
         roots: folders of the configuration, there or not.
         given: what the user or the site has set; it comes first and stays as it is.
+
+    Raises:
+        AmstError: a folder has a comma or a colon in its path, which no binding can name.
     """
     inside = Path.cwd().resolve()
     own = [Path(os.path.normpath(checkout.absolute()))]
@@ -75,6 +78,13 @@ def bindings(checkout: Path, roots: Iterable[Path], given: str = "") -> str:
                 wanted.setdefault(target, "")
     if inside.is_relative_to(checkout.resolve()):
         wanted |= dict.fromkeys(own, "")  # results lie in the checkout
+    for path in wanted:
+        if re.search("[,:]", str(path)):
+            raise AmstError(
+                f"{path}, which jobs in the container need, has a comma or a colon in its path",
+                "Apptainer cannot bind such a folder: give it another name, or run without "
+                "--sdm apptainer",
+            )
     parts = [f"{path}:{path}{mode}" for path, mode in wanted.items()]
     return ",".join(filter(None, [given, *parts]))
 
