@@ -1,7 +1,6 @@
 """Tables as pure functions of run records."""
 
 import csv
-import json
 import random
 import re
 import subprocess
@@ -427,15 +426,6 @@ def test_readers_see_encoders_and_own_predictions_of_every_branch(make, plan):
     assert "fused is of the whole method" in table.notes[1]
     assert table.beside == ("What each of two models fuses by itself is in unimodal.csv.",)
     assert "interval wholly below zero" in table.notes[0]
-
-
-def test_a_run_that_has_only_probes_is_not_shown_as_evaluated(make, plan):
-    (run,) = make(plan.with_(modalities=("audio", "visual")))
-    record = json.loads(run.path.read_text())
-    record["results"] = [r for r in record["results"] if "linear/" not in r["prediction"]]
-    run.path.write_text(json.dumps(record))
-    table = unimodal_table(collect([run], []))
-    assert [row[1].text for row in table.blocks[0].rows] == ["probe", "own"]
 
 
 def test_latex_names_no_file_that_a_paper_lacks(small_grid, tmp_path):

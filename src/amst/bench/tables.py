@@ -20,7 +20,7 @@ CLASSES = tuple("0123456789")
 SAMPLES = 300
 """Test samples of each dataset."""
 MODALITIES = ("first", "second")
-PREDICTIONS = ("fused", *(f"{kind}/{m}" for kind in ("modality", "probe") for m in MODALITIES))
+PREDICTIONS = ("fused", *(f"{kind}/{m}" for kind in ("modality", "linear") for m in MODALITIES))
 
 
 @dataclass(frozen=True)

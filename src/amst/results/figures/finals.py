@@ -23,13 +23,7 @@ from amst.results.figures.style import (
 from amst.results.statistics import Summary, summarise
 from amst.results.tables.cost import hours
 from amst.results.tables.entries import states_text
-from amst.results.tables.unimodal import (
-    LINEAR,
-    UNIMODAL,
-    alone_values,
-    encoder_prediction,
-    references,
-)
+from amst.results.tables.unimodal import LINEAR, UNIMODAL, alone_values, references
 
 WIDE_RANGE = 20
 """From this ratio of the longest to the shortest run on, hours are shown on a log scale."""
@@ -96,7 +90,7 @@ def _dots(
             text = states_text(cell)
             axes.text(0.02, row, text, transform=across, va="center", color=GREY, fontsize=6)
         for name, look in looks.items():
-            values = cell.values(encoder_prediction(cell, name))
+            values = cell.values(f"{LINEAR}/{name}")
             _bar(axes, row, summarise(list(values.values())), look.colour, look.marker)
         if cell.method != UNIMODAL:
             _bar(axes, row, summarise(list(cell.values(cell.main).values())), FUSED, "D")

@@ -48,8 +48,7 @@ def unimodal_table(collection: Collection) -> Table:
     return Table(
         name="unimodal",
         caption="Test accuracy in % of the fused prediction and of each modality inside a method, "
-        "by a linear classifier fitted to its encoder (encoder; probe where a run of an earlier "
-        "version has only the one that trained along) and by its own prediction (own); "
+        "by a linear classifier fitted to its encoder (encoder) and by its own prediction (own); "
         "mean ± standard deviation over seeds (number of seeds).",
         columns=COLUMNS,
         rows=tuple(rows),
@@ -166,19 +165,7 @@ def _tidy(cell: Cell, alone: References) -> list[dict[str, Value]]:
 def alone_values(reference: Cell, prediction: str) -> dict[int, float]:
     """Seed -> accuracy of a modality alone to hold a prediction against: like against like."""
     linear = kind_of(prediction) == LINEAR
-    fitted = reference.values(f"{LINEAR}/{modality_of(prediction)}") if linear else {}
-    return fitted or reference.values(reference.main)
-
-
-def encoder_prediction(cell: Cell, modality: str, branch: str = "") -> str:
-    """Name of the prediction that tells most of a modality's encoder, as far as there is one.
-
-    A classifier fitted to it at the end; else the probe that trained along; else, where the
-    modality has no head besides, its own prediction.
-    """
-    kinds = (LINEAR, "probe", "modality")
-    names = [f"{branch}/{kind}/{modality}".lstrip("/") for kind in kinds]
-    return next((name for name in names if cell.values(name)), names[-1])
+    return reference.values(f"{LINEAR}/{modality_of(prediction)}" if linear else reference.main)
 
 
 def _against(
@@ -234,11 +221,8 @@ def _readers_rows(
     rows: list[tuple[Entry, ...]] = []
     for branch in _branches(cell):
         own = [f"{branch}/modality/{name}".lstrip("/") for name in modalities]
-        encoders = [encoder_prediction(cell, name, branch) for name in modalities]
-        probed = any(kind_of(prediction) == "probe" for prediction in encoders)
-        of_encoder = {"probe" if probed else "encoder": encoders} if encoders != own else {}
-        kinds = of_encoder | {"own": own}
-        for word, predictions in kinds.items():
+        encoders = [f"{branch}/{LINEAR}/{name}".lstrip("/") for name in modalities]
+        for word, predictions in (("encoder", encoders), ("own", own)):
             entries = [
                 _pair(cell, prediction, alone.get((cell.variant, modality_of(prediction))))
                 for prediction in predictions
