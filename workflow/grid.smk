@@ -277,7 +277,7 @@ def was_changed(dataset):
     try:
         return files_digest(dataset) != read_summary(list_of(dataset)).raw_files
     except AmstError:
-        return False  # a list of an earlier version: Snakemake makes it again
+        return False  # not there, or damaged: Snakemake makes it again
 
 
 def reader(dataset):
@@ -312,7 +312,7 @@ def rows_digest(dataset, shard):
         rows = _rows(path, modified, dataset, shards)
         tell_of_losses(dataset, modified)
     except (OSError, AmstError):
-        # not there, or of an earlier version: it is made before the shard
+        # not there, or damaged: it is made before the shard
         return ""
     cut = {"part", "parts"}  # features do not depend on how the dataset is cut
     return settings_hash([row.model_dump(exclude=cut) for row in rows[shard]])

@@ -110,7 +110,7 @@ def test_what_is_there_is_measured(paper: Config, tmp_path: Path):
     assert after["working checkpoints"].size < before["working checkpoints"].size
     (tmp_path / "features/CREMAD").mkdir(parents=True)
     (tmp_path / "features/CREMAD/samples.json").write_text(
-        '{"dataset": "CREMAD", "samples": 100, "rejected": 0, "expected": 7442}'
+        '{"dataset": "CREMAD", "raw_files": "", "samples": 100, "rejected": 0, "expected": 7442}'
     )
     assert samples_of(paper, "CREMAD", tmp_path) == (100, "listed")
 

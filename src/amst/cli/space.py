@@ -3,7 +3,6 @@
 Nothing here needs torch or HDF5: a login node with the light set-up plans too.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from amst.datasets import registry
 from amst.datasets.digits import DigitsSettings
 from amst.errors import AmstError
 from amst.features.manifest import read_manifest
+from amst.features.samples import read_summary
 from amst.pretrained import STAGED, model_folder
 from amst.provenance import SOURCE
 from amst.records import RECORD, RUN_FILES, WEIGHTS
@@ -118,8 +118,8 @@ def samples_of(config: grid.Config, owner: str, results: Path) -> tuple[int | No
     folder = results / "features" / owner
     if (folder / "manifest.json").is_file():
         return read_manifest(folder / "manifest.json").samples, "in the manifest"
-    with suppress(OSError, ValueError, KeyError):  # of another version, it may yet say this
-        return int(json.loads((folder / "samples.json").read_text("utf-8"))["samples"]), "listed"
+    with suppress(AmstError):
+        return read_summary(folder / "samples.jsonl").samples, "listed"
     generate = config.datasets[owner].generate
     if generate is not None:
         return DigitsSettings.model_validate(generate).samples, "to be made"
