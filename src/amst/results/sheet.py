@@ -97,13 +97,9 @@ def write_files(table: Table, out: Path) -> list[Path]:
 def to_csv(table: Table) -> str:
     """The tidy form: '.' decimals with all digits, an empty field where there is no value."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table.columns)
-    for row in table.rows:
-        strange = row.keys() - set(table.columns)
-        if strange:
-            raise ValueError(f"{table.name} has no column {', '.join(sorted(strange))}")
-        writer.writerow(_csv_field(row.get(column)) for column in table.columns)
+    writer = csv.DictWriter(text, table.columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table.rows)
     return text.getvalue()
 
 
@@ -249,12 +245,6 @@ STYLE = (
     "#runs td,#runs th{text-align:left;font-size:13px}tbody:target{background:#fff2b3}"
 )
 """Style of the pages: one file that can be sent, so nothing is linked."""
-
-
-def _csv_field(value: Value) -> str:
-    if value is None:
-        return ""
-    return repr(float(value)) if isinstance(value, float) else str(value)
 
 
 def _markdown_row(row: Sequence[Entry]) -> str:
