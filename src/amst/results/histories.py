@@ -81,7 +81,5 @@ def histories(cell: Cell) -> list[History]:
 
 
 def curves(found: list[History], prediction: str) -> Floats:
-    """Validation accuracy: (seeds, epochs), as many epochs as all of them have; 0 seeds if none."""
-    rows = [h.val_accuracy[prediction] for h in found if prediction in h.val_accuracy]
-    epochs = min((len(row) for row in rows), default=0)
-    return np.array([row[:epochs] for row in rows]).reshape(len(rows), epochs)
+    """Validation accuracy: (seeds, epochs); empty where no run has this prediction."""
+    return np.array([h.val_accuracy[prediction] for h in found if prediction in h.val_accuracy])
