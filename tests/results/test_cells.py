@@ -82,12 +82,6 @@ def test_a_record_whose_settings_were_edited_is_refused(make, plan):
         collect([run], [])
 
 
-def test_a_run_given_twice_is_an_error(make, plan):
-    runs = make(plan)
-    with pytest.raises(ValueError, match="given twice"):
-        collect([*runs, *runs], [])
-
-
 def test_the_split_is_in_a_title_only_where_a_dataset_has_several(make, plan):
     runs = make(
         plan,

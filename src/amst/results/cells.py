@@ -1,6 +1,5 @@
 """Run records collected into the cells of a grid: one (dataset, split, variant), all its seeds."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -216,12 +215,8 @@ def collect(
     Raises:
         AmstError: a run is not done and ``partial`` is false, a record is not the run's, or the
             seeds of a cell were made with different settings.
-        ValueError: a run is given twice.
     """
     ordered = sorted(runs, key=lambda run: (run.dataset, run.split, run.variant, run.seed))
-    twice = [name for name, times in Counter(run.id for run in ordered).items() if times > 1]
-    if twice:
-        raise ValueError(f"runs given twice: {', '.join(twice)}")
     if not partial:
         _refuse_unfinished(ordered, command)
     members: dict[tuple[str, str, str], list[Run]] = {}
