@@ -51,8 +51,7 @@ def shown(table):
 
 def cell_rows(runs, out, name, partial=True):
     """The rows of a table by the cell they are of."""
-    material = Material(collect(runs, [], partial=partial), compared=False)
-    write_tables(material, out, [name])
+    write_tables(Material(collect(runs, [], partial=partial)), out, [name])
     found = {}
     for row in rows_of(out / f"{name}.csv"):
         found.setdefault((row["dataset"], row["split"], row["variant"]), []).append(row)
@@ -96,8 +95,8 @@ def test_the_main_table_has_a_row_per_variant_and_a_column_per_dataset(make, pla
         plan.with_(dataset="CREMAD", values={"fused": 0.25}),
     )
     collection = collect(runs, ["ours"], {"ours": "Ours"})
-    write_tables(Material(collection, compared=False), tmp_path, ["main"])
-    assert (tmp_path / "main.md").read_text().splitlines()[2:] == [
+    write_tables(Material(collection), tmp_path, ["main"])
+    assert (tmp_path / "main.md").read_text().splitlines()[2:6] == [
         "|  | CREMAD | digits |",
         "|:---|---:|---:|",
         f"| Ours | {DASH} | 80.0 (1) |",

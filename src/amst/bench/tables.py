@@ -42,13 +42,11 @@ def time_tables(records: int, folder: Path, significance: bool = False) -> list[
     """
     runs = list(_runs(records, folder / "runs", significance))
     plain = tuple(name for name in TABLE_NAMES if name not in TABLES_FROM_PREDICTIONS)
-    sets = [("main", *plain)] + ([TABLES_FROM_PREDICTIONS] if significance else [])
+    sets = [plain] + ([TABLES_FROM_PREDICTIONS] if significance else [])
     timings = []
     for tables in sets:
-        compared = tables is TABLES_FROM_PREDICTIONS
         start = time.perf_counter()
-        material = Material(collect(runs, ()), compared=compared)
-        write_tables(material, folder / "tables", tables)
+        write_tables(Material(collect(runs, ())), folder / "tables", tables)
         timings.append(Timing(len(runs), tables, time.perf_counter() - start))
     return timings
 

@@ -40,14 +40,12 @@ class Material:
         samples: dataset -> its ``samples.jsonl``; without it every test sample is a group of its
             own in the bootstrap, and the tables say so.
         published: CSV of published figures; None for no such figures.
-        compared: whether the main table marks the best by significance, which reads predictions.
         metric: of the tables `main` and `validation`, one of ``scores.WORDS``.
     """
 
     collection: Collection
     samples: Mapping[str, Path] = field(default_factory=dict)
     published: Path | None = None
-    compared: bool = True
     metric: str = "accuracy"
 
     @cached_property
@@ -60,8 +58,7 @@ class Material:
 
 def _main(material: Material) -> Table:
     # The test behind bold numbers is one of accuracies.
-    compared = material.compared and material.metric == "accuracy"
-    if not compared:
+    if material.metric != "accuracy":
         return score_table("main", material.collection, material.metric)
     best = leaders(material.collection, material.comparison)
     drawn = drawn_text(material.collection, material.comparison)

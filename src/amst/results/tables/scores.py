@@ -36,7 +36,7 @@ def score_table(
     name: str,
     collection: Collection,
     metric: str,
-    best: Members[Key] | None = None,
+    best: Members[Key] = (),
     drawn: str = "",
     blind: Sequence[str] = (),
 ) -> Table:
@@ -46,7 +46,7 @@ def score_table(
         name: of the table.
         collection: the grid's cells.
         metric: a scalar field of ``amst.records.Metrics``.
-        best: (dataset, split, variant) of the entries in bold; None when nothing was compared.
+        best: (dataset, split, variant) of the entries in bold.
         drawn: what of the test parts the comparison drew, in words.
         blind: notes on datasets where the comparison can tell nothing apart.
     """
@@ -56,7 +56,7 @@ def score_table(
         metric,
         "test",
         _found(collection, metric, "test"),
-        best or (),
+        best,
         caption=f"Test {WORDS[metric]} in %: mean ± standard deviation over seeds "
         "(number of seeds), at the epoch with the highest validation accuracy.",
         notes=_notes(best, drawn, metric, blind),
@@ -154,13 +154,9 @@ def _table(
     )
 
 
-def _notes(
-    best: Members[Key] | None, drawn: str, metric: str, blind: Sequence[str]
-) -> tuple[str, ...]:
+def _notes(best: Members[Key], drawn: str, metric: str, blind: Sequence[str]) -> tuple[str, ...]:
     if metric != "accuracy":
         return ("Nothing is bold: the test behind bold numbers is one of accuracies.",)
-    if best is None:
-        return ()
     if not best:
         return tuple(blind) or (
             f"Nothing is bold: on no dataset does the best share {FEWEST_SEEDS} seeds with another "
