@@ -1,9 +1,9 @@
 """The pieces that several tables are made of: columns, numbers as text, states of cells."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from amst.results.cells import UNFINISHED, Cell
-from amst.results.sheet import DASH, MINUS, Entry, Origin, Value
+from amst.results.cells import UNFINISHED, Cell, Collection
+from amst.results.sheet import DASH, MINUS, Block, Entry, Origin, Value
 from amst.results.statistics import Summary
 
 IDENTITY = ("dataset", "split", "variant", "method")
@@ -59,11 +59,19 @@ def mean_text(summary: Summary | None, cell: Cell) -> str:
     return f"{percent(summary.mean)}{spread_text} ({seeds_text(summary.count, cell)})"
 
 
-def mean_entry(summary: Summary | None, cell: Cell | None, bold: bool = False) -> Entry:
-    """The entry of a mean over seeds; a dash where the grid has no such cell."""
-    if cell is None:
-        return Entry(NOTHING)
+def mean_entry(summary: Summary | None, cell: Cell, bold: bool = False) -> Entry:
+    """The entry of a mean over seeds."""
     return Entry(mean_text(summary, cell), bold, cell.run_ids if summary else ())
+
+
+def by_variant(collection: Collection, entry: Callable[[Cell], Entry]) -> tuple[Block]:
+    """A row per variant, a column per dataset and split; a dash where the grid has no such cell."""
+    rows = []
+    for variant in collection.variants:
+        cells = (collection.find(*block, variant) for block in collection.blocks)
+        entries = (entry(cell) if cell else Entry(NOTHING) for cell in cells)
+        rows.append((Entry(collection.label(variant)), *entries))
+    return (Block("", tuple(rows)),)
 
 
 def difference_text(difference: Summary | None) -> str:

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 
 from amst.results.cells import Cell, Collection
 from amst.results.comparison import FEWEST_SEEDS
-from amst.results.sheet import Block, Entry, Table
+from amst.results.sheet import Table
 from amst.results.statistics import Summary, summarise
 from amst.results.tables.entries import (
     COUNTS,
     IDENTITY,
     SPREAD,
+    by_variant,
     counts,
     identity,
     mean_entry,
@@ -135,20 +136,15 @@ def _table(
         summary = found[cell.key]
         about = {"prediction": cell.main, "part": part, "metric": metric}
         rows.append({**identity(cell), **about, **spread(summary), **counts(cell, summary)})
-    body = []
-    for variant in collection.variants:
-        entries = [Entry(collection.label(variant))]
-        for dataset, split in collection.blocks:
-            key = (dataset, split, variant)
-            entries.append(mean_entry(found.get(key), collection.find(*key), key in best))
-        body.append(tuple(entries))
     return Table(
         name=name,
         caption=caption,
         columns=COLUMNS,
         rows=tuple(rows),
         heads=("", *(collection.title(*block) for block in collection.blocks)),
-        blocks=(Block("", tuple(body)),),
+        blocks=by_variant(
+            collection, lambda cell: mean_entry(found[cell.key], cell, cell.key in best)
+        ),
         notes=tuple(notes),
         origins=origins(collection.cells),
     )

@@ -20,6 +20,7 @@ from amst.results.statistics import FEWEST_FOR_WILCOXON, average_ranks, summaris
 from amst.results.tables.entries import (
     COUNTS,
     NOTHING,
+    by_variant,
     counts,
     mean_entry,
     number,
@@ -119,12 +120,7 @@ def intervals_table(collection: Collection, comparison: Comparison) -> Table:
         ),
         rows=tuple(rows),
         heads=("", *(collection.title(*block) for block in collection.blocks)),
-        blocks=(
-            _by_variant(
-                collection,
-                lambda cell: shown.get(cell.key, mean_entry(None, cell)),
-            ),
-        ),
+        blocks=by_variant(collection, lambda cell: shown.get(cell.key, mean_entry(None, cell))),
         notes=(
             "With one seed the interval knows nothing of the spread between seeds. Ends are cut "
             "at 0 and 100.",
@@ -270,17 +266,6 @@ def _runs(cell: Cell, seeds: Iterable[int]) -> tuple[str, ...]:
 def _of(collection: Collection, comparison: Comparison) -> str:
     text = drawn_text(collection, comparison)
     return f" (drawn were {text})" if text else ""
-
-
-def _by_variant(collection: Collection, entry: Callable[[Cell], Entry]) -> Block:
-    rows = []
-    for variant in collection.variants:
-        row = [Entry(collection.label(variant))]
-        for block in collection.blocks:
-            cell = collection.find(*block, variant)
-            row.append(entry(cell) if cell else Entry(NOTHING))
-        rows.append(tuple(row))
-    return Block("", tuple(rows))
 
 
 def _against_best(
