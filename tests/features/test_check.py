@@ -29,6 +29,7 @@ FEATURES = {
 def wanted(raw, folder, **more):
     """What a configuration says of a dataset in one shard."""
     values = {"features": FEATURES, "shards": 1, "splits": ("random",), "split_seed": 0}
+    values["max_lost"] = 0.005
     return Wanted(raw=raw, folder=folder, lists=folder / "lists", **{**values, **more})
 
 

@@ -30,9 +30,13 @@ def made(digits_raw, digits_features, listed):
     return dataset, digits_features, samples, shards, lists, samples.with_name("manifest.json")
 
 
+def write(made, lost_limit=0.005):
+    return write_manifest(*made, lost_limit)
+
+
 def test_a_manifest_names_its_shards_and_is_read_back(made):
     dataset, features, _, shards, lists, path = made
-    written = write_manifest(*made)
+    written = write(made)
     manifest = read_manifest(path)
     assert manifest == written
     assert manifest.paths(path) == shards
@@ -48,7 +52,7 @@ def test_a_manifest_names_its_shards_and_is_read_back(made):
 
 
 def test_the_folder_may_be_moved(made, tmp_path):
-    write_manifest(*made)
+    write(made)
     moved = made[5].parent.rename(tmp_path / "elsewhere")
     assert all(
         p.is_file() for p in read_manifest(moved / "manifest.json").paths(moved / "manifest.json")
@@ -64,17 +68,17 @@ def test_a_damaged_shard_is_refused_with_its_sample(made):
     content[at] ^= 1
     shard.write_bytes(content)
     with pytest.raises(AmstError, match=rf"1\.h5 is damaged: visual of sample {first}"):
-        write_manifest(*made)
+        write(made)
     assert not made[5].exists()
 
 
 def test_shards_in_the_wrong_place_or_of_other_settings_are_refused(made):
     dataset, features, samples, shards, lists, path = made
     with pytest.raises(AmstError, match="is shard 1 of 2, not 0 of 2"):
-        write_manifest(dataset, features, samples, shards[::-1], lists, path)
+        write_manifest(dataset, features, samples, shards[::-1], lists, path, 1)
     other = {**features, "audio": AudioFeatures(mel_bins=16, frames=47)}
     with pytest.raises(AmstError, match="other settings"):
-        write_manifest(dataset, other, samples, shards, lists, path)
+        write_manifest(dataset, other, samples, shards, lists, path, 1)
 
 
 def test_another_raw_file_than_the_list_has_is_refused(made):
@@ -88,9 +92,9 @@ def test_another_raw_file_than_the_list_has_is_refused(made):
         with h5py.File(shard, "r+") as file:
             file[column][0] = text
         with pytest.raises(AmstError, match=rf"shard .*0\.h5 {said}"):
-            write_manifest(*made)
+            write(made)
         shard.write_bytes(content)
-    assert write_manifest(*made).samples == 60
+    assert write(made).samples == 60
 
 
 def test_a_sample_that_is_another_one_in_the_list_is_refused(made):
@@ -99,7 +103,7 @@ def test_a_sample_that_is_another_one_in_the_list_is_refused(made):
         write_lines(made[2], [first.model_copy(update={what: "another"}), *others])
         said = rf"as the {name} of {first.id}, .*samples\.jsonl has 'another'"
         with pytest.raises(AmstError, match=rf"shard .*\d\.h5 has .*{said}"):
-            write_manifest(*made)
+            write(made)
 
 
 def test_a_sample_in_two_shards_is_refused(made):
@@ -109,21 +113,21 @@ def test_a_sample_in_two_shards_is_refused(made):
             other[name][0] = one[name][0]
         twice = one["id"][0].decode()
     with pytest.raises(AmstError, match=f"sample {twice} is in 0.h5 and in 1.h5"):
-        write_manifest(*made)
+        write(made)
 
 
 def test_lost_samples_are_listed_up_to_the_limit_and_refused_above_it(made):
     lost = [Rejected(id=f"lost-{n}", reason="its sound is gone", file="a.wav") for n in range(3)]
     write_lines(made[4][2], lost)
     with pytest.raises(AmstError, match=r"3 of 63 samples are lost.*lost-0.*lost\.csv") as error:
-        write_manifest(*made)
+        write(made)
     assert "datasets.digits.max_lost" in error.value.remedy
     assert not made[5].exists()
     table = made[5].with_name("lost.csv")
     assert table.read_text().splitlines()[1:] == [
         f"lost-{n},its sound is gone,a.wav" for n in range(3)
     ]
-    manifest = write_manifest(*made, lost_limit=3 / 63)
+    manifest = write(made, lost_limit=3 / 63)
     assert list(manifest.rejected) == lost
     assert not table.exists()
     assert totals(manifest, 63) == "digits: 60 samples of 63 expected, 3 rejected"
@@ -134,8 +138,8 @@ def test_samples_that_are_not_there_count_as_lost(made, monkeypatch):
     write_lines(made[4][2], [Rejected(id="lost", reason="its sound is gone", file="a.wav")])
     told = "20 of 80 samples are lost, more than 0.50%: 1 rejected, 19 not in the raw folder"
     with pytest.raises(AmstError, match=told):
-        write_manifest(*made)
-    assert write_manifest(*made, lost_limit=0.25).samples == 60
+        write(made)
+    assert write(made, lost_limit=0.25).samples == 60
 
 
 def test_what_the_list_alone_lacks_is_told_before_anything_is_extracted(made, monkeypatch):
@@ -153,7 +157,7 @@ def test_what_is_rejected_is_lost_though_as_many_as_expected_are_left(made, monk
     lost = [Rejected(id=f"lost-{n}", reason="its sound is gone", file="a.wav") for n in range(3)]
     write_lines(made[4][2], lost)
     with pytest.raises(AmstError, match=r"3 of 63 samples are lost, .*: 3 rejected, 0 not in the"):
-        write_manifest(*made)
+        write(made)
 
 
 def test_where_nothing_is_rejected_no_list_is_announced(made, monkeypatch):
@@ -161,7 +165,7 @@ def test_where_nothing_is_rejected_no_list_is_announced(made, monkeypatch):
     table = made[5].with_name("lost.csv")
     table.write_text("of an earlier call")
     with pytest.raises(AmstError) as error:
-        write_manifest(*made)
+        write(made)
     assert error.value.message.endswith("0 rejected, 20 not in the raw folder")
     assert not table.exists()
 
@@ -172,12 +176,12 @@ def test_shards_of_another_list_of_samples_are_refused(made):
     rows = read_samples(samples)
     write_lines(samples, [*rows, rows[0].model_copy(update={"id": "new"})])
     with pytest.raises(AmstError, match=r"sample new is in no shard \(1 such samples\)"):
-        write_manifest(*made)
+        write(made)
     write_lines(made[4][1], [Rejected(id="new", reason="its sound is gone", file="a.wav")])
-    assert write_manifest(*made, lost_limit=1).samples == 60
+    assert write(made, lost_limit=1).samples == 60
     write_lines(samples, rows[1:])
     with pytest.raises(AmstError, match=f"{rows[0].id} is in a shard and not in "):
-        write_manifest(*made)
+        write(made)
 
 
 def test_a_list_of_samples_that_was_cut_short_is_refused(made):
@@ -185,7 +189,7 @@ def test_a_list_of_samples_that_was_cut_short_is_refused(made):
     rows = samples.read_text().splitlines(keepends=True)
     samples.write_text("".join(rows[:40]))
     with pytest.raises(AmstError, match=r"samples\.jsonl has 40 of the 60 samples that were list"):
-        write_manifest(*made)
+        write(made)
     assert not made[5].exists()
 
 
@@ -196,7 +200,7 @@ def test_a_dataset_of_no_samples_is_refused(made, digits_raw):
     for index, (shard, lost) in enumerate(zip(shards, lists[1:], strict=True)):
         extract_shard(dataset, digits_raw, samples, index, 2, features, shard, lost)
     with pytest.raises(AmstError, match=r"digits has no samples\. Check the raw folder"):
-        write_manifest(*made)
+        write(made)
     assert not path.exists()
 
 
@@ -204,13 +208,13 @@ def test_a_file_without_annotation_is_listed_but_no_lost_sample(made):
     file = {"id": "video/x.mp4", "reason": "video/x.mp4 has no row", "file": "video/x.mp4"}
     stray = Rejected(**file, annotated=False)
     write_lines(made[4][0], [stray] * 5)
-    write_manifest(*made)
+    write(made)
     assert list(read_manifest(made[5]).rejected) == [stray] * 5
     assert read_rejected(made[4][0]) == [stray] * 5
     # The sample of an annotation may bear its file's path, too.
     write_lines(made[4][0], [Rejected(**file)])
     with pytest.raises(AmstError, match="1 of 61 samples are lost"):
-        write_manifest(*made)
+        write(made)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +226,7 @@ def test_a_file_without_annotation_is_listed_but_no_lost_sample(made):
     ],
 )
 def test_a_wrong_manifest_is_refused_by_name(change, message, made):
-    write_manifest(*made)
+    write(made)
     value = json.loads(made[5].read_text()) | change
     made[5].write_text(json.dumps(value))
     with pytest.raises(AmstError, match=rf"manifest\.json.*{message}"):
@@ -237,7 +241,7 @@ def test_what_is_no_manifest_is_refused(content, tmp_path):
 
 
 def test_reading_needs_neither_torch_nor_hdf5(made):
-    write_manifest(*made)
+    write(made)
     code = (
         "import sys; from amst.features.manifest import read_manifest\n"
         "import amst.features.samples, amst.features.verification; read_manifest(sys.argv[1])\n"

@@ -89,7 +89,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Digit:
         extract_shard(
             dataset, root / "raw", samples, index, 2, features, shards[index], lists[index]
         )
-    write_manifest(dataset, features, samples, shards, [lost, *lists], root / "manifest.json")
+    write_manifest(dataset, features, samples, shards, [lost, *lists], root / "manifest.json", 0)
     split = make_split("random", dataset, read_samples(samples), seed=0)
     write_split(root / "split.json", split)
     return Digit(root / "manifest.json", root / "split.json")

@@ -21,7 +21,7 @@ from amst.errors import AmstError
 from amst.features.fingerprint import features_hash
 from amst.features.manifest import Manifest, read_manifest
 from amst.features.samples import list_samples, read_samples
-from amst.features.verification import LOST, LOST_LIMIT, Loss, ids_digest, read_all_samples
+from amst.features.verification import LOST, Loss, ids_digest, read_all_samples
 from amst.files import sha256_of, write_json
 from amst.pretrained import LOCK, model_folder
 from amst.staging import damaged
@@ -69,7 +69,7 @@ class Wanted:
     splits: tuple[str, ...]
     split_seed: int
     lists: Path
-    max_lost: float = LOST_LIMIT
+    max_lost: float
     unseen: tuple[Path, ...] = ()
 
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter
-
 from amst.config.run import Features
 from amst.datasets.base import Dataset, Rejected, Sample
 from amst.errors import AmstError
@@ -24,12 +22,8 @@ from amst.files import sha256_of, write_json, write_text
 if TYPE_CHECKING:
     from amst.features.shards import Shard
 
-LOST_LIMIT = 0.005
-"""Share of a dataset's samples that may be lost before the chain stops."""
 LOST = "lost.csv"
 """All lost samples with their reasons, beside the manifest that was refused for them."""
-
-_FEATURES: TypeAdapter[dict[str, Features]] = TypeAdapter(dict[str, Features])
 
 
 @dataclass(frozen=True)
@@ -109,7 +103,7 @@ def write_manifest(
     shards: Sequence[Path],
     rejected: Sequence[Path],
     out: Path,
-    lost_limit: float = LOST_LIMIT,
+    lost_limit: float,
 ) -> Manifest:
     """Verify every shard row by row and write the manifest that names them.
 
@@ -151,7 +145,7 @@ def write_manifest(
         dataset=dataset.name,
         classes=dataset.classes,
         modalities=dict(dataset.modalities),
-        settings=_FEATURES.validate_python({name: features[name] for name in dataset.modalities}),
+        settings={name: features[name] for name in dataset.modalities},
         settings_hash=features_hash(dataset, features),
         vocabulary=vocabularies.pop() if len(vocabularies) == 1 else None,
         listed=ids_digest(listed),
