@@ -337,7 +337,7 @@ def tell_of_losses(dataset, modified):
 @lru_cache(maxsize=None)
 def tokenizers(dataset):
     """Fetched models that a dataset's extraction reads."""
-    return _fetched(grid.pretrained_of(CONFIG, dataset)["tokenizers"])
+    return _fetched(grid.tokenizers_of(CONFIG, dataset))
 
 
 @lru_cache(maxsize=None)

@@ -17,8 +17,9 @@ from amst.grid import (
     check_config,
     left_out,
     modalities_of,
-    pretrained_of,
+    models_of,
     raw_root,
+    tokenizers_of,
 )
 
 
@@ -196,9 +197,9 @@ def test_models_in_folders_and_the_tokenizer_of_the_suite_are_not_fetched(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
     for tokenizer, weights, wanted in (
-        ("digits", "roberta-base", ((), ("roberta-base",))),
-        ("somebody/words", "mine", (("somebody/words",), ())),
-        ("/data/words", "./not-here-yet", ((), ())),
+        ("digits", "roberta-base", ((), ["roberta-base"])),
+        ("somebody/words", "mine", (("somebody/words",), ["somebody/words"])),
+        ("/data/words", "./not-here-yet", ((), [])),
     ):
         values["datasets"]["digits"]["modalities"] = {
             "text": {
@@ -206,8 +207,8 @@ def test_models_in_folders_and_the_tokenizer_of_the_suite_are_not_fetched(
                 "encoder": {"name": "roberta", "weights": weights},
             }
         }
-        found = pretrained_of(check_config(values), "digits")
-        assert (found["tokenizers"], found["weights"]) == wanted
+        config = check_config(values)
+        assert (tokenizers_of(config, "digits"), models_of(config, ["digits"])) == wanted
 
 
 def test_how_a_run_is_executed_is_no_part_of_its_settings(values):

@@ -48,8 +48,7 @@ def check_data(
         found = check_dataset(dataset, _wanted(config, name), media, forget=again)
         _show(name, found)
         whole = whole and _is_well(found)
-    uses = [grid.pretrained_of(config, name) for name in datasets or config.grid.datasets]
-    if models := sorted({model for use in uses for names in use.values() for model in names}):
+    if models := grid.models_of(config, datasets or config.grid.datasets):
         found = check_models(models, STAGED, forget=again)
         _show("pretrained models", found)
         whole = whole and _is_well(found)

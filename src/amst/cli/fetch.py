@@ -41,7 +41,7 @@ def fetch(
     names = tuple(dict.fromkeys(datasets or config.grid.datasets))
     for name in names:
         known(name, config.datasets, "dataset")
-    models, listed = _models(config, names), _with_lists(config, names)
+    models, listed = grid.models_of(config, names), _with_lists(config, names)
     if not (models or listed):
         typer.echo(f"nothing to fetch for {', '.join(names)}")
     for model in models:
@@ -49,11 +49,6 @@ def fetch(
     for name in listed:
         for path in staging.fetch_lists(name, out / "lists", source):
             typer.echo(f"{path}: as published")
-
-
-def _models(config: Config, names: tuple[str, ...]) -> list[str]:
-    used = [grid.pretrained_of(config, name) for name in names]
-    return sorted({model for uses in used for models in uses.values() for model in models})
 
 
 def _with_lists(config: Config, names: tuple[str, ...]) -> list[str]:

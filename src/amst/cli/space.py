@@ -224,9 +224,8 @@ def _expected(settings: RunSettings, samples: int, found: _Sizes) -> RunSpace:
 
 def _models(config: grid.Config) -> list[Space]:
     """Fetched models of the grid."""
-    uses = [grid.pretrained_of(config, name) for name in config.grid.datasets]
     spaces = []
-    for name in sorted({model for use in uses for names in use.values() for model in names}):
+    for name in grid.models_of(config, config.grid.datasets):
         folder = model_folder(name, STAGED)
         if folder.is_dir():
             spaces.append(Space(f"model {name}", *_measure(folder), "fetched", measured=True))

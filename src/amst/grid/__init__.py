@@ -12,8 +12,9 @@ from amst.grid.runs import (
     features_owner,
     left_out,
     modalities_of,
-    pretrained_of,
+    models_of,
     raw_root,
+    tokenizers_of,
 )
 from amst.grid.variants import Variant, all_variants, grid_variants
 
@@ -33,7 +34,8 @@ __all__ = [
     "left_out",
     "merge",
     "modalities_of",
-    "pretrained_of",
+    "models_of",
     "raw_root",
     "read_config",
+    "tokenizers_of",
 ]

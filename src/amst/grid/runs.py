@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,15 +169,21 @@ def modalities_of(config: Config, dataset: str) -> dict[str, Modality]:
     return resolved
 
 
-def pretrained_of(config: Config, dataset: str) -> dict[str, tuple[str, ...]]:
-    """Names of the models to be fetched: ``tokenizers`` for extraction, ``weights`` for training.
+def tokenizers_of(config: Config, dataset: str) -> tuple[str, ...]:
+    """Names of the tokenizers to be fetched for a dataset's extraction.
 
     Local folders and the embedded dataset's own tokenizer are none.
     """
-    modalities = modalities_of(config, dataset)
-    features = [modality.features for modality in modalities.values()]
-    tokenizers = {own.tokenizer for own in features if isinstance(own, TextFeatures)}
-    return {"tokenizers": _to_fetch(tokenizers), "weights": _weights(modalities)}
+    features = features_of(config, dataset).values()
+    return _to_fetch({own.tokenizer for own in features if isinstance(own, TextFeatures)})
+
+
+def models_of(config: Config, datasets: Collection[str]) -> list[str]:
+    """Names of all models to be fetched for some datasets, sorted: tokenizers and weights."""
+    return sorted(
+        {name for each in datasets for name in tokenizers_of(config, each)}
+        | {name for each in datasets for name in _weights(modalities_of(config, each))}
+    )
 
 
 def _weights(modalities: Mapping[str, Modality]) -> tuple[str, ...]:
