@@ -184,9 +184,17 @@ def test_command_lines_with_more_than_plain_values_are_refused(extra, tmp_path, 
         take_over(path)
 
 
+def test_an_import_of_another_format_is_refused(tmp_path, take_over, naive):
+    _, folder = take_over(models.save(tmp_path / "a.pth", naive, "naive"))
+    note = folder / "import.json"
+    note.write_text(note.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(AmstError, match="format 2, this version reads 1"):
+        read_import(folder)
+
+
 @pytest.mark.parametrize("content", ["", "{}", None])
 def test_a_damaged_import_is_named(content, tmp_path):
     if content is not None:
         (tmp_path / "import.json").write_text(content)
-    with pytest.raises(AmstError, match=r"import\.json cannot be read\. Import the"):
+    with pytest.raises(AmstError, match=r"import\.json .*\. Import the"):
         read_import(tmp_path)

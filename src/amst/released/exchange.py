@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from amst.config.run import RunSettings, Settings
 from amst.datasets import registry
+from amst.documents import read_document
 from amst.errors import AmstError
 from amst.files import replacing, sha256_of, write_json
 from amst.models.released import released_names
@@ -107,11 +107,8 @@ def read_import(folder: Path) -> Imported:
     Raises:
         AmstError: it is damaged or of another format version.
     """
-    path = folder / "import.json"
-    try:
-        return Imported.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError) as error:
-        raise AmstError(f"{path} cannot be read", "Import the checkpoint again") from error
+    path, remedy = folder / "import.json", "Import the checkpoint again"
+    return read_document(path, Imported, "note of an import", remedy)
 
 
 def export_import(folder: Path, path: Path) -> None:
