@@ -35,19 +35,14 @@ class Subject:
         settings: choose the method, its encoders and the dataset.
         weights: file of weights.
         record: of a run.
-        results: folder with the features.
+        features: folder with those of every dataset.
     """
 
     name: str
     settings: RunSettings
     weights: Path
     record: RunRecord | None
-    results: Path
-
-    @property
-    def features(self) -> Path:
-        """Folder with the features of every dataset."""
-        return self.results / "features"
+    features: Path
 
 
 @dataclass(frozen=True)
@@ -157,17 +152,17 @@ def subject_of(
     if weights is None:
         planned = _planned(configfile)
         raise not_there(run, results, planned, "give other weights by --weights")
-    return Subject(run, run_settings(run, None, configfile), weights, None, results)
+    return Subject(run, run_settings(run, None, configfile), weights, None, results / "features")
 
 
 def _subject_in(folder: Path, name: str, weights: Path, results: Path) -> Subject:
     if (folder / RECORD).is_file():
         record = read_record(folder / RECORD)
-        where = results_of(folder, record, results)
+        where = results_of(folder, record, results) / "features"
         return Subject(name, record.settings, weights, record, where)
     from amst.released.exchange import read_import
 
-    return Subject(name, read_import(folder).settings, weights, None, results)
+    return Subject(name, read_import(folder).settings, weights, None, results / "features")
 
 
 def _planned(configfile: list[Path] | None) -> Collection[str]:
