@@ -121,9 +121,7 @@ def train(
         typer.Option("--method", help="an entry under methods, several times; amst_full"),
     ] = None,
     dataset: DatasetName = "CREMAD",
-    samples: Annotated[
-        int, typer.Option(min=20, help="clips to make; 80 % are for training")
-    ] = 640,
+    samples: Samples = 640,
     batch_size: BatchSize = None,
     batches: Annotated[int, typer.Option(min=1, help="of one turn")] = 8,
     rounds: Annotated[int, typer.Option(min=1, help="turns; the medians are printed")] = 3,
@@ -172,9 +170,7 @@ def train(
 @bench.command()
 def load(
     dataset: DatasetName = "CREMAD",
-    samples: Annotated[
-        int, typer.Option(min=20, help="clips to make; 80 % are for training")
-    ] = 640,
+    samples: Samples = 640,
     batch_size: BatchSize = None,
     rounds: Annotated[int, typer.Option(min=1, help="turns; the medians are printed")] = 3,
     workers: Workers = None,
