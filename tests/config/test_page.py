@@ -5,8 +5,9 @@ from pathlib import Path
 import yaml
 
 from amst.config.page import EXAMPLE, page
-from amst.grid import Cell, Resolver, check_config, merge
+from amst.grid import Cell, Resolver, check_config
 from amst.grid.reading import read_yaml
+from amst.grid.variants import merge
 
 ROOT = Path(__file__).parents[2]
 

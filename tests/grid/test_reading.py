@@ -8,7 +8,8 @@ import pytest
 
 from amst.config import methods as from_files
 from amst.errors import AmstError
-from amst.grid import check_config, merge, read_config
+from amst.grid import check_config, read_config
+from amst.grid.variants import merge
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,7 +1,7 @@
 """From config.yaml to the grid: reading and checking it, variants, the settings of every run."""
 
 from amst.config.settings import Config
-from amst.grid.reading import check_config, merge, read_config
+from amst.grid.reading import check_config, read_config
 from amst.grid.runs import (
     Cell,
     Resolver,
@@ -32,7 +32,6 @@ __all__ = [
     "features_owner",
     "grid_variants",
     "left_out",
-    "merge",
     "modalities_of",
     "models_of",
     "raw_root",

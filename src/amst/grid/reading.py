@@ -20,24 +20,13 @@ from amst.grid.variants import (
     all_variants,
     applies,
     grid_variants,
+    merge,
     method_settings,
     modality_of,
 )
 
 _OF_OWNER = ("raw", "generate", "options", "lists", "shards", "split_seed", "max_lost")
 """What a dataset sets for its raw data, shards and splits: not one that uses another one's."""
-
-
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge two configurations as Snakemake does: maps merge, lists and values are replaced."""
-    merged = dict(base)
-    for key, value in over.items():
-        old = merged.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
-            merged[key] = merge(old, value)
-        else:
-            merged[key] = value
-    return merged
 
 
 def read_config(*paths: Path) -> Config:

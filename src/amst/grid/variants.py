@@ -186,9 +186,9 @@ def method_settings(config: Config, dataset: str, variant: Variant) -> dict[str,
     places: dict[str, str] = {}
     for name, defaults in _defaults_of(config, dataset, variant.method):
         own = {key: value for key, value in defaults.items() if key in fields}
-        _put_over(values, own)
+        values = merge(values, own)
         places |= dict.fromkeys(own, name)
-    _put_over(values, variant.settings)
+    values = merge(values, variant.settings)
     where = f"datasets.{dataset}.method_defaults"
     try:
         return _settings(variant.method, values, where).model_dump(mode="json")
@@ -207,10 +207,13 @@ def _defaults_of(config: Config, dataset: str, method: str) -> list[tuple[str, M
     return sorted(found, key=lambda item: item[0] == method)
 
 
-def _put_over(values: dict[str, Any], over: Mapping[str, Any]) -> None:
-    """Put settings over others; maps merge, as everywhere in the configuration."""
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge two configurations as Snakemake does: maps merge, lists and values are replaced."""
+    merged = dict(base)
     for key, value in over.items():
-        old = values.get(key)
+        old = merged.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
-            value = {**old, **value}
-        values[key] = value
+            merged[key] = merge(old, value)
+        else:
+            merged[key] = value
+    return merged
