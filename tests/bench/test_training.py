@@ -24,8 +24,8 @@ from amst.bench.yardstick import (
     FRAMES,
     Clips,
     PlainTraining,
-    clip_loader,
-    picture_loader,
+    pictures_of,
+    random_batches,
 )
 from amst.config.run import Recipe
 from amst.errors import AmstError
@@ -118,7 +118,7 @@ def test_another_precision_is_measured_beside_the_yardsticks(config, digits):
 
 
 def test_the_yardstick_draws_epochs_longer_than_its_files(clips):
-    loader = clip_loader(Clips(clips.raw, side=32), 4, workers=0, batches=9)
+    loader = random_batches(Clips(clips.raw, side=32), 4, workers=0, pin=False, batches=9)
     assert [len(labels) for _, _, labels in loader] == [4] * 9
 
 
@@ -209,18 +209,18 @@ def test_a_dataset_without_a_modality_has_no_skip_factor_of_it(config):
 
 def test_the_yardstick_makes_the_batches_that_the_suite_makes(config, clips):
     files = Clips(clips.raw, side=32)
-    sound, pictures, _ = next(iter(clip_loader(files, 4, workers=0)))
+    sound, pictures, _ = next(iter(random_batches(files, 4, workers=0, pin=False, batches=1)))
     settings = settings_of(config, "CREMAD", "naive", batch_size=4)
     ours = Ours(settings, clips.manifest, clips.split, Execution()).batch(0)
     assert pictures.shape == ours.inputs["visual"].shape
     assert sound.shape[:2] == ours.inputs["audio"].shape[:2]
-    plain, _ = next(iter(picture_loader(files, 32, 4, workers=0, pin=False, batches=1)))
+    plain, _ = next(iter(random_batches(pictures_of(files, 32), 4 * FRAMES, 0, False, 1)))
     assert plain.shape == (4 * FRAMES, 3, 32, 32)
 
 
 @pytest.fixture
 def plain_batch(clips):
-    sound, pictures, labels = next(iter(clip_loader(Clips(clips.raw, side=32), 4, workers=0)))
+    sound, pictures, labels = next(iter(random_batches(Clips(clips.raw, side=32), 4, 0, False, 1)))
     return {"audio": sound[:, :, :64, :32], "visual": pictures}, labels
 
 

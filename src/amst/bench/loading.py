@@ -14,7 +14,7 @@ import torch
 
 from amst.allocator import give_back_freed_memory
 from amst.bench.device import device_name, wait
-from amst.bench.yardstick import Clips, clip_loader, on_device, yardstick_epoch
+from amst.bench.yardstick import Clips, on_device, random_batches, yardstick_epoch
 from amst.config.run import RunSettings, VisualFeatures
 from amst.loading.augment import bytes_to_cut
 from amst.loading.batch import TextTokens
@@ -109,7 +109,9 @@ def measure_loading(
     """
     # First and in processes of their own: memory that a process has had stays with it.
     memory = [m for each in residencies for m in _in_own_process(settings, manifest, split, each)]
-    runs = {each: _assemble(settings, manifest, split, each) for each in residencies}
+    runs = {
+        each: assemble(settings, manifest, split, Execution(residency=each)) for each in residencies
+    }
     parts = {each: run.part("train") for each, run in runs.items()}
     device = next(iter(runs.values())).device
     plain = None
@@ -118,7 +120,7 @@ def measure_loading(
         pin = device.type == "cuda"
         size = settings.recipe.batch_size
         epoch = yardstick_epoch(workers)
-        plain = clip_loader(Clips(raw, crop), size, workers, pin, epoch)
+        plain = random_batches(Clips(raw, crop), size, workers, pin, epoch)
     found: dict[str, list[float]] = {}
     for turn in range(rounds + 1):
         for each, run in runs.items():
@@ -135,10 +137,6 @@ def measure_loading(
     return LoadSpeed(
         device_name(device), {r: median[r] for r in residencies}, yardstick, workers, memory
     )
-
-
-def _assemble(settings: RunSettings, manifest: Path, split: Path, residency: Residency) -> Assembly:
-    return assemble(settings, manifest, split, Execution(residency=residency))
 
 
 def _rate(batches: object, device: torch.device) -> float:
@@ -161,7 +159,7 @@ def measure_memory(
     settings: RunSettings, manifest: Path, split: Path, residency: Residency
 ) -> list[Memory]:
     """What the parts of a run take in this process, which must have loaded nothing before."""
-    run = _assemble(settings, manifest, split, residency)
+    run = assemble(settings, manifest, split, Execution(residency=residency))
     held = sum(len(run.split.parts[name]) for name in ("train", "val"))
     features, on_gpu = held * run.store.row_bytes(run.modalities), run.device.type == "cuda"
     give_back_freed_memory()  # else some of what is measured would be found there

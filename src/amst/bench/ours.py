@@ -60,7 +60,9 @@ class Ours:
         for epoch in cycle:
             self._begin(epoch, 1)
             self._trained[epoch] = self.method.trained_modalities(epoch)
-            self._skipped[epoch] = frozenset(self.method.modalities) - self._needed(epoch)
+            self._skipped[epoch] = frozenset(
+                self.method.modalities
+            ) - self.method.active_modalities(epoch)
         first: dict[frozenset[str], int] = {}
         for epoch, trained in self._trained.items():
             first.setdefault(trained, epoch)
@@ -77,9 +79,6 @@ class Ours:
         with self.assembly.autocast():
             self.method.begin_epoch(epoch, _Turn(self.loader, self.part, self.part, epoch, batches))
         self.method.train()
-
-    def _needed(self, epoch: int) -> frozenset[str]:
-        return self.method.active_modalities(epoch)
 
     def skipped(self) -> list[tuple[str, ...]]:
         """What the kinds of epochs skip, where it is something and not all."""
@@ -115,7 +114,7 @@ class Ours:
         self._settle()
         begin = time.perf_counter()
         self._begin(epoch, batches)
-        source = self.loader.training(self.part, epoch, self._needed(epoch))
+        source = self.loader.training(self.part, epoch, self.method.active_modalities(epoch))
         for batch in islice(source, batches):
             with self.assembly.autocast():
                 result = self.method.train_step(batch, epoch)
@@ -132,7 +131,9 @@ class Ours:
     def batch(self, epoch: int, batches: int = 1) -> Batch:
         """The first batch of an epoch of so many."""
         self._begin(epoch, batches)
-        return next(iter(self.loader.training(self.part, epoch, self._needed(epoch))))
+        return next(
+            iter(self.loader.training(self.part, epoch, self.method.active_modalities(epoch)))
+        )
 
     def step_seconds(self, epoch: int, batches: int) -> float:
         """Seconds per sample of the steps alone, on a batch that lies ready."""
@@ -161,7 +162,7 @@ class Ours:
         self._begin(epoch, batches)
         # What a thread makes ahead would be counted twice.
         with _watching(watch, self.device), mock.patch.object(loading, "ahead", iter):
-            source = self.loader.training(self.part, epoch, self._needed(epoch))
+            source = self.loader.training(self.part, epoch, self.method.active_modalities(epoch))
             watch.switch("load")
             for batch in islice(source, batches):
                 watch.switch("rest")

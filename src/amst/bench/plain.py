@@ -16,9 +16,9 @@ from amst.bench.yardstick import (
     FRAMES,
     Clips,
     PlainTraining,
-    clip_loader,
     on_device,
-    picture_loader,
+    pictures_of,
+    random_batches,
 )
 from amst.errors import AmstError
 
@@ -40,11 +40,11 @@ class PlainFiles:
         pin = self.device.type == "cuda"
 
         def loader(sound: bool) -> DataLoader[Any]:
-            return clip_loader(Clips(raw, crop, sound), size, workers, pin, epoch)
+            return random_batches(Clips(raw, crop, sound), size, workers, pin, epoch)
 
         self._clips, self._silent = loader(sound=True), loader(sound=False)
-        plain = Clips(raw, crop)
-        self._pictures = picture_loader(plain, crop, size, workers, pin, epoch)
+        pictures = pictures_of(Clips(raw, crop), crop)
+        self._pictures = random_batches(pictures, size * FRAMES, workers, pin, epoch)
         for batches in (self._clips, self._silent, self._pictures):
             next(iter(batches))  # starts their workers, which stay
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from PIL import Image
@@ -52,8 +53,8 @@ def measure_squeeze(
         everything = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
         yield SqueezeError(
             side,
-            _mean([_error(*pair, everything) for pair in pairs]),
-            _mean([_error(*pair, _boxes(size, crops, seed)) for seed, pair in enumerate(pairs)]),
+            fmean([_error(*pair, everything) for pair in pairs]),
+            fmean([_error(*pair, _boxes(size, crops, seed)) for seed, pair in enumerate(pairs)]),
         )
 
 
@@ -74,7 +75,7 @@ def _error(original: Tensor, stored: Tensor, boxes: Tensor) -> float:
         (_cut(original, box).float() - _cut(stored, box).float()).abs().mean().item()
         for box in boxes
     ]
-    return _mean(differences)
+    return fmean(differences)
 
 
 def _cut(picture: Tensor, box: Tensor) -> Tensor:
@@ -85,7 +86,3 @@ def _cut(picture: Tensor, box: Tensor) -> Tensor:
     return resized_crop(
         picture, top, left, bottom - top, right - left, [CROP, CROP], antialias=True
     )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

@@ -109,51 +109,39 @@ def yardstick_epoch(workers: int) -> int:
     return 6 * max(1, workers)
 
 
-def clip_loader(
-    clips: Clips, batch_size: int, workers: int, pin: bool = False, batches: int | None = None
+def random_batches(
+    dataset: Clips | ImageFolder, size: int, workers: int, pin: bool, batches: int
 ) -> DataLoader[Any]:
-    """Batches of clips at random, made by ``workers`` processes that stay.
+    """Batches drawn at random, made by ``workers`` processes that stay.
 
     Args:
-        clips: the dataset.
-        batch_size: clips of a batch.
+        dataset: what is drawn from, anew for each sample.
+        size: samples of a batch.
         workers: processes; 0 for this one.
         pin: whether a thread puts the batches into pinned memory.
-        batches: of an epoch, clips drawn anew each time; None for one that has every clip once.
+        batches: of an epoch.
     """
-    count = batches * batch_size if batches else len(clips)
     return DataLoader(
-        clips,
-        batch_size,
-        sampler=RandomSampler(clips, replacement=batches is not None, num_samples=count),
+        dataset,
+        size,
+        sampler=RandomSampler(dataset, replacement=True, num_samples=batches * size),
         num_workers=workers,
         pin_memory=pin,
         persistent_workers=workers > 0,
     )
 
 
-def picture_loader(
-    clips: Clips, side: int, batch_size: int, workers: int, pin: bool, batches: int
-) -> DataLoader[Any]:
-    """The same JPEG files through torchvision's own dataset of pictures, nothing else.
+def pictures_of(clips: Clips, side: int) -> ImageFolder:
+    """The same JPEG files as torchvision's own dataset of pictures, nothing else.
 
-    Says whether the yardstick's loader is a fair one. Arguments as of ``clip_loader``.
+    Says whether the yardstick's loader is a fair one.
     """
     folder = clips.folder.with_name("pictures")
     folder.mkdir(exist_ok=True)
     link = folder / "all"
     if not link.is_symlink():
         link.symlink_to(clips.folder, target_is_directory=True)
-    pictures = ImageFolder(str(folder), training_transform(side))
-    size = batch_size * FRAMES
-    return DataLoader(
-        pictures,
-        size,
-        sampler=RandomSampler(pictures, replacement=True, num_samples=batches * size),
-        num_workers=workers,
-        pin_memory=pin,
-        persistent_workers=workers > 0,
-    )
+    return ImageFolder(str(folder), training_transform(side))
 
 
 def on_device(batches: DataLoader[Any], device: torch.device) -> Iterator[tuple[Inputs, Tensor]]:
