@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 
 from amst import grid
 from amst.cluster.image import image_name
@@ -213,10 +214,10 @@ def _expected(settings: RunSettings, samples: int, found: _Sizes) -> RunSpace:
     used = settings.modalities
     counts = [parameters(modality, settings.embedding) for modality in used.values()]
     everything, trained = (sum(each) for each in zip(*counts, strict=True))
-    weights = round(_mean(found.weights.get(key)) or 4 * everything)
+    weights = round(fmean(found.weights.get(key) or [4 * everything]))
     checkpoints = round(weights * (_STATES * (1 + trained / everything) + _BEST))
     if key in found.runs:
-        return RunSpace(round(_mean(found.runs[key])), checkpoints, measured=True)
+        return RunSpace(round(fmean(found.runs[key])), checkpoints, measured=True)
     classes, heads = len(registry.load(settings.dataset).classes), 1 + 2 * len(used)
     predictions = round(_EVALUATED * samples * 4 * classes * heads)
     return RunSpace(weights + predictions + _RUN_EXTRAS, checkpoints, measured=False)
@@ -245,10 +246,6 @@ def _measure(folder: Path) -> tuple[int, int]:
     """(bytes, files) below a folder."""
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     return sum(sizes), len(sizes)
-
-
-def _mean(values: list[int] | None) -> float:
-    return sum(values) / len(values) if values else 0
 
 
 def table(spaces: list[Space]) -> list[str]:
