@@ -113,13 +113,15 @@ def test_a_list_of_partitions_is_looked_at_one_by_one(slurm: Slurm, tmp_path, mo
         ("long,short", 120, "ok"),
         ("long,short", 121, "fault"),
         ("short,free", 121, "ok"),
+        ("days", 7 * 24 * 60 + 30, "ok"),
+        ("days", 7 * 24 * 60 + 31, "fault"),
     ],
 )
 def test_a_job_may_take_the_longest_time_of_a_list_of_partitions(
     monkeypatch: pytest.MonkeyPatch, names: str, minutes: int, verdict: str
 ):
     monkeypatch.setattr(requests, "_refused", lambda options: "")
-    limits = {"short": "01:00:00", "long": "02:00:00", "free": "UNLIMITED"}
+    limits = {"short": "01:00:00", "long": "02:00:00", "days": "7-00:30:00", "free": "UNLIMITED"}
     partitions = {name: {"MaxTime": limit} for name, limit in limits.items()}
     asked = requests.Request("a job", {"slurm_partition": names, "runtime": minutes})
     (found,) = requests.examine([asked], partitions)
@@ -219,14 +221,6 @@ def test_jobs_without_a_qos_get_the_account_s_default(site: dict[str, Any], want
     """As SLURM chooses it: the default, else the only one that is allowed, else 'normal'."""
     associations = [["lab", "scav", "normal,scav"], ["many", "", "a,b"], ["one", "", "only"]]
     assert scheduler.wanted_qos(associations, Site(**site)) == wanted
-
-
-@pytest.mark.parametrize(
-    ("limit", "minutes"),
-    [("01:00:00", 60), ("7-00:30:00", 7 * 24 * 60 + 30), ("UNLIMITED", None)],
-)
-def test_a_partition_s_limit_in_minutes(limit: str, minutes: int | None):
-    assert requests.minutes(limit) == minutes
 
 
 @pytest.mark.parametrize(("status", "verdict"), [(0, "ok"), (255, "fault")])

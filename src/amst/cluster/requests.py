@@ -1,10 +1,11 @@
 """What jobs will ask SLURM for, tried before they are submitted."""
 
-import re
 import shlex
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+
+from snakemake_executor_plugin_slurm.utils import parse_time_to_minutes
 
 from amst.cluster.findings import Finding, fault, ok
 from amst.cluster.site import Site
@@ -125,10 +126,8 @@ def examine(
 
 def _limit(names: str, partitions: Mapping[str, Mapping[str, str]]) -> int | None:
     """The longest time in minutes that one of some partitions allows; None for any."""
-    limits = [
-        minutes(partitions.get(name, {}).get("MaxTime", "UNLIMITED")) for name in names.split(",")
-    ]
-    finite = [limit for limit in limits if limit is not None]
+    limits = [partitions.get(name, {}).get("MaxTime", "UNLIMITED") for name in names.split(",")]
+    finite = [parse_time_to_minutes(limit) for limit in limits if limit != "UNLIMITED"]
     return max(finite) if len(finite) == len(limits) else None
 
 
@@ -143,12 +142,3 @@ def _refused(options: Iterable[str]) -> str:
         return ""
     said = tried.stderr.strip().splitlines()
     return said[-1] if said else f"exit code {tried.returncode}"
-
-
-def minutes(limit: str) -> int | None:
-    """A time limit as SLURM writes it (days-hours:minutes:seconds), in minutes; None for none."""
-    found = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", limit)
-    if not found:
-        return None
-    days, hours, rest, _ = (int(part or 0) for part in found.groups())
-    return (24 * days + hours) * 60 + rest

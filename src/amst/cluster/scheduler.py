@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from snakemake_executor_plugin_slurm.partitions import parse_scontrol_partition_output
+
 from amst.cluster import live, requests, slurmconf
 from amst.cluster.findings import Finding, fault, note, ok
 from amst.cluster.site import Site, read_site, site_file
@@ -28,11 +30,7 @@ def examine(folder: Path, config: Config | None = None) -> Iterator[Finding]:
         return
     try:
         settings = slurmconf.read(live.ask("scontrol", "show", "config"))
-        partitions = {
-            found["PartitionName"]: found
-            for line in live.ask("scontrol", "--oneliner", "show", "partition").splitlines()
-            if "PartitionName" in (found := dict(re.findall(r"(\w+)=(\S*)", line)))
-        }
+        partitions = parse_scontrol_partition_output(live.ask("scontrol", "show", "partition"))
         yield ok("SLURM", f"{settings.get('SLURM_VERSION', '?')}, {len(partitions)} partitions")
         try:
             given = read_site()
