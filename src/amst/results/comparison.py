@@ -47,7 +47,6 @@ class Estimate:
     """
 
     cell: Cell
-    seeds: tuple[int, ...]
     groups: int
     samples: int
     interval: Interval
@@ -273,13 +272,12 @@ class _Block:
             self.resampled = group_resamples(self.correct, self.groups, seed, resamples)
 
     def estimate(self, cell: Cell) -> Estimate:
-        seeds = tuple(cell.records)
-        columns = self._columns(cell, seeds)
+        columns = self._columns(cell, tuple(cell.records))
         found = self._bootstrap(self.resampled[:, columns], self.correct[columns].mean(axis=1))
         # Stretched deviations may lead out of what an accuracy can be.
         interval = replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
         count = len(set(self.groups)), len(self.groups)
-        return Estimate(cell, seeds, *count, interval, self.listed)
+        return Estimate(cell, *count, interval, self.listed)
 
     def pair(self, theirs: Cell, ours: Cell) -> Iterator[Pair]:
         """The comparison of two cells, p not yet adjusted; nothing without a common seed."""

@@ -101,14 +101,14 @@ def intervals_table(collection: Collection, comparison: Comparison) -> Table:
                 "accuracy": interval.estimate,
                 "ci95_low": interval.low,
                 "ci95_high": interval.high,
-                "seeds": len(estimate.seeds),
+                "seeds": len(cell.records),
                 "groups": estimate.groups,
                 "samples": estimate.samples,
             }
         )
         text = f"{percent(interval.estimate)} [{percent(interval.low)}, {percent(interval.high)}]"
         shown[cell.key] = Entry(
-            f"{text} ({seeds_text(len(estimate.seeds), cell)})", runs=cell.run_ids
+            f"{text} ({seeds_text(len(cell.records), cell)})", runs=cell.run_ids
         )
     return Table(
         name="intervals",
