@@ -70,7 +70,7 @@ def test_the_code_for_runs_of_two_folders_gives_the_difference_of_the_tables(
         (tmp_path / results / "tables/main.csv").write_text("variant,mean\nnaive,0.5\n")
     samples = tmp_path / "results/features/digits/samples.jsonl"
     samples.parent.mkdir(parents=True)
-    rows = [f'{{"id": "test-{i:04d}", "group": "{i // 10}"}}' for i in range(100)]
+    rows = [f'{{"id": "test-{i:04d}", "label": "0", "group": "{i // 10}"}}' for i in range(100)]
     samples.write_text("\n".join(rows))
     code, names = code_in("two-configurations.md"), {}
     for place, variant in (("../bf16/results/runs", "good"), ("results/runs", "bad")):
@@ -246,8 +246,10 @@ def test_captions_say_what_was_drawn_of_each_dataset(contest, count, text):
 
 def test_groups_are_read_from_the_samples_and_drawn_as_a_whole(contest, tmp_path):
     samples = tmp_path / "samples.jsonl"
-    lines = [f'{{"id": "test-{i:04d}", "group": "actor{i // 20}"}}' for i in range(100)]
-    samples.write_text("\n".join([*lines, '{"id": "x", "group": ""}']) + "\n")
+    lines = [
+        f'{{"id": "test-{i:04d}", "label": "0", "group": "actor{i // 20}"}}' for i in range(100)
+    ]
+    samples.write_text("\n".join([*lines, '{"id": "x", "label": "0", "group": ""}']) + "\n")
     groups = groups_of(samples)
     assert (len(groups), groups["x"]) == (101, "")
     collection, comparison = compared(contest, {"digits": groups})

@@ -231,10 +231,8 @@ def rows_of(samples: Path) -> list[dict[str, str]]:
         for number, line in enumerate(lines, 1):
             try:
                 row = json.loads(line)
-                found.append(
-                    {"id": row["id"], "label": row.get("label", ""), "group": row.get("group", "")}
-                )
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                found.append({name: row[name] for name in ("id", "label", "group")})
+            except (ValueError, KeyError, TypeError) as error:
                 raise AmstError(
                     f"{samples}, line {number} is no sample", "Run the preparation again"
                 ) from error
