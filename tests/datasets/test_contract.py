@@ -216,6 +216,13 @@ def test_a_file_without_the_dataset_that_is_registered_for_it_is_told(line, tmp_
                         "modalities = {'acc': 'series'}",
                         "modality acc of Walk is of the kind 'series'. The kinds are audio, vis",
                     ),
+                    *(
+                        (
+                            f"modalities = {{'{called}': 'audio'}}",
+                            f"a modality of Walk cannot be called '{called}'. Use no + and no /",
+                        )
+                        for called in ("left+right", "rgb/flow", "label", "")
+                    ),
                     ("splits = ('fold1')", "the splits of Walk are no tuple of texts that differ"),
                     ("splits = ('a', 'a')", "the splits of Walk are no tuple of texts that differ"),
                     ("splits = ('fold/1',)", "the split 'fold/1' of Walk cannot name a folder"),
@@ -232,7 +239,7 @@ def test_a_file_without_the_dataset_that_is_registered_for_it_is_told(line, tmp_
     ],
 )
 def test_a_slip_in_a_dataset_s_file_or_line_is_told_in_a_line(source, said, tmp_path, monkeypatch):
-    (name,) = re.findall(r"walk_?\d", said)
+    (name,) = re.findall(r"walk_?\d+", said)
     monkeypatch.setitem(registry._MODULES, "Walk", name)
     monkeypatch.setattr(amst.datasets, "__path__", [*amst.datasets.__path__, str(tmp_path)])
     if source:

@@ -89,7 +89,7 @@ class Dataset(ABC):
 
     name: ClassVar[str]
     modalities: ClassVar[Mapping[str, Kind]]
-    """Modality name -> kind."""
+    """Modality name -> kind. A name has no + and no /, and is none of id, group, label, crc32."""
     classes: ClassVar[tuple[str, ...]]
     """Class names, sorted; a class index is a position in this tuple."""
     expected_samples: ClassVar[int | None] = None

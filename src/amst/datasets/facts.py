@@ -10,6 +10,8 @@ from amst.datasets.lists import LISTS
 from amst.errors import AmstError
 
 _NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9._+-]*")
+_MODALITY = re.compile(r"(?!(id|group|label|crc32|\.)$)[^+/]+")
+"""Not a name of the shard's own; + joins names of modalities, / those of predictions."""
 _PAGE = "See docs/add-a-dataset.md"
 _PARTS = "Name the split otherwise and state `parts` in its rows: docs/add-a-dataset.md"
 _SESSIONS = "amst.datasets.iemocap"
@@ -41,6 +43,11 @@ def _faults(cls: type[Dataset]) -> Iterator[tuple[str, str]]:
             'Write them so: classes = ("finch", "robin", "wren")',
         )
     for modality, kind in cls.modalities.items():
+        if not _MODALITY.fullmatch(modality):
+            yield (
+                f"a modality of {cls.__name__} cannot be called {modality!r}",
+                "Use no + and no /, and none of id, group, label and crc32",
+            )
         if kind not in get_args(Kind):
             yield (
                 f"modality {modality} of {cls.__name__} is of the kind {kind!r}",
