@@ -142,6 +142,16 @@ def test_a_class_of_which_no_file_is_left_stops_no_other(tmp_path):
     assert found()["finch"].file("f1") == RawFile("clips/finch/f1.mp4", "is missing")
 
 
+def test_media_may_lie_in_the_raw_root_itself(tmp_path):
+    (tmp_path / "wren").mkdir()
+    for name in ("a.mp4", "wren/w1.mp4"):
+        (tmp_path / name).write_bytes(b"a clip")
+    root = RawFolder(tmp_path, "", ".mp4", "the page")
+    assert [root.file(name).path for name in ("a", "gone")] == ["a.mp4", "gone.mp4"]
+    wren = class_folders(tmp_path, "", ("finch", "wren"), ".mp4", "the page")["wren"]
+    assert wren.file("w1") == RawFile("wren/w1.mp4")
+
+
 def test_another_size_or_another_time_makes_another_stamp(tmp_path):
     path, found = tmp_path / "a.mp4", set()
     for content, time in ((b"medium", 1), (b"a medium", 1), (b"medium", 2)):

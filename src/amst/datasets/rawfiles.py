@@ -40,7 +40,7 @@ class RawFolder:
 
     Args:
         raw: the raw root.
-        folder: relative to it.
+        folder: relative to it; '' for the root itself.
         suffix: of the media, with the dot.
         page: page of the documentation that shows the layout.
         may_be_missing: whether a folder that is not there is one without files.
@@ -70,9 +70,9 @@ class RawFolder:
             if name.startswith(".") or end.lower() != suffix.lower():
                 continue
             if fault := _fault_of_name(entry.name, suffix):
-                misnamed.setdefault(stem, RawFile(f"{folder}/{name}", fault, is_misnamed=True))
+                misnamed.setdefault(stem, RawFile(_below(folder, name), fault, is_misnamed=True))
             else:
-                found[stem] = RawFile(f"{folder}/{name}", _fault(entry))
+                found[stem] = RawFile(_below(folder, name), _fault(entry))
         self._files = dict(sorted({**misnamed, **found}.items()))
 
     def __iter__(self) -> Iterator[str]:
@@ -81,7 +81,7 @@ class RawFolder:
 
     def file(self, stem: str) -> RawFile:
         """The file ``stem``; one that is not there has that as its fault."""
-        path = f"{self.folder}/{stem}{self.suffix}"
+        path = _below(self.folder, f"{stem}{self.suffix}")
         return self._files.get(stem, RawFile(path, "is missing"))
 
     def unannotated(self, annotated: Iterable[str], annotation: str) -> Iterator[Rejected]:
@@ -97,18 +97,24 @@ def class_folders(
 ) -> dict[str, RawFolder]:
     """The folder ``<folder>/<class>`` of each class; one that is not there has no files.
 
-    A class of which no file is left is thus a loss like any other, and does not stop the rest.
+    Where ``folder`` is '', they lie in the root. A class of which no file is left is thus a loss
+    like any other, and does not stop the rest.
 
     Raises:
         AmstError: none of them is there, or one cannot be read.
     """
-    paths = {label: f"{folder}/{label}" for label in classes}
+    paths = {label: _below(folder, label) for label in classes}
     if not any((raw / path).is_dir() for path in paths.values()):
         raise _no_folder(raw / next(iter(paths.values())), page)
     return {
         label: RawFolder(raw, path, suffix, page, may_be_missing=True)
         for label, path in paths.items()
     }
+
+
+def _below(folder: str, name: str) -> str:
+    """A path relative to the raw root, which the folder '' is itself."""
+    return f"{folder}/{name}" if folder else name
 
 
 def _no_folder(path: Path, page: str) -> AmstError:
