@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -333,6 +334,14 @@ def test_a_split_is_read_as_it_was_written(tmp_path):
     split = make_split("random", Grouped, samples_in(20, 3), 4)
     write_split(tmp_path / "random.json", split)
     assert read_split(tmp_path / "random.json") == split
+
+
+def test_a_split_written_by_hand_has_all_parts(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text('{"dataset": "X", "name": "mine", "seed": 0, "parts": {"test": ["a"]}}')
+    said = "no split of format 1: parts: no train and no val; a part without samples is an "
+    with pytest.raises(AmstError, match=re.escape(said)):
+        read_split(path)
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"format": 2}', "[1, 2", '{"é"'])

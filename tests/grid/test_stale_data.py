@@ -7,6 +7,7 @@ import pytest
 
 from amst.config.settings import Config
 from amst.datasets import registry
+from amst.datasets.base import PARTS
 from amst.datasets.digits import DigitsSettings
 from amst.datasets.splitfile import Split, write_split
 from amst.features.fingerprint import features_hash
@@ -37,7 +38,8 @@ def made(config: Config, results: Path, dataset: str, split: str) -> None:
     )
     folder = results / "features" / dataset
     write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
-    cut = Split(dataset=dataset, name=split, seed=settings.split_seed, parts={})
+    nothing = {part: [] for part in PARTS}
+    cut = Split(dataset=dataset, name=split, seed=settings.split_seed, parts=nothing)
     write_split(folder / f"splits/{split}.json", cut)
 
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from amst.datasets.base import Part
+from amst.datasets.base import PARTS, Part
 from amst.errors import AmstError
 from amst.files import write_json
 
@@ -21,8 +21,8 @@ class Split(BaseModel):
         dataset: name of the dataset.
         name: name of the split.
         seed: the split's own seed; of no effect where the cut is given by lists or folds.
-        parts: train, val and test with the ids of their samples. Published lists keep their
-            order (and their repetitions); parts of our own cuts are sorted by id.
+        parts: train, val and test, each with the ids of its samples, if only none. Published lists
+            keep their order (and their repetitions); parts of our own cuts are sorted by id.
         absent: ids that the split's source names and the raw manifest lacks.
         unassigned: ids of the raw manifest that are in no part.
         note: what was cut otherwise than the split's source has it, in one line.
@@ -38,6 +38,15 @@ class Split(BaseModel):
     absent: list[str] = []
     unassigned: list[str] = []
     note: str = ""
+
+    @field_validator("parts")
+    @classmethod
+    def _are_all_there(cls, parts: dict[Part, list[str]]) -> dict[Part, list[str]]:
+        if lacking := [part for part in PARTS if part not in parts]:
+            raise ValueError(
+                f"no {' and no '.join(lacking)}; a part without samples is an empty list"
+            )
+        return parts
 
 
 def read_split(path: Path | str) -> Split:
@@ -65,5 +74,6 @@ def _first(error: Exception) -> str:
     """One line about what a split file has wrong."""
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        return f"{'.'.join(str(step) for step in first['loc']) or 'file'}: {first['msg']}"
+        where = ".".join(str(step) for step in first["loc"]) or "file"
+        return f"{where}: {first['msg'].removeprefix('Value error, ')}"
     return str(error)
