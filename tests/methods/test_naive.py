@@ -32,3 +32,12 @@ def test_a_step_is_plain_joint_training(
     ours = [*method.network.encoders.parameters(), *method.network.head.parameters()]
     for mine, its in zip(ours, everything, strict=True):
         torch.testing.assert_close(mine, its)
+
+
+def test_a_misspelt_modality_is_not_left_out_of_a_prediction_in_silence(
+    method_of: Make, problem_of: Make, batch_of: Make
+) -> None:
+    problem = problem_of({"sound": "audio", "view": "visual"})
+    method = method_of("naive", problem)
+    with pytest.raises(ValueError, match="the method has no modality 'veiw'"):
+        method.predict(batch_of(problem), ["sound", "veiw"])

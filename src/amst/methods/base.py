@@ -161,6 +161,9 @@ class Method(ABC, Generic[S]):
         Args:
             batch: holds at least one modality.
             modalities: use only these; all that the batch holds unless given.
+
+        Raises:
+            ValueError: as ``present``.
         """
         (network,) = self.networks.values()
         return network(batch.inputs, self.present(batch, modalities)).predictions()
@@ -209,7 +212,13 @@ class Method(ABC, Generic[S]):
     # What all methods share
 
     def present(self, batch: Batch, modalities: Collection[str] | None) -> list[str]:
-        """Modalities of ``batch``, restricted to ``modalities`` if given, in sorted order."""
+        """Modalities of ``batch``, restricted to ``modalities`` if given, in sorted order.
+
+        Raises:
+            ValueError: that is none, or ``modalities`` names one that the method has not.
+        """
+        if unknown := sorted({*(modalities or ())}.difference(self.modalities)):
+            raise ValueError(f"the method has no modality {', '.join(map(repr, unknown))}")
         names = [
             name
             for name in self.modalities
