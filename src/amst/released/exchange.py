@@ -6,7 +6,7 @@ The folder holds ``weights.safetensors`` under our names and, written last, ``im
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from safetensors.torch import save_file
 from torch import Tensor
@@ -23,7 +23,7 @@ from amst.released.files import ReleasedFile, read_file, write_file
 from amst.training.assembly import build_method
 from amst.training.checkpoint import load_weights
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 
 
 class Imported(Settings):
@@ -38,7 +38,7 @@ class Imported(Settings):
         best_test_acc: as noted in it; None in checkpoints of a single modality.
     """
 
-    format: int = FORMAT
+    format: Literal[1] = FORMAT
     file: str
     sha256: str
     args: dict[str, Any]
