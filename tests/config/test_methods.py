@@ -35,7 +35,10 @@ def test_a_class_that_needs_more_is_told(tmp_path, monkeypatch):
     (tmp_path / "none.py").write_text("x = 1\n")
     with pytest.raises(AmstError, match="defines no class Settings"):
         from_files.settings_class("none")
-    assert from_files.method_names() == ("odd",)
+    (tmp_path / "bare.py").write_text("class Settings(MethodSettings):\n    x = 1\n")
+    with pytest.raises(AmstError, match=r"bare.py: class Settings: A non-annotated .*\. See"):
+        from_files.settings_class("bare")
+    assert from_files.method_names() == ("bare", "odd")
 
 
 def test_a_file_that_is_no_python_is_told_with_its_line(tmp_path, monkeypatch):

@@ -400,6 +400,17 @@ def test_a_validator_that_needs_what_is_not_read_is_told_with_its_file(
     )
 
 
+def test_a_default_that_its_own_bounds_refuse_is_told_with_its_key(values, tmp_path, monkeypatch):
+    shutil.copytree(from_files.FOLDER, tmp_path / "methods")
+    monkeypatch.setattr(from_files, "FOLDER", tmp_path / "methods")
+    own = "class Settings(MethodSettings):\n    level: PositiveInt = -1\n"
+    (tmp_path / "methods/bounded.py").write_text(own)
+    values["methods"]["bounded"] = {"method": "bounded"}
+    values["grid"]["methods"] = ["bounded"]
+    with pytest.raises(AmstError, match=r"methods\.bounded on digits\.level: must be greater"):
+        check_config(values)
+
+
 def test_a_key_that_stands_twice_is_told_with_its_line(tmp_path):
     (tmp_path / "config.yaml").write_text("recipe:\n  epochs: 1\n  epochs: 2\n")
     with pytest.raises(AmstError, match=r"line 3: not YAML \(the key 'epochs' stands twice\)"):

@@ -49,7 +49,8 @@ def settings_class(method: str) -> type[MethodSettings]:
 
     Raises:
         AmstError: the file is no Python, it defines no such class, or the class needs more than
-            the names of pydantic, typing, collections.abc and amst.config.run.
+            the names of pydantic, typing, collections.abc and amst.config.run, or is none for
+            pydantic, as where a field has no type.
     """
     path = FOLDER / f"{method}.py"
     try:
@@ -67,6 +68,9 @@ def settings_class(method: str) -> type[MethodSettings]:
         exec(compile(ast.Module([*found], []), str(path), "exec"), names)
     except NameError as error:
         raise foreign_name(method, error) from error
+    except pydantic.PydanticUserError as error:
+        told = error.message.partition(". ")[0]
+        raise AmstError(f"{path}: class Settings: {told}", "See docs/add-a-method.md") from error
     return names["Settings"]
 
 

@@ -204,9 +204,11 @@ def _check_modalities(config: Config) -> None:
                 for modality in value if isinstance(value, Mapping) else ():
                     known(modality, present, f"{variant.place(key)} on {name}")
             if applies(name, variant):
-                settings = settings_class(variant.method)(**method_settings(config, name, variant))
+                values = method_settings(config, name, variant)
+                where = f"methods.{variant.entry} on {name}"
+                settings = validated(settings_class(variant.method), values, where)
                 if wrong := settings.misfit(present):
-                    raise AmstError(f"methods.{variant.entry} on {name}: {wrong}")
+                    raise AmstError(f"{where}: {wrong}")
 
 
 def _check_dataset(config: Config, name: str, settings: DatasetSettings) -> None:
