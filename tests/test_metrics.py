@@ -139,7 +139,12 @@ def test_logits_of_a_diverged_training_are_refused(bad):
 
 @pytest.mark.parametrize(
     ("logits", "labels"),
-    [(np.zeros((2, 3)), [0, 1]), (np.zeros((1, 2)), [0, 1]), (np.zeros((1, 2)), [2])],
+    [
+        (np.zeros((2, 3)), [0, 1]),
+        (np.zeros((1, 2)), [0, 1]),
+        (np.zeros((1, 2)), [2]),
+        (np.zeros((2, 2)), [[0], [1]]),
+    ],
 )
 def test_shapes_that_disagree_are_an_error(logits, labels):
     with pytest.raises(ValueError, match="classes"):

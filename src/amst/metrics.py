@@ -112,9 +112,10 @@ def _subset(key: frozenset[str] | str) -> frozenset[str]:
 
 
 def _check(logits: Floats, labels: NDArray[np.int64], classes: Sequence[str]) -> None:
-    if logits.ndim != 2 or logits.shape != (len(labels), len(classes)):
+    if labels.ndim != 1 or logits.shape != (len(labels), len(classes)):
         raise ValueError(
-            f"logits of shape {logits.shape} for {len(labels)} labels and {len(classes)} classes"
+            f"logits of shape {logits.shape} for labels of shape {labels.shape} and {len(classes)} "
+            "classes"
         )
     if not len(labels):
         raise ValueError("no sample to compute metrics on")
