@@ -53,7 +53,7 @@ class Resources(Settings):
     gpu: NonNegativeInt = Field(1, description="GPUs of a training job")
     threads: PositiveInt = Field(4, description="CPU cores of a training job")
     mem_mb: PositiveInt = Field(16000, description="memory of a training job, first attempt")
-    runtime: PositiveInt = Field(240, description="minutes of a training job, first attempt")
+    runtime: PositiveInt = Field(240, description="minutes of a training job, at each attempt")
 
 
 class DatasetSettings(Settings):
