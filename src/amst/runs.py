@@ -39,10 +39,11 @@ def open_run(
             that it lies in.
         manifest: another manifest than the run's.
         split: another split file than the run's.
-        device: where it computes.
+        device: 'auto', 'cpu' or 'cuda'.
 
     Raises:
-        AmstError: there is no such run, or a file is missing or damaged.
+        AmstError: there is no such run, a file is missing or damaged, or there is no GPU for
+            'cuda'.
     """
     from amst.training.assembly import assemble
     from amst.training.checkpoint import load_weights

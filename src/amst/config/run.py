@@ -286,7 +286,7 @@ class Arithmetic(Settings):
 class RunSettings(Settings):
     """All that the numbers of one run depend on, resolved from config.yaml.
 
-    Where the run finds its data and how it is executed (paths, device, loader workers) is not
+    Where the run finds its data and how it is executed (paths, device, residency) is not
     part of it.
     """
 

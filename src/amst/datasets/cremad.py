@@ -40,7 +40,11 @@ class CREMAD(Dataset):
     page = "docs/datasets/CREMAD.md"
 
     def read(self, raw: Path) -> Iterator[Sample | Rejected]:
-        """Rows sorted by id; an id that has only one of its two files is rejected."""
+        """Rows sorted by id; an id that has only one of its two files is rejected.
+
+        Raises:
+            AmstError: one of the two folders is missing.
+        """
         audio = RawFolder(raw, "AudioWAV", ".wav", self.page)
         visual = RawFolder(raw, "VideoFlash", ".flv", self.page)
         for clip in sorted({*audio, *visual}):

@@ -53,7 +53,8 @@ def load(name: str, options: Mapping[str, Any] | None = None) -> Dataset:
         options: what its reader offers, by name; see the dataset's page.
 
     Raises:
-        AmstError: there is no dataset of that name, or it has no such option.
+        AmstError: there is no dataset of that name, or it has no such option; or its file is not
+            there, is no Python, or states no whole dataset.
     """
     if not isinstance(options, Mapping | None):
         raise AmstError(f"dataset {name}: expected a map of options, got {options!r}")

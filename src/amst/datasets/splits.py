@@ -50,8 +50,8 @@ def make_split(
             shuffle counts every annotated id, so that one lost file changes no other's part.
 
     Raises:
-        AmstError: the dataset has no such split, a list is missing or not the published one, or a
-            part would be empty.
+        AmstError: the dataset has no such split, two rows have one id, a list is missing or not
+            the published one or has other labels than the rows, or a part would be empty.
     """
     if name not in dataset.splits:
         raise AmstError(

@@ -122,10 +122,10 @@ def read_recording(
         audio: whether sound is wanted. A file without sound gives an empty waveform.
 
     Returns:
-        One take per cut, in their order.
+        One take per cut, in their order; one that the file does not reach says so in its parts.
 
     Raises:
-        UnreadableError: the file cannot be opened, or is cut short before the end of every cut.
+        UnreadableError: the file cannot be opened, or a stream of it is in no known format.
     """
     check_media(path)
     # Titles and comments in the file may be in any encoding; they are of no use here.

@@ -46,7 +46,7 @@ def write_samples(dataset: Dataset, raw: Path, out: Path, rejected: Path) -> Sam
         rejected: the list of the other rows, with the reason.
 
     Raises:
-        AmstError: the raw folder, or an annotation file in it, is missing.
+        AmstError: as ``list_samples``.
     """
     # Before anything is read: what changes meanwhile is then looked at again.
     found = raw_files(dataset, raw)
@@ -69,7 +69,8 @@ def list_samples(dataset: Dataset, raw: Path) -> tuple[list[Sample], list[Reject
     """The usable rows of a raw folder and the others, each sorted by id.
 
     Raises:
-        AmstError: the raw folder, or an annotation file in it, is missing or cannot be read.
+        AmstError: the raw folder, or an annotation file in it, is missing or cannot be read; or
+            the reader gives a row with a field of a wrong type.
     """
     try:
         return _listed(dataset, raw)

@@ -22,7 +22,7 @@ class LastCall:
 
     @classmethod
     def of(cls, results: Path) -> "LastCall":
-        """As it has written it down; nothing where there is no such file, or of another version."""
+        """As it has written it down; nothing where there is no such file, or it does not say it."""
         try:
             found = json.loads((results / "grid.json").read_text("utf-8"))
             return cls(dict(found["runs"]), frozenset(found["features"].values()))

@@ -201,8 +201,9 @@ class FeatureStore:
             mapped: leave the features on disk, mapped, instead of reading them into memory.
 
         Raises:
-            AmstError: the split names samples that are neither in the shards nor rejected, or the
-                shards hold other features than ``modalities`` wants.
+            AmstError: the split names samples that are neither in the shards nor rejected, the
+                part has none with features, or the shards hold other features than ``modalities``
+                wants.
         """
         self._check_features(modalities)
         ids, rejected = self._known(split, name)
@@ -227,7 +228,8 @@ class FeatureStore:
         """Class indices of a part, (n,), without its features.
 
         Raises:
-            AmstError: the split names samples that are neither in the shards nor rejected.
+            AmstError: the split names samples that are neither in the shards nor rejected, or the
+                part has none with features.
         """
         ids, _ = self._known(split, name)
         return self._labels_at(np.array([self._places[sample] for sample in ids], dtype=np.int64))

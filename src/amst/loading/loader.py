@@ -20,7 +20,7 @@ from amst.randomness import stream_seed
 
 EVALUATION_BATCH = 128
 """Samples per batch where no gradient is needed. Last digits of logits depend on it."""
-_PREFETCHED = 2  # batches made ahead by a thread
+_PREFETCHED = 2  # batches that a thread has ready while it makes the next one
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ class Loader:
         return self._load(part, batches, self.modalities, crops)
 
     def in_order(self, part: PartData, count: int | None = None) -> Iterator[Batch]:
-        """All samples in the part's order, under the evaluation transform, in large batches.
+        """Batches of ``EVALUATION_BATCH`` in the part's order, under the evaluation transform.
 
-        Only the first ``count`` of these, if given.
+        All of them, or only the first ``count``.
         """
         batches = torch.arange(len(part)).split(EVALUATION_BATCH)[:count]
         return self._load(part, batches, self.modalities, self._whole(part))
@@ -228,7 +228,10 @@ def spare_core() -> bool:
 
 
 def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The same batches, made by a thread up to two batches ahead; its errors are raised here."""
+    """The same batches, made by a thread, two of them ahead; its errors are raised here.
+
+    Of a third one it has the memory, too: it makes it, or waits with it for room.
+    """
     made: queue.Queue[Any] = queue.Queue(_PREFETCHED)
     left = threading.Event()
 

@@ -58,7 +58,7 @@ class BatchSource(Protocol):
         """
 
     def validation_batches(self) -> int:
-        """Number of batches of the validation part, which are larger than those of training."""
+        """Number of batches of the validation part, whose size is not the recipe's."""
 
     def validation(self, count: int | None = None) -> Iterator[Batch]:
         """The batches of the validation part, in order; only the first ``count``, if given."""
@@ -96,6 +96,9 @@ class Method(ABC, Generic[S]):
         networks: network by branch name; a method with a single one has the name "".
         added: modules of the method's own by name, each with its optimiser.
         finished_epochs: how many training epochs have ended.
+
+    Raises:
+        AmstError: the settings do not fit the modalities (``MethodSettings.misfit``).
     """
 
     Settings: ClassVar[type[MethodSettings]]

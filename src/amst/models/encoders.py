@@ -362,8 +362,8 @@ def build_encoder(
             and seed give equal weights in every method.
 
     Raises:
-        AmstError: the encoder does not fit the kind of the modality or D, or pretrained weights
-            are not on this machine.
+        AmstError: the encoder does not fit the kind of the modality or D, pretrained weights are
+            not on this machine, or a text encoder trained from scratch has no vocabulary.
     """
     streams = (stream, "encoder", name)
     # Libraries draw default weights from the global generator, and RoBERTa keeps them for parts

@@ -35,6 +35,9 @@ def expected_runs(
             is then read here, and called damaged if it cannot be.
         features: dataset -> the one whose shards and splits it uses; itself unless given.
         last_call: id -> hash of the settings that the last call of Snakemake had for it.
+
+    Raises:
+        AmstError: a manifest or a split file is damaged and ``partial`` is false.
     """
     earlier = last_call or {}
     present = _DataFiles(results, features or {}, partial)

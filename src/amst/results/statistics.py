@@ -23,7 +23,7 @@ LEVEL = 0.95
 RESAMPLES = 50_000
 """Bootstrap resamples: Holm over the 105 pairs of 15 variants needs p well below 0.05/105."""
 CHUNK = 5_000
-"""Resamples held in memory at a time: bounds it to some 20 MB per 1,000 test groups."""
+"""Resamples drawn at a time: bounds memory for draws to some 120 MB per 1,000 test groups."""
 FEWEST_FOR_PREDICTION = 3
 """Fewest seeds that give a prediction interval: with two, t is 12.7."""
 FEWEST_FOR_WILCOXON = 8

@@ -62,7 +62,11 @@ class Assembly:
         return self.loader.device
 
     def part(self, name: Part) -> PartData:
-        """Read a part into its residency."""
+        """Read a part into its residency.
+
+        Raises:
+            AmstError: as ``FeatureStore.part``: the part has no sample with features, say.
+        """
         mapped = self.residency != "host"
         part = self.store.part(self.split, name, self.modalities, mapped)
         if part.rejected:
@@ -75,7 +79,11 @@ class Assembly:
         return part.on(self.device) if self.residency == "device" else part
 
     def train_labels(self) -> NDArray[np.int64]:
-        """Class indices of the training part, (n,); no features are read."""
+        """Class indices of the training part, (n,); no features are read.
+
+        Raises:
+            AmstError: as ``FeatureStore.labels``.
+        """
         return self.store.labels(self.split, "train")
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -92,7 +100,8 @@ def assemble(settings: RunSettings, manifest: Path, split: Path, execution: Exec
     """Set the arithmetic of this process and build what a run needs; reads no part yet.
 
     Raises:
-        AmstError: a file is missing or damaged, or the settings do not fit the dataset.
+        AmstError: a file is missing or damaged, the settings do not fit the dataset, or as
+            ``choose_device`` and ``choose_residency``.
     """
     keep_freed_memory()  # before the first threads, which check the shards
     device = choose_device(execution)
@@ -237,6 +246,9 @@ def build_method(settings: RunSettings, classes: int, vocabulary: int | None) ->
         settings: of the run.
         classes: how many the dataset has.
         vocabulary: number of token ids, for a text encoder that is trained from scratch.
+
+    Raises:
+        AmstError: there is no such method, or the settings fit neither it nor its encoders.
     """
     kind = load(settings.method)
     problem = Problem(

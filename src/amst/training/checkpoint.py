@@ -1,6 +1,6 @@
 """Working checkpoints of a run: all that has state, so that a killed run ends as if undisturbed.
 
-A folder holds the two newest states (``epoch-0003-batch-0012.pt``: so many batches of that epoch
+A folder holds the two newest states (``epoch-0003-batch-000012.pt``: so many batches of that epoch
 are done) and the weights of the epochs that are the best so far (``weights-0002.safetensors``),
 which are written once and not with every state; after the last epoch also what the linear
 evaluation has fitted (``fits.pt``), if that takes long. Its name carries the digest of all that

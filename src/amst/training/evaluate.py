@@ -95,7 +95,12 @@ def evaluate(
 
 
 def evaluate_part(assembly: Assembly, part: PartData) -> Evaluation:
-    """Evaluate the method's present weights on a part."""
+    """Evaluate the method's present weights on a part; leaves it in evaluation mode.
+
+    Raises:
+        AmstError: the training part, whose most frequent class the contributions start from, has
+            no sample, or the weights give logits that are NaN or infinite.
+    """
     method, loader, autocast = assembly.method, assembly.loader, assembly.autocast()
     classes = assembly.store.manifest.classes
     predictions = predict_part(method, loader, part, autocast)

@@ -46,7 +46,7 @@ def score_table(
     Args:
         name: of the table.
         collection: the grid's cells.
-        metric: a scalar field of ``amst.records.Metrics``.
+        metric: one of ``WORDS``.
         best: (dataset, split, variant) of the entries in bold.
         drawn: what of the test parts the comparison drew, in words.
         blind: notes on datasets where the comparison can tell nothing apart.
