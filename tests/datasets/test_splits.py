@@ -336,6 +336,17 @@ def test_a_split_is_read_as_it_was_written(tmp_path):
     assert read_split(tmp_path / "random.json") == split
 
 
+def test_samples_without_a_group_are_not_one_group():
+    rows = [sample(f"s{n}", "ab"[n % 2]).model_copy(update={"group": ""}) for n in range(40)]
+    alone = make_split("group", Grouped, rows, 4)
+    assert {part: len(ids) for part, ids in alone.parts.items()} == {
+        "train": 32,
+        "val": 4,
+        "test": 4,
+    }
+    assert leakage(alone, rows).groups == []
+
+
 def test_a_split_written_by_hand_has_all_parts(tmp_path):
     path = tmp_path / "mine.json"
     path.write_text('{"dataset": "X", "name": "mine", "seed": 0, "parts": {"test": ["a"]}}')

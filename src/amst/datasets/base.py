@@ -23,7 +23,8 @@ class Sample(BaseModel):
     Attributes:
         id: unique within the dataset.
         label: class name.
-        group: what must not be in two parts of a clean split (actor, session, video).
+        group: what must not be in two parts of a clean split (actor, session, video); empty, or the
+            id, where it has none.
         files: modality name -> path of its raw file relative to the raw root.
         start: begin of the sample inside its recordings, in seconds; None for the whole files.
         end: end of the sample inside its recordings, in seconds.

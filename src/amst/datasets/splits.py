@@ -91,8 +91,13 @@ def make_split(
 
 def _seeded(samples: Sequence[Sample], seed: int, whole_groups: bool) -> _Parts:
     labels = {sample.id: sample.label for sample in samples}
-    groups = {sample.id: sample.group if whole_groups else sample.id for sample in samples}
+    groups = {sample.id: _group(sample) if whole_groups else sample.id for sample in samples}
     return cut(labels, groups, seed)
+
+
+def _group(sample: Sample) -> str:
+    """Its group; a sample without one is its own."""
+    return sample.group or sample.id
 
 
 def _fold(samples: Sequence[Sample], fold: int) -> _Parts:
@@ -130,7 +135,7 @@ def _with_val(
     train = set(parts["train"])
     of_train = [sample for sample in samples if sample.id in train]
     labels = {sample.id: sample.label for sample in of_train}
-    groups = {sample.id: sample.group if dataset.groups else sample.id for sample in of_train}
+    groups = {sample.id: _group(sample) if dataset.groups else sample.id for sample in of_train}
     whole = f" (whole groups: {dataset.groups})" if dataset.groups else ""
     owner = "dataset" if name == "official" else "split"
     note = f"val is a seeded tenth of train{whole}: the {owner} has none of its own"
@@ -285,7 +290,7 @@ def leakage(
     Args:
         split: the split.
         samples: rows of the raw manifest; those in no part do not matter. A sample without a
-            group of its own (``group == id``) shares it with nobody.
+            group (it is empty, or its id) shares it with nobody.
         sha256: checksum of each raw file, by sample id and modality; None when not yet known.
             Clips cut from one recording are the same medium only if start and end agree too.
 
@@ -304,7 +309,7 @@ def leakage(
         counts[part] = {label: found[label] for label in labels}
         for sample in (by_id[each] for each in dict.fromkeys(split.parts[part])):
             ids[sample.id][part].append(sample.id)
-            if sample.group != sample.id:
+            if _group(sample) != sample.id:
                 groups[sample.group][part].append(sample.id)
             for modality, digest in (sha256 or {}).get(sample.id, {}).items():
                 media[_medium(sample, modality, digest)][part].append(sample.id)
