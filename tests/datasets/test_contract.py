@@ -185,6 +185,13 @@ def test_a_file_without_the_dataset_that_is_registered_for_it_is_told(line, tmp_
     )
 
 
+@pytest.mark.parametrize("name", ["My Birds", "Birds+Cats", "birds/2", "-birds", ""])
+def test_a_name_that_breaks_commands_or_wildcards_is_refused(name):
+    called = type("Walk", (digits.Digits,), {"name": name})
+    with pytest.raises(AmstError, match=re.escape(f"mine.py: Walk cannot be called {name!r}. Use")):
+        check_facts(called, "mine.py")
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [

@@ -89,6 +89,7 @@ class Dataset(ABC):
     """
 
     name: ClassVar[str]
+    """Letters, digits and . _ - only: folders and wildcards of the workflow have it."""
     modalities: ClassVar[Mapping[str, Kind]]
     """Modality name -> kind. A name has no + and no /, and is none of id, group, label, crc32."""
     classes: ClassVar[tuple[str, ...]]

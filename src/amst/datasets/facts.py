@@ -10,6 +10,7 @@ from amst.datasets.lists import LISTS
 from amst.errors import AmstError
 
 _NAME = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9._+-]*")
+_DATASET = re.compile(r"\w[\w.-]*")
 _MODALITY = re.compile(r"(?!(id|group|label|crc32|\.)$)[^+/]+")
 """Not a name of the shard's own; + joins names of modalities, / those of predictions."""
 _PAGE = "See docs/add-a-dataset.md"
@@ -37,6 +38,11 @@ def _faults(cls: type[Dataset]) -> Iterator[tuple[str, str]]:
     facts = [fact for fact in ("modalities", "classes") if not hasattr(cls, fact)]
     if lacking := [*facts, *sorted(cls.__abstractmethods__)]:
         yield f"class {cls.__name__} lacks {', '.join(lacking)}", _PAGE
+    if not _DATASET.fullmatch(cls.name):
+        yield (
+            f"{cls.__name__} cannot be called {cls.name!r}",
+            "Use letters, digits and . _ -, and begin with none of . -",
+        )
     if not _are_texts(cls.classes) or list(cls.classes) != sorted(set(cls.classes)):
         yield (
             f"the classes of {cls.__name__} are no sorted tuple of texts",
