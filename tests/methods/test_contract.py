@@ -221,6 +221,7 @@ def test_predicts_logits_per_sample_and_class(
         predictions = method.predict(batch)
     assert method.main_prediction in method.fused_predictions
     assert set(method.fused_predictions) <= set(predictions)
+    assert not any("/" in name for name in method.fused_predictions), "tables: of a modality"
     assert {f"modality/{m}" for m in method.modalities} <= set(predictions)
     assert set(step.logits) <= set(predictions)
     assert step.loss.dim() == 0

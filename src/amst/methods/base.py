@@ -5,7 +5,7 @@ time and autocast. A method knows no file, no device name and no dataset name. M
 visited in sorted order, epochs count from 0.
 
 Names of predictions: ``fused`` for the fused logits, ``modality/<m>`` for the head's logits of one
-modality, ``probe/<m>`` for its probe.
+modality, ``probe/<m>`` for its probe. A name of another fused prediction has no ``/``.
 """
 
 from abc import ABC, abstractmethod
