@@ -171,14 +171,22 @@ class Shard:
         return np.asarray(self._dataset("label")[:], dtype=np.int64)
 
     def texts(self, name: str) -> list[str]:
-        """A dataset of strings ('id', 'visual/path'), (n,)."""
+        """A dataset of strings ('id', 'visual/path'), (n,).
+
+        Raises:
+            AmstError: it is not there or damaged.
+        """
         try:
             return [bytes(value).decode() for value in self._dataset(name)[:].astype("S")]
         except UnicodeDecodeError as error:
             raise AmstError(f"shard {self.path} is damaged: its {name!r}", _REMEDY) from error
 
     def array(self, name: str) -> Array:
-        """A dataset ('audio/features') as a read-only memory map; an empty array without rows."""
+        """A dataset ('audio/features') as a read-only memory map; an empty array without rows.
+
+        Raises:
+            AmstError: it is not there, or the file is cut short.
+        """
         dataset = self._dataset(name)
         offset = dataset.id.get_offset()
         if offset is None or dataset.size == 0:

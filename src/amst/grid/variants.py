@@ -65,7 +65,11 @@ def grid_variants(config: Config) -> list[str]:
 
 
 def expand(config: Config, entry: str) -> list[Variant]:
-    """The variants of one entry: one, or one for each point of its sweep."""
+    """The variants of one entry: one, or one for each point of its sweep.
+
+    Raises:
+        AmstError: it names no method, an unknown one, has a wrong key, or its name fits no folder.
+    """
     values = config.methods[entry]
     where = f"methods.{entry}"
     method = values.get("method", "")

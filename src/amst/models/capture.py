@@ -111,7 +111,11 @@ class CapturedPass:
         )
 
     def join(self, embedding: Tensor) -> Tensor:
-        """The same embeddings, for the stream of the caller and in memory of their own."""
+        """The same embeddings, for the stream of the caller and in memory of their own.
+
+        Raises:
+            AmstError: they are others than the pass gave, which a hook has changed.
+        """
         running, self._running = self._running, None
         if running is None:
             return embedding

@@ -95,7 +95,11 @@ def write_files(table: Table, out: Path) -> list[Path]:
 
 
 def to_csv(table: Table) -> str:
-    """The tidy form: '.' decimals with all digits, an empty field where there is no value."""
+    """The tidy form: '.' decimals with all digits, an empty field where there is no value.
+
+    Raises:
+        ValueError: a row has a value for what is no column.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, table.columns, lineterminator="\n")
     writer.writeheader()

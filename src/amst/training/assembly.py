@@ -276,7 +276,11 @@ def _method_settings(kind: type[Method[Any]], settings: RunSettings) -> MethodSe
 
 
 def input_shape(modality: Modality) -> tuple[int, ...]:
-    """Shape of one sample as the encoder gets it."""
+    """Shape of one sample as the encoder gets it.
+
+    Raises:
+        AmstError: a visual modality has no crop.
+    """
     features: Features = modality.features
     match features.kind:
         case "audio":
