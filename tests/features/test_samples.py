@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amst.datasets.base import Dataset, Rejected, Sample
+from amst.datasets.cremad import CREMAD
 from amst.datasets.registry import load
 from amst.errors import AmstError
 from amst.features.samples import (
@@ -255,6 +256,13 @@ def test_the_main_file_is_the_video_or_else_the_sound_or_else_the_text():
     assert main_file(sample, IEMOCAP3) == "t.txt"
     files.clear()
     assert main_file(sample, IEMOCAP3) == sample.id
+
+
+def test_files_of_a_modality_that_a_derived_class_has_not_count_for_nothing():
+    heard = type("Heard", (CREMAD,), {"name": "Heard", "modalities": {"audio": "audio"}})()
+    sample = Sample(id="c", label="Anger", group="1", files={"audio": "a.wav", "visual": "v.flv"})
+    assert samples_of_shards([sample], heard, 1) == [[sample]]
+    assert main_file(sample, heard) == "a.wav"
 
 
 def test_the_summary_stands_beside_the_list(tmp_path):

@@ -178,7 +178,7 @@ def main_file(sample: Sample, dataset: Dataset) -> str:
     """The raw file that decides a sample's shard: visual before audio before text, else its id."""
     for kind in ("visual", "audio", "text"):
         for name in sorted(sample.files):
-            if dataset.modalities[name] == kind:
+            if dataset.modalities.get(name) == kind:
                 return sample.files[name]
     return sample.id
 
