@@ -34,7 +34,12 @@ def read_document(path: Path, model: type[Document], what: str, remedy: str) -> 
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        told = f"{where}: {first['msg']}" if where else first["msg"].removeprefix("Value error, ")
-        raise AmstError(f"{path}: {told}", remedy) from error
+        raise AmstError(f"{path}: {first_fault(error)}", remedy) from error
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first fault that pydantic has found, as ``place.in.it: what is wrong``."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    told = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {told}" if where else told

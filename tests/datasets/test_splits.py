@@ -349,8 +349,10 @@ def test_samples_without_a_group_are_not_one_group():
 
 def test_a_split_written_by_hand_has_all_parts(tmp_path):
     path = tmp_path / "mine.json"
-    path.write_text('{"dataset": "X", "name": "mine", "seed": 0, "parts": {"test": ["a"]}}')
-    said = "no split of format 1: parts: no train and no val; a part without samples is an "
+    path.write_text(
+        '{"format": 1, "dataset": "X", "name": "x", "seed": 0, "parts": {"test": ["a"]}}'
+    )
+    said = "mine.json: parts: no train and no val; a part without samples is an empty list. Delete"
     with pytest.raises(AmstError, match=re.escape(said)):
         read_split(path)
 
@@ -359,9 +361,9 @@ def test_a_split_written_by_hand_has_all_parts(tmp_path):
 def test_a_damaged_split_file_is_named(content, tmp_path):
     path = tmp_path / "random.json"
     path.write_text(content, encoding="latin-1")
-    with pytest.raises(AmstError, match=r"random.json is no split of format 1"):
+    with pytest.raises(AmstError, match=r"random.json (is not a|has) split .*Delete it"):
         read_split(path)
-    with pytest.raises(AmstError, match=r"no split file .*other.json"):
+    with pytest.raises(AmstError, match=r"other.json is not a split .*No such file"):
         read_split(tmp_path / "other.json")
 
 

@@ -198,11 +198,3 @@ def test_a_damaged_import_is_named(content, tmp_path):
         (tmp_path / "import.json").write_text(content)
     with pytest.raises(AmstError, match=r"import\.json .*\. Import the"):
         read_import(tmp_path)
-
-
-def test_an_import_of_another_format_version_is_refused(take_over, tmp_path, naive):
-    _, folder = take_over(models.save(tmp_path / "a.pth", naive, "naive"))
-    path = folder / "import.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(AmstError, match=r"import\.json cannot be read\. Import the"):
-        read_import(folder)

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from amst.datasets.base import PARTS, Part
-from amst.errors import AmstError
+from amst.documents import read_document
 from amst.files import write_json
 
 FORMAT: Literal[1] = 1
@@ -56,24 +56,10 @@ def read_split(path: Path | str) -> Split:
         AmstError: the file is missing, damaged or of another format version.
     """
     remedy = "Delete it if it is there; `snakemake` without targets makes it"
-    try:
-        return Split.model_validate_json(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise AmstError(f"there is no split file {path}", remedy) from None
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise AmstError(f"{path} is no split of format {FORMAT}: {_first(error)}", remedy) from None
+    return read_document(Path(path), Split, "split", remedy)
 
 
 def write_split(path: Path | str, split: Split) -> None:
     """Write a split as JSON, by rename; the same split gives the same bytes."""
     # Without an empty note, as before there were any: the runs on a split go by its bytes.
     write_json(path, split.model_dump(mode="json", exclude=None if split.note else {"note"}))
-
-
-def _first(error: Exception) -> str:
-    """One line about what a split file has wrong."""
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        where = ".".join(str(step) for step in first["loc"]) or "file"
-        return f"{where}: {first['msg'].removeprefix('Value error, ')}"
-    return str(error)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from amst.datasets.base import BUILT_IN, PARTS, Dataset, Rejected, Sample
 from amst.datasets.rawfiles import folders_digest, stamp, unreadable
+from amst.documents import first_fault
 from amst.errors import AmstError
 from amst.files import write_json, write_text
 
@@ -239,7 +240,7 @@ def _read_lines(path: Path, model: type[Line]) -> Iterator[Line]:
             yield model.model_validate_json(line)
         except ValidationError as error:
             raise AmstError(
-                f"{path}, line {number}: {error.errors()[0]['msg']}", "Run the preparation again"
+                f"{path}, line {number}: {first_fault(error)}", "Run the preparation again"
             ) from error
 
 

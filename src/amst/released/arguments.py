@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from amst.config.methods import settings_class, trained_modalities
 from amst.config.run import Arithmetic, Modality, Recipe, RunSettings
+from amst.documents import first_fault
 from amst.errors import AmstError
 from amst.models.released import LETTERS
 
@@ -179,9 +180,7 @@ def settings_of(
             ),
         )
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(step) for step in first["loc"])
-        raise AmstError(f"args of the checkpoint: {where}: {first['msg']}") from error
+        raise AmstError(f"args of the checkpoint: {first_fault(error)}") from error
 
 
 def _alone(

@@ -20,6 +20,7 @@ from amst.allocator import keep_freed_memory
 from amst.config.run import Arithmetic, Features, MethodSettings, Modality, RunSettings
 from amst.datasets.base import Part
 from amst.datasets.splitfile import Split, read_split
+from amst.documents import first_fault
 from amst.errors import AmstError, HostError
 from amst.loading.dataset import FeatureStore, PartData, Residency
 from amst.loading.loader import Loader
@@ -267,10 +268,8 @@ def _method_settings(kind: type[Method[Any]], settings: RunSettings) -> MethodSe
     try:
         return kind.Settings.model_validate(settings.method_settings)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(step) for step in first["loc"])
         raise AmstError(
-            f"settings of method {settings.method!r}: {where}: {first['msg']}",
+            f"settings of method {settings.method!r}: {first_fault(error)}",
             f"Mend the entry {settings.variant!r} under methods",
         ) from error
 
