@@ -1,7 +1,6 @@
 """Clusters and finished grids that the tests of this folder share."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,10 +54,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> ClusterSuite:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder for a copy of the suite; it goes with the test."""
-    yield tmp_path / "suite"
-    shutil.rmtree(tmp_path, ignore_errors=True)
+def folder(tmp_path: Path) -> Path:
+    """A folder for a copy of the suite."""
+    return tmp_path / "suite"
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The CI grid through profiles/slurm, by an ordinary user, ends with the same tables as here."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -12,13 +11,16 @@ from tests.cluster.users import OrdinaryUser, why_not
 
 
 @pytest.fixture
-def suite(start_slurm: Callable[..., Slurm], tmp_path: Path) -> ClusterSuite:
+def suite(
+    start_slurm: Callable[..., Slurm], tmp_path_factory: pytest.TempPathFactory
+) -> ClusterSuite:
     """A working folder of a user who may only read the checkout, on a cluster of root's."""
     if reason := why_not():
         pytest.skip(reason)
-    suite = ClusterSuite.new(tmp_path / "suite", GRID)
-    suite.user = OrdinaryUser(tmp_path)
-    suite.slurm = start_slurm(tmp_path / "c", within=suite.user.within)
+    folder = tmp_path_factory.mktemp("ordinary")  # stays as long as the cluster runs
+    suite = ClusterSuite.new(folder / "suite", GRID)
+    suite.user = OrdinaryUser(folder)
+    suite.slurm = start_slurm(folder / "c", within=suite.user.within)
     suite.extra["HOME"] = str(suite.work)
     suite.user.own(suite.work)
     return suite

@@ -1,7 +1,5 @@
 """A finished small grid, made once, and copies of it to be changed."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,10 +14,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Suite:
 
 
 @pytest.fixture
-def suite(finished: Suite, tmp_path: Path) -> Iterator[Suite]:
+def suite(finished: Suite, tmp_path: Path) -> Suite:
     """A copy of the finished grid that a test may change."""
-    yield finished.copy(tmp_path / "copy")
-    shutil.rmtree(tmp_path)
+    return finished.copy(tmp_path / "copy")
 
 
 @pytest.fixture
