@@ -54,6 +54,7 @@ def refuse_unlisted(report: pytest.TestReport | pytest.CollectReport) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start the files of the cluster, which mostly wait, among those that compute.
 
+    Long ones that would come late are first: at the end the other workers would wait for them.
     Workers take whole files in the order of collection (`--dist loadfile --no-loadscope-reorder`).
     """
     files: dict[Path, list[pytest.Item]] = {}
@@ -66,6 +67,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for kind in (waiting, computing)
         for position, path in enumerate(kind)
     }
+    place |= {path: -1.0 for path in files if path.stem in ("test_kill_points", "test_report")}
     items[:] = [item for path in sorted(files, key=place.__getitem__) for item in files[path]]
 
 
