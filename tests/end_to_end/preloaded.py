@@ -71,7 +71,9 @@ class _Server(ForkingMixIn, UnixStreamServer):
 
 def _serve(path: str) -> None:
     import pandas  # noqa: F401 - by Snakemake's plugin for SLURM
-    import snakemake.cli  # noqa: F401
+    import smart_open  # noqa: F401 - by every call, as what follows
+    import snakemake.cli
+    import snakemake.report.html_reporter  # noqa: F401
 
     sys.path[0] = str(Path(sys.executable).parent)  # as for the command
     gc.freeze()
