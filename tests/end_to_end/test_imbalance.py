@@ -13,7 +13,7 @@ CHANCE = 0.1
 def test_joint_training_starves_the_pictures_and_amst_does_not(tmp_path):
     # of seeds 0 to 2 the one with neither the smallest nor the largest difference
     values = {"grid": {"methods": METHODS, "seeds": [1]}}
-    values |= {"datasets": {"digits": {"generate": {"samples": 1800}}}}
+    values |= {"datasets": {"digits": {"generate": {"samples": 1800}, "shards": 1}}}
     suite = Suite.new(tmp_path, values)
     done = suite.snakemake("results/tables/main.csv")
     cores = len(os.sched_getaffinity(0))
