@@ -23,7 +23,7 @@ from amst.results.sheet import (
     to_markdown,
 )
 
-STRANGE = f"50 % of a_b & c#d $e ~ ^ \\ {{x}} <y> 1 ± 2 {MINUS} 3"
+STRANGE = f"[1] 50 % of a_b & c#d $e ~ ^ \\ {{x}} <y> 1 ± 2 {MINUS} 3"
 
 
 def table(texts=("naive", "71.2 ± 0.5 (3)"), bold=False, blocks=1, rows=1, title="", name="main"):
@@ -110,6 +110,13 @@ def test_latex_escapes_special_characters():
     text = to_latex(table(("amst_full & 50 %", f"{MINUS}1.0 ± 0.5")))
     assert r"amst\_full \& 50 \% & $-$1.0 $\pm$ 0.5 \\" in text
     assert r"\label{tab:main}" in text
+
+
+@pytest.mark.parametrize("name", ["[ours]", "*ours", "a|b"])
+def test_a_name_in_latex_is_no_length_no_star_and_no_dash(name):
+    line = next(row for row in to_latex(table((name, "1"))).splitlines() if row.endswith("1 \\\\"))
+    assert line.startswith(("{}[ours]", "{}*ours", r"a\textbar{}b"))
+    assert to_latex(table(("plain", "[1, 2]"))).count("{}[") == 0
 
 
 def test_latex_puts_long_tables_on_several_pages():

@@ -207,7 +207,7 @@ def _latex_float(table: Table, blocks: Sequence[Block], caption: str, label: str
         if block.about:
             about = rf"{{p{{0.95\textwidth}}}}{{{_latex(block.about)}}}"
             lines.append(rf"\multicolumn{{{width}}}{about} \\")
-        lines += [" & ".join(_latex_entry(entry) for entry in row) + r" \\" for row in block.rows]
+        lines += [_latex_row(row) for row in block.rows]
     lines += ["\\bottomrule", "\\end{tabular}}", "\\end{table*}", ""]
     return "\n".join(lines)
 
@@ -274,6 +274,7 @@ LATEX = {
     "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "|": r"\textbar{}",
     "<": "$<$",
     ">": "$>$",
     "±": r"$\pm$",
@@ -296,6 +297,12 @@ def _latex(text: str) -> str:
             before, _, after = text.partition(plain)
             return _latex(before) + formula + _latex(after)
     return "".join(LATEX.get(character, character) for character in text)
+
+
+def _latex_row(row: Sequence[Entry]) -> str:
+    text = " & ".join(_latex_entry(entry) for entry in row) + r" \\"
+    # After the end of a row and after a rule, LaTeX would take these for a length and for a star.
+    return "{}" + text if text.startswith(("[", "*")) else text
 
 
 def _latex_entry(entry: Entry) -> str:
