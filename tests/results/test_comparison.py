@@ -387,6 +387,19 @@ def test_a_dataset_of_several_splits_is_ranked_by_the_mean_over_them(make, plan)
     assert found == {"uneven": 1.0, "even": 2.0}
 
 
+def test_a_variant_that_lacks_the_harder_split_is_not_ranked_by_the_easier_one(make, plan):
+    plans = [
+        plan.with_(variant=name, split=split, values={"fused": value})
+        for name in ("whole", "half")
+        for split, value in (("easy", 0.9), ("hard", 0.3))
+    ]
+    runs = make(*plans[:3], plans[3].with_(state="failed"))
+    table = ranks_table(collect(runs, [], partial=True))
+    assert [row["variant"] for row in table.rows] == ["whole"]
+    assert "on every split, by the mean over a dataset's splits." in table.caption
+    assert "split" not in ranks_table(collect(make(plan), [])).caption
+
+
 def test_ranks_are_described_only_under_eight_datasets(make, plan):
     runs = [
         run

@@ -176,7 +176,7 @@ def mcnemar_table(collection: Collection, comparison: Comparison) -> Table:
 
 
 def ranks_table(collection: Collection) -> Table:
-    """Average rank over the datasets on which all ranked variants have results."""
+    """Average rank over the datasets, of the variants that have results on every split of them."""
     variants, datasets, scores = _complete_scores(collection)
     ranks = average_ranks(scores) if datasets else np.array([])
     seeds = {variant: _seeds_of(collection, variant) for variant in variants}
@@ -209,7 +209,8 @@ def ranks_table(collection: Collection) -> Table:
     return Table(
         name="ranks",
         caption="Average rank by test accuracy, 1 the best, of the variants that have results on "
-        f"every dataset ({len(datasets)}: {', '.join(map(collection.label, datasets)) or 'none'}).",
+        f"every dataset ({len(datasets)}: {', '.join(map(collection.label, datasets)) or 'none'})"
+        f"{_split_text(collection)}.",
         columns=("variant", "against", "average_rank", "datasets", "wilcoxon_p", *COUNTS),
         rows=tuple(rows),
         heads=("", "average rank", "seeds"),
@@ -292,19 +293,29 @@ def _against_best(
 
 
 def _complete_scores(collection: Collection) -> tuple[list[str], list[str], np.ndarray]:
-    """Variants that have results on every dataset, the datasets, (datasets, variants) accuracies.
+    """Variants that have results on every split, the datasets, (datasets, variants) accuracies.
 
-    A dataset cut in several ways counts once, with the mean over its splits.
+    A dataset cut in several ways counts once, with the mean over its splits: one that lacks a split
+    would have that of the others, which may be the easier ones.
     """
-    accuracy: dict[tuple[str, str], list[float]] = {}
+    accuracy: dict[tuple[str, str, str], float] = {}
     for cell in collection.cells:
         summary = summarise(list(cell.values(cell.main).values()))
         if summary:
-            accuracy.setdefault((cell.dataset, cell.variant), []).append(summary.mean)
-    datasets = collection.datasets
-    variants = [v for v in collection.variants if all((d, v) in accuracy for d in datasets)]
-    scores = [[float(np.mean(accuracy[d, v])) for v in variants] for d in datasets]
+            accuracy[cell.key] = summary.mean
+    blocks, datasets = collection.blocks, collection.datasets
+    variants = [v for v in collection.variants if all((*block, v) in accuracy for block in blocks)]
+    scores = [
+        [float(np.mean([accuracy[*b, v] for b in blocks if b[0] == d])) for v in variants]
+        for d in datasets
+    ]
     return variants, datasets, np.array(scores).reshape(len(datasets), len(variants))
+
+
+def _split_text(collection: Collection) -> str:
+    """How several splits of a dataset count; nothing where none has several."""
+    several = len(collection.blocks) > len(collection.datasets)
+    return " and on every split, by the mean over a dataset's splits" if several else ""
 
 
 def _seeds_of(collection: Collection, variant: str) -> tuple[dict[str, Value], str]:
