@@ -10,6 +10,7 @@ from amst.errors import AmstError
 from amst.grid import Resolver, cells, read_config
 from amst.results.cells import collect
 from amst.results.sheet import to_html, to_latex, to_markdown
+from amst.results.tables.entries import number
 from amst.results.tables.reproduction import (
     differences,
     read_figures,
@@ -116,7 +117,7 @@ def test_a_figure_without_a_run_is_listed_alone(make, mla, figure, change):
 def test_a_failed_run_of_the_method_is_said(make, mla, figure):
     table = reproduction_table(collect(make(mla.with_(state="failed")), [], partial=True), figure())
     texts = [entry.text for entry in table.blocks[0].rows[0]]
-    assert (texts[0], texts[4]) == ("mla", "failed")
+    assert (texts[0], texts[5]) == ("mla", "failed")
 
 
 def test_readers_see_published_conditions_beside_our_settings(make, mla, figure):
@@ -127,7 +128,23 @@ def test_readers_see_published_conditions_beside_our_settings(make, mla, figure)
     assert block.about == "Ours: mla with epochs 30, entropy_of logits."
     for form in (to_markdown(table), to_latex(table).replace(r"\_", "_"), to_html(table)):
         assert "epochs 30, entropy_of logits" in form
-    assert all(entry.runs for entry in block.rows[0][4:]), "every number links to its runs"
+    assert all(entry.runs for entry in block.rows[0][5:]), "every number links to its runs"
+
+
+def test_readers_see_the_metric_and_no_percent_of_what_is_no_share(make, mla, figure):
+    collection = collect(make(*(mla.with_(seed=i) for i in range(3))), [])
+    share = reproduction_table(collection, figure(metric="macro_f1", value="76"))
+    loss = reproduction_table(collection, figure(metric="cross_entropy", value="1.25"))
+    assert [entry.text for entry in share.blocks[0].rows[0][3:5]] == ["macro f1", "76.0"]
+    texts = [entry.text for entry in loss.blocks[0].rows[0][3:8]]
+    row = loss.rows[0]
+    assert texts == [
+        "cross entropy",
+        "1.250",
+        f"{row['mean']:.3f} ± {row['std']:.3f} (3)",
+        number(row["difference"], 3),
+        f"{number(row['prediction_low'], 3)} to {number(row['prediction_high'], 3)}",
+    ]
 
 
 def test_the_heading_calls_a_dataset_as_readers_know_it(make, mla, figure):

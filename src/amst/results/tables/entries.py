@@ -51,17 +51,22 @@ def number(value: float, decimals: int) -> str:
     return text.replace("-", MINUS)
 
 
-def mean_text(summary: Summary | None, cell: Cell) -> str:
+def mean_text(summary: Summary | None, cell: Cell, form: Callable[[float], str] = percent) -> str:
     """``71.2 ± 0.5 (3)``; what is known of the runs where there is no number."""
     if summary is None:
         return states_text(cell) or NOTHING
-    spread_text = "" if summary.std is None else f" ± {percent(summary.std)}"
-    return f"{percent(summary.mean)}{spread_text} ({seeds_text(summary.count, cell)})"
+    spread_text = "" if summary.std is None else f" ± {form(summary.std)}"
+    return f"{form(summary.mean)}{spread_text} ({seeds_text(summary.count, cell)})"
 
 
-def mean_entry(summary: Summary | None, cell: Cell, bold: bool = False) -> Entry:
+def mean_entry(
+    summary: Summary | None,
+    cell: Cell,
+    bold: bool = False,
+    form: Callable[[float], str] = percent,
+) -> Entry:
     """The entry of a mean over seeds."""
-    return Entry(mean_text(summary, cell), bold, cell.run_ids if summary else ())
+    return Entry(mean_text(summary, cell, form), bold, cell.run_ids if summary else ())
 
 
 def by_variant(collection: Collection, entry: Callable[[Cell], Entry]) -> tuple[Block]:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -25,6 +25,7 @@ from amst.results.tables.entries import (
     counts,
     identity,
     mean_entry,
+    number,
     origins,
     percent,
 )
@@ -107,10 +108,11 @@ def reproduction_table(collection: Collection, figures: Sequence[Figure]) -> Tab
     used = [cell for figure in figures for cell in _matches(collection, figure)]
     return Table(
         name="reproduction",
-        caption="Published figures beside ours, in %: the published one, ours as mean ± standard "
-        "deviation over seeds (number of seeds), ours less the published one, and whether "
-        "the 95 % prediction interval of as many further seeds as it has itself excludes the "
-        "published one.",
+        caption="Published figures beside ours, accuracy, F1 and average precision in %: the "
+        "published one, ours as mean ± standard deviation over seeds (number of seeds) at the "
+        "epoch that validation accuracy selected, ours less the published one, and whether the "
+        "95 % prediction interval of as many further seeds as it has itself excludes the published "
+        "one.",
         columns=(
             *IDENTITY,
             *("prediction", "part", "metric", "published_conditions", "published_prediction"),
@@ -120,7 +122,7 @@ def reproduction_table(collection: Collection, figures: Sequence[Figure]) -> Tab
         ),
         rows=tuple(rows),
         heads=(
-            *("variant", "prediction", "part", "theirs", "ours"),
+            *("variant", "prediction", "part", "metric", "theirs", "ours"),
             *(f"ours {MINUS} theirs", "interval", "published one"),
         ),
         blocks=tuple(
@@ -300,7 +302,9 @@ def _row(
         "published": figure.value,
         "source": figure.source,
     }
-    published = (Entry(figure.prediction), Entry(figure.part), Entry(percent(figure.value)))
+    form = _form(figure.metric)
+    about = (figure.prediction, figure.part, figure.metric.replace("_", " "))
+    published = tuple(map(Entry, (*about, form(figure.value))))
     if cell is None:
         return row, (Entry(NOTHING), *published, *[Entry(NOTHING)] * 4)
     label = Entry(collection.label(cell.variant))
@@ -333,12 +337,17 @@ def _row(
         **counts(cell, summary),
     }
     texts = (
-        NOTHING if difference is None else percent(difference),
-        f"{percent(interval[0])} to {percent(interval[1])}" if interval else NOTHING,
+        NOTHING if difference is None else form(difference),
+        f"{form(interval[0])} to {form(interval[1])}" if interval else NOTHING,
         VERDICTS[within],
     )
     linked = (Entry(text, runs=() if text == NOTHING else cell.run_ids) for text in texts)
-    return row, (label, *published, mean_entry(summary, cell), *linked)
+    return row, (label, *published, mean_entry(summary, cell, form=form), *linked)
+
+
+def _form(metric: str) -> Callable[[float], str]:
+    """How a reader is shown a value: shares in percent, others as they are."""
+    return percent if metric in SHARES else lambda value: number(value, 3)
 
 
 def _within(value: float, interval: tuple[float, float] | None) -> str:
