@@ -235,13 +235,26 @@ def test_seeds_that_are_not_there_are_said_with_every_number(contest, make, plan
     assert "3 of 4, 1 failed" not in str(mcnemar_table(*found).blocks)
 
 
-@pytest.mark.parametrize(("count", "text"), [(3, "100 samples"), (5, "5 groups")])
-def test_captions_say_what_was_drawn_of_each_dataset(contest, count, text):
+def test_an_interval_of_one_common_seed_is_told_to_know_no_spread(contest):
+    notes = significance_table(*compared(contest)).notes
+    assert "the interval of one common seed knows nothing of the spread between seeds" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("count", "text", "remark"),
+    [
+        (1, "100 samples", ", whose 1 group is too few to draw"),
+        (3, "100 samples", ", whose 3 groups are too few to draw"),
+        (5, "5 groups", ""),
+        (100, "100 samples", ""),
+    ],
+)
+def test_captions_say_what_was_drawn_of_each_dataset(contest, count, text, remark):
     groups = {f"test-{i:04d}": f"session{i % count}" for i in range(100)}
     found = compared(contest, {"digits": groups})
-    assert f"drawn were {text} of digits" in intervals_table(*found).caption
-    assert f"drawn were {text} of digits" in significance_table(*found).notes[0]
-    assert drawn_text(*found) == f"{text} of digits"
+    assert f"(drawn were {text} of digits{remark})" in intervals_table(*found).caption
+    assert f"(drawn were {text} of digits{remark})" in significance_table(*found).notes[0]
+    assert drawn_text(*found) == f"{text} of digits{remark}"
 
 
 def test_groups_are_read_from_the_samples_and_drawn_as_a_whole(contest, tmp_path):

@@ -425,6 +425,7 @@ def test_readers_see_encoders_and_own_predictions_of_every_branch(make, plan):
     assert "fused is of the whole method" in table.notes[1]
     assert table.beside == ("What each of two models fuses by itself is in unimodal.csv.",)
     assert "interval wholly below zero" in table.notes[0]
+    assert "no correction for several, and knows nothing of other test samples" in table.notes[0]
 
 
 def test_latex_names_no_file_that_a_paper_lacks(small_grid, tmp_path):

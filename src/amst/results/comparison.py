@@ -44,6 +44,7 @@ class Estimate:
 
     Attributes:
         listed: whether the group of every test sample is known, if only that it has none.
+        too_few: how many groups the test part has where samples were drawn for want of groups.
     """
 
     cell: Cell
@@ -51,12 +52,21 @@ class Estimate:
     samples: int
     interval: Interval
     listed: bool
+    too_few: int
 
     @property
     def drawn(self) -> str:
         """What of the test part was drawn: ``18 groups`` or ``150 samples``."""
         whole = self.groups == self.samples
         return f"{self.samples} samples" if whole else f"{self.groups} groups"
+
+    @property
+    def remark(self) -> str:
+        """Why what was drawn makes p too small where groups differ; empty where it does not."""
+        if not self.listed:
+            return UNLISTED
+        several = "group is" if self.too_few == 1 else "groups are"
+        return f", whose {self.too_few} {several} too few to draw" if self.too_few else ""
 
 
 @dataclass(frozen=True)
@@ -206,8 +216,7 @@ def drawn_text(collection: Collection, comparison: Comparison) -> str:
     """What of each test part the bootstrap drew: ``150 samples of digits; 18 groups of CREMAD``."""
     drawn = {(e.cell.dataset, e.cell.split): e for e in comparison.estimates}
     return "; ".join(
-        f"{e.drawn} of {collection.title(*block)}{'' if e.listed else UNLISTED}"
-        for block, e in drawn.items()
+        f"{e.drawn} of {collection.title(*block)}{e.remark}" for block, e in drawn.items()
     )
 
 
@@ -264,7 +273,10 @@ class _Block:
                 rows.append(correct)
         self.correct = np.array(rows)
         self.listed = all(name in groups for name in ids)
-        self.groups = _effective_groups(ids, groups)
+        known = _groups_of(ids, groups)
+        enough = len(set(known)) >= min(FEWEST_GROUPS, len(ids))
+        self.groups = known if enough else list(ids)
+        self.too_few = 0 if enough else len(set(known))
         if rows:
             seed = stream_seed(0, "test groups", *self.where)
             self.resampled = group_resamples(self.correct, self.groups, seed, resamples)
@@ -275,7 +287,7 @@ class _Block:
         # Stretched deviations may lead out of what an accuracy can be.
         interval = replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
         count = len(set(self.groups)), len(self.groups)
-        return Estimate(cell, *count, interval, self.listed)
+        return Estimate(cell, *count, interval, self.listed, self.too_few)
 
     def pair(self, theirs: Cell, ours: Cell) -> Iterator[Pair]:
         """The comparison of two cells, p not yet adjusted; nothing without a common seed."""
@@ -307,10 +319,10 @@ class _Block:
         return [self.column[cell.variant, seed] for seed in seeds]
 
 
-def _effective_groups(ids: Sequence[str], groups: Mapping[str, str]) -> list[str]:
+def _groups_of(ids: Sequence[str], groups: Mapping[str, str]) -> list[str]:
+    """The group of each sample; a sample that has none is one by itself."""
     # The prefix keeps a group from sharing its name with a sample that has none.
-    found = [f"group {groups[name]}" if groups.get(name) else f"sample {name}" for name in ids]
-    return found if len(set(found)) >= FEWEST_GROUPS else list(ids)
+    return [f"group {groups[name]}" if groups.get(name) else f"sample {name}" for name in ids]
 
 
 def _mean_accuracy(cell: Cell) -> float:

@@ -77,7 +77,8 @@ def significance_table(collection: Collection, comparison: Comparison) -> Table:
             f"{_of(collection, comparison)}; the interval is of each difference by itself. p "
             "is after Holm's correction for all pairs of variants of one dataset and split, so an "
             "interval may leave out 0 where p is above 0.05. Bold: the best and all that are not "
-            f"significantly worse at 0.05. Under {FEWEST_SEEDS} common seeds there is no p. "
+            f"significantly worse at 0.05. Under {FEWEST_SEEDS} common seeds there is no p, and "
+            "the interval of one common seed knows nothing of the spread between seeds. "
             f"{THE_BEST}",
             *blind_notes(collection, comparison),
             SURENESS,

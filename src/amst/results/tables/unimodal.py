@@ -58,8 +58,11 @@ def unimodal_table(collection: Collection) -> Table:
             f"{MINUS} alone: difference in percentage points to the same modality trained alone, "
             "paired over seeds, ± half of its 95 % t interval (none for one pair): of encoders to "
             "the encoder trained alone, of predictions to its prediction. An interval wholly below "
-            "zero: what the encoder gives, or the prediction, is worse inside the method than "
-            "alone. All are of the epoch that the fused prediction selected.",
+            "zero: over these seeds and on this test part, what the encoder gives, or the "
+            "prediction, is worse inside the method than alone. Each interval is by itself, with "
+            "no correction for several, and knows nothing of other test samples; that of two or "
+            "three seeds that happen to agree is too narrow. All are of the epoch that the fused "
+            "prediction selected.",
             *_references_note(compared),
             *_branches_note(collection),
         ),
