@@ -17,7 +17,7 @@ from amst.results.figures.finals import (
     unimodal_against_fused,
 )
 from amst.results.figures.learning import learning_curves, skip_schedule
-from amst.results.figures.style import looks_of
+from amst.results.figures.style import looks_of, style
 from amst.results.histories import histories, read_history
 from amst.results.names import FIGURE_FORMS, FIGURE_NAMES
 
@@ -168,7 +168,10 @@ def test_the_legend_says_why_a_variant_has_no_mark(make, plan):
     missing = plan.with_(variant="mla", method="mla", state="missing")
     collection = collect(make(plan, missing), (), partial=True)
     drawn = accuracy_against_hours(collection, collection.cells)
-    assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["mla (missing)", "naive"]
+    assert [text.get_text() for text in drawn.legends[0].get_texts()] == [
+        "mla (missing)",
+        "naive (1)",
+    ]
     assert drawn.axes[0].get_xlim()[0] >= 0
 
 
@@ -373,7 +376,10 @@ def test_marks_of_modalities_and_of_the_whole_are_test_accuracies_with_their_dev
         (looks["text"].colour, 20, 20, 20),
         ("#000000", 70, 70 - 14.1421356, 70 + 14.1421356),
     ]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["unimodal_audio", "Joint"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "unimodal_audio (1)",
+        "Joint (2)",
+    ]
     assert [float(drawn.lines[0].get_ydata()[0]) for drawn in axes.containers] == [0, 1, 1, 1, 1]
     bottom, top = axes.get_ylim()
     assert bottom > top
@@ -417,7 +423,7 @@ def test_the_mark_of_a_variant_is_its_mean_time_and_accuracy_with_both_deviation
     assert across.get_segments()[0][:, 0] == pytest.approx([3 - spread, 3 + spread])
     assert along.get_segments()[0][:, 1] == pytest.approx([70 - 14.1421356, 70 + 14.1421356])
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["slow", "naive"]
+    assert labels == ["slow (1)", "naive (2)"]
     shown = [(line.get_color(), line.get_marker()) for line in figure.legends[0].get_lines()]
     drawn = [drawn.lines[0] for drawn in axes.containers]
     assert [(line.get_color(), line.get_marker()) for line in drawn] == shown
@@ -503,4 +509,24 @@ def test_a_row_without_marks_says_why_and_a_legend_only_where_no_split_has_one(m
     assert [text.get_text() for text in random.texts] == ["missing"]
     legend = accuracy_against_hours(collection, collection.cells).legends[0]
     labels = [text.get_text() for text in legend.get_texts()]
-    assert labels == ["naive", "late", "mla (missing)"]
+    assert labels == ["naive (1)", "late (group: failed; random:\n1)", "mla (missing)"]
+
+
+def test_marks_of_few_seeds_say_how_many_they_are_of(make, plan):
+    runs = make(plan, plan.with_(seed=1, state="failed"), plan.with_(variant="whole"))
+    collection = collect(runs, ["naive", "whole"], partial=True)
+    wanted = ["naive (1 of 2, 1 failed)", "whole (1)"]
+    (ends,) = unimodal_against_fused(collection, collection.cells).axes
+    assert [label.get_text() for label in ends.get_yticklabels()] == wanted
+    legend = accuracy_against_hours(collection, collection.cells).legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == wanted
+
+
+def test_long_names_leave_most_of_a_figure_to_its_marks(make, plan):
+    name = "a method of two models side by side, with logits averaged over both of them"
+    collection = collect(make(plan, plan.with_(variant="two")), [], {"two": name})
+    for draw in (unimodal_against_fused, accuracy_against_hours):
+        with style():
+            figure = draw(collection, collection.cells)
+            figure.draw_without_rendering()
+        assert figure.axes[0].get_position().width > 0.4

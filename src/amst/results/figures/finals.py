@@ -19,10 +19,11 @@ from amst.results.figures.style import (
     Look,
     looks_of,
     say,
+    wrapped,
 )
 from amst.results.statistics import Summary, summarise
 from amst.results.tables.cost import hours
-from amst.results.tables.entries import states_text
+from amst.results.tables.entries import seeds_text, states_text
 from amst.results.tables.unimodal import LINEAR, UNIMODAL, alone_values, references
 
 WIDE_RANGE = 20
@@ -37,10 +38,12 @@ def unimodal_against_fused(collection: Collection, cells: Sequence[Cell]) -> Fig
     """Test accuracy of each modality inside a method and of the fused prediction.
 
     A mark per modality, one standard deviation over seeds to either side; a line shows what the
-    same modality reaches alone. A variant of one modality has that one mark.
+    same modality reaches alone. A variant of one modality has that one mark. The number of seeds
+    is behind the name.
     """
     splits, looks = sorted({cell.split for cell in cells}), looks_of(cells)
-    height = 0.55 + 0.17 * len(cells) + 0.35 * len(splits)
+    lines = max(_row_label(collection, cell).count("\n") + 1 for cell in cells)
+    height = 0.55 + (0.07 + 0.1 * lines) * len(cells) + 0.35 * len(splits)
     figure = Figure(figsize=(COLUMN, height), layout="constrained")
     sizes = [sum(cell.split == split for cell in cells) for split in splits]
     grid = figure.subplots(len(splits), 1, squeeze=False, height_ratios=sizes, sharex=True)
@@ -57,10 +60,15 @@ def unimodal_against_fused(collection: Collection, cells: Sequence[Cell]) -> Fig
 
 
 def accuracy_against_hours(collection: Collection, cells: Sequence[Cell]) -> Figure:
-    """Test accuracy of the main prediction against the time of one run, a mark per variant."""
+    """Test accuracy of the main prediction against the time of one run, a mark per variant.
+
+    The number of seeds, or why there is no mark, is behind the name.
+    """
     splits = sorted({cell.split for cell in cells})
     variants = [v for v in collection.variants if any(cell.variant == v for cell in cells)]
-    height = max(2.3 * len(splits), 0.6 + 0.16 * len(variants))
+    labels = {variant: _legend_text(collection, cells, variant) for variant in variants}
+    lines = sum(label.count("\n") + 1 for label in labels.values())
+    height = max(2.3 * len(splits), 0.6 + 0.16 * lines)
     figure = Figure(figsize=(0.75 * PAGE, height), layout="constrained")
     grid = figure.subplots(len(splits), 1, squeeze=False)
     # By its place among those of the whole grid: one variant looks the same for all datasets.
@@ -69,7 +77,7 @@ def accuracy_against_hours(collection: Collection, cells: Sequence[Cell]) -> Fig
         _marks(axes, [cell for cell in cells if cell.split == split], looks)
         if len(splits) > 1:
             axes.set_title(split)
-    handles = [_dot(*looks[v], _legend_text(collection, cells, v)) for v in variants]
+    handles = [_dot(*looks[variant], label) for variant, label in labels.items()]
     figure.legend(handles=handles, loc="outside right center")
     return figure
 
@@ -94,7 +102,7 @@ def _dots(
             _bar(axes, row, summarise(list(values.values())), look.colour, look.marker)
         if cell.method != UNIMODAL:
             _bar(axes, row, summarise(list(cell.values(cell.main).values())), FUSED, "D")
-    axes.set_yticks(range(len(cells)), [collection.label(cell.variant) for cell in cells])
+    axes.set_yticks(range(len(cells)), [_row_label(collection, cell) for cell in cells])
     axes.set_ylim(len(cells) - 0.5, -0.5)
 
 
@@ -123,11 +131,22 @@ def _bar(axes: Axes, row: int, summary: Summary | None, colour: str, marker: str
     axes.errorbar(x, [row], xerr=[std], color=colour, marker=marker, ms=3.2, elinewidth=0.8, lw=0)
 
 
+def _row_label(collection: Collection, cell: Cell) -> str:
+    """The variant and its seeds; a row without marks says in it why."""
+    label = collection.label(cell.variant)
+    return wrapped(f"{label} ({seeds_text(len(cell.records), cell)})" if cell.records else label)
+
+
 def _legend_text(collection: Collection, cells: Sequence[Cell], variant: str) -> str:
-    """The variant, and why it has no mark where it has none."""
-    mine = [cell for cell in cells if cell.variant == variant]
-    label = collection.label(variant)
-    return label if any(cell.records for cell in mine) else f"{label} ({states_text(mine[0])})"
+    """The variant with its seeds, or why it has no mark; by split where splits differ in that."""
+    found = {
+        cell.split: seeds_text(len(cell.records), cell) if cell.records else states_text(cell)
+        for cell in cells
+        if cell.variant == variant
+    }
+    alike = len(set(found.values())) == 1
+    texts = set(found.values()) if alike else [f"{split}: {text}" for split, text in found.items()]
+    return wrapped(f"{collection.label(variant)} ({'; '.join(texts)})")
 
 
 def _marks(axes: Axes, cells: Sequence[Cell], looks: dict[str, tuple[str, str]]) -> None:

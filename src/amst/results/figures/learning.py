@@ -1,7 +1,6 @@
 """Learning curves per modality, and which modality trains when."""
 
 from collections.abc import Mapping, Sequence
-from textwrap import fill
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -17,6 +16,7 @@ from amst.results.figures.style import (
     Look,
     looks_of,
     say,
+    wrapped,
 )
 from amst.results.histories import History, curves, histories
 from amst.results.statistics import Floats
@@ -25,8 +25,6 @@ from amst.results.tables.unimodal import UNIMODAL
 
 ACROSS = 4
 """Panels side by side."""
-LETTERS = 28
-"""Letters of a title that fit above a panel."""
 
 
 def learning_curves(collection: Collection, cells: Sequence[Cell]) -> Figure:
@@ -126,7 +124,7 @@ def _title(collection: Collection, cell: Cell) -> str:
         label = f"{label}, {cell.split}"
     if cell.records:
         label = f"{label} ({seeds_text(len(cell.records), cell)})"
-    return fill(label, LETTERS, break_long_words=False)
+    return wrapped(label)
 
 
 def _legend(looks: Mapping[str, Look]) -> list[Line2D]:

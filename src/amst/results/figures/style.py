@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any, get_args
 
 import matplotlib as mpl
@@ -17,6 +18,8 @@ from amst.results.names import FIGURE_FORMS
 
 COLUMN, PAGE = 3.5, 7.16
 """Width in inches of one column and of the whole page of a two-column paper."""
+LETTERS = 28
+"""Letters of one line of a variant's name."""
 FUSED = "#000000"
 GREY = "#777777"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442")
@@ -97,6 +100,11 @@ def looks_of(cells: Iterable[Cell]) -> dict[str, Look]:
         )
         for name, place in sorted(places.items(), key=lambda item: item[1])
     }
+
+
+def wrapped(name: str) -> str:
+    """A name on as many lines as leave room for what it names."""
+    return fill(name, LETTERS, break_long_words=False)
 
 
 def say(axes: Axes, text: str) -> None:
