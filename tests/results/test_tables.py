@@ -428,6 +428,21 @@ def test_readers_see_encoders_and_own_predictions_of_every_branch(make, plan):
     assert "no correction for several, and knows nothing of other test samples" in table.notes[0]
 
 
+def test_of_two_variants_with_the_same_mean_in_validation_both_are_bold(make, plan):
+    """Their means differ in the last digit."""
+    accuracies = {"spread": (0.3, 0.2, 0.1), "even": (0.2, 0.2, 0.2)}
+    runs = make(
+        *(
+            plan.with_(variant=name, seed=seed, samples=100, values={"fused": value})
+            for name, values in accuracies.items()
+            for seed, value in enumerate(values)
+        )
+    )
+    table = validation_table(collect(runs, []), "accuracy")
+    assert len({row["mean"] for row in table.rows}) == 2
+    assert [row[1].bold for row in table.blocks[0].rows] == [True, True]
+
+
 def test_latex_names_no_file_that_a_paper_lacks(small_grid, tmp_path):
     write_tables(Material(collect(small_grid, [])), tmp_path)
     for path in tmp_path.glob("*.tex"):

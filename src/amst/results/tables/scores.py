@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from amst.results.cells import Cell, Collection
 from amst.results.comparison import FEWEST_SEEDS
 from amst.results.sheet import Table
-from amst.results.statistics import Summary, summarise
+from amst.results.statistics import DECIMALS, Summary, summarise
 from amst.results.tables.entries import (
     COUNTS,
     IDENTITY,
@@ -102,12 +102,12 @@ def _best_of_methods(collection: Collection, found: Mapping[Key, Summary | None]
             rivals = [other for other in cells if _rivals(cell, other)]
             summaries = [found[rival.key] for rival in rivals]
             means = [
-                summary.mean
+                round(summary.mean, DECIMALS)
                 for summary, rival in zip(summaries, rivals, strict=True)
                 if summary and summary.count == len(rival.runs)
             ]
             mine = found[cell.key]
-            if len(means) == len(rivals) > 1 and mine and mine.mean == max(means):
+            if len(means) == len(rivals) > 1 and mine and round(mine.mean, DECIMALS) == max(means):
                 best.add(cell.key)
     return best
 
