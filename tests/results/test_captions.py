@@ -7,7 +7,9 @@ import pytest
 from docutils.core import publish_parts
 from jinja2 import Environment, StrictUndefined
 
+from amst.results.cells import collect
 from amst.results.names import FIGURE_NAMES, TABLE_NAMES
+from amst.results.tables import Material, make_tables
 from amst.results.tables.scores import WORDS
 
 CAPTIONS = Path(__file__).parents[2] / "workflow" / "report"
@@ -41,6 +43,21 @@ def test_the_front_page_names_what_this_grid_runs():
     text = html_of("workflow")
     assert "2 dataset(s)\n(AVE, digits)" in text
     assert "seeds 0, 7" in text
+
+
+OF_THE_TEST_PART = {*TABLE_NAMES, "modalities", "hours"} - {"cost", "runs", "validation"}
+
+
+@pytest.mark.parametrize("name", sorted(OF_THE_TEST_PART))
+def test_captions_of_the_test_part_say_that_validation_chose_the_epoch(name):
+    assert "validation accuracy" in " ".join(html_of(name).split())
+
+
+def test_tables_of_the_test_part_say_that_validation_chose_the_epoch(make, plan):
+    runs = make(plan, plan.with_(variant="other"), plan.with_(method="mla", variant="mla"))
+    names = sorted(OF_THE_TEST_PART.intersection(TABLE_NAMES))
+    for table in make_tables(Material(collect(runs, [])), names):
+        assert "validation accuracy" in " ".join((table.caption, *table.notes)), table.name
 
 
 @pytest.mark.parametrize("metric", WORDS)

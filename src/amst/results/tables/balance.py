@@ -30,7 +30,8 @@ def balance_table(collection: Collection) -> Table:
     return Table(
         name="balance",
         caption="Shapley contribution of each modality to the test accuracy of the fused "
-        "prediction, in percentage points: mean ± standard deviation over seeds (number of seeds).",
+        "prediction at the epoch with the highest validation accuracy, in percentage points: "
+        "mean ± standard deviation over seeds (number of seeds).",
         columns=COLUMNS,
         rows=tuple(row for cell in collection.cells for row in _tidy(cell)),
         heads=("", "fused", *modalities),

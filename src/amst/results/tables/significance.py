@@ -63,8 +63,9 @@ def significance_table(collection: Collection, comparison: Comparison) -> Table:
     heads = ("difference", "95 % interval", "p", "seeds")
     return Table(
         name="significance",
-        caption="Test accuracy less that of the best variant of the dataset, in percentage "
-        "points, over their common seeds, with 95 % interval and p.",
+        caption="Test accuracy at the epoch with the highest validation accuracy, less that of the "
+        "best variant of the dataset, in percentage points, over their common seeds, with 95 % "
+        "interval and p.",
         columns=(
             *PAIR,
             *("difference", "ci95_low", "ci95_high", "p", "p_holm", "family", "seeds", "resampled"),
@@ -113,7 +114,8 @@ def intervals_table(collection: Collection, comparison: Comparison) -> Table:
         )
     return Table(
         name="intervals",
-        caption="Test accuracy in %, the 95 % interval of a bootstrap over seeds and the test part"
+        caption="Test accuracy in % at the epoch with the highest validation accuracy, "
+        "the 95 % interval of a bootstrap over seeds and the test part"
         f"{_of(collection, comparison)}, and in brackets the number of seeds.",
         columns=(
             *("dataset", "split", "variant", "accuracy", "ci95_low", "ci95_high"),
@@ -162,7 +164,7 @@ def mcnemar_table(collection: Collection, comparison: Comparison) -> Table:
     return Table(
         name="mcnemar",
         caption="p of the exact McNemar test against the best variant of the dataset, for each "
-        "common seed.",
+        "common seed, at the epochs with the highest validation accuracy.",
         columns=(*PAIR, "seed", "only_variant_right", "only_against_right", "p"),
         rows=tuple(rows),
         heads=("", *heads),
@@ -209,7 +211,8 @@ def ranks_table(collection: Collection) -> Table:
     ]
     return Table(
         name="ranks",
-        caption="Average rank by test accuracy, 1 the best, of the variants that have results on "
+        caption="Average rank by test accuracy at the epoch with the highest validation accuracy, "
+        "1 the best, of the variants that have results on "
         f"every dataset ({len(datasets)}: {', '.join(map(collection.label, datasets)) or 'none'})"
         f"{_split_text(collection)}.",
         columns=("variant", "against", "average_rank", "datasets", "wilcoxon_p", *COUNTS),

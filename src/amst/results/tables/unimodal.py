@@ -62,7 +62,7 @@ def unimodal_table(collection: Collection) -> Table:
             "prediction, is worse inside the method than alone. Each interval is by itself, with "
             "no correction for several, and knows nothing of other test samples; that of two or "
             "three seeds that happen to agree is too narrow. All are of the epoch that the fused "
-            "prediction selected.",
+            "prediction selected, by its validation accuracy.",
             *_references_note(compared),
             *_branches_note(collection),
         ),
