@@ -113,6 +113,7 @@ def test_a_list_of_partitions_is_looked_at_one_by_one(slurm: Slurm, tmp_path, mo
         ("long,short", 120, "ok"),
         ("long,short", 121, "fault"),
         ("short,free", 121, "ok"),
+        ("short,odd", 121, "ok"),
         ("days", 7 * 24 * 60 + 30, "ok"),
         ("days", 7 * 24 * 60 + 31, "fault"),
     ],
@@ -121,7 +122,8 @@ def test_a_job_may_take_the_longest_time_of_a_list_of_partitions(
     monkeypatch: pytest.MonkeyPatch, names: str, minutes: int, verdict: str
 ):
     monkeypatch.setattr(requests, "_refused", lambda options: "")
-    limits = {"short": "01:00:00", "long": "02:00:00", "days": "7-00:30:00", "free": "UNLIMITED"}
+    limits = {"short": "01:00:00", "long": "02:00:00", "days": "7-00:30:00"}
+    limits |= {"free": "UNLIMITED", "odd": "INFINITE"}
     partitions = {name: {"MaxTime": limit} for name, limit in limits.items()}
     asked = requests.Request("a job", {"slurm_partition": names, "runtime": minutes})
     (found,) = requests.examine([asked], partitions)

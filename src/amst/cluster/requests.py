@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from snakemake_executor_plugin_slurm.utils import parse_time_to_minutes
+from snakemake_interface_common.exceptions import WorkflowError
 
 from amst.cluster.findings import Finding, fault, ok
 from amst.cluster.site import Site
@@ -126,9 +127,11 @@ def examine(
 
 def _limit(names: str, partitions: Mapping[str, Mapping[str, str]]) -> int | None:
     """The longest time in minutes that one of some partitions allows; None for any."""
-    limits = [partitions.get(name, {}).get("MaxTime", "UNLIMITED") for name in names.split(",")]
-    finite = [parse_time_to_minutes(limit) for limit in limits if limit != "UNLIMITED"]
-    return max(finite) if len(finite) == len(limits) else None
+    limits = [partitions.get(name, {}).get("MaxTime", "") for name in names.split(",")]
+    try:
+        return max(map(parse_time_to_minutes, limits))
+    except WorkflowError:  # one is UNLIMITED, or not known
+        return None
 
 
 def _refused(options: Iterable[str]) -> str:
