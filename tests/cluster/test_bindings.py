@@ -45,6 +45,20 @@ def test_a_folder_that_no_binding_can_name_is_told(work, tmp_path, name):
         bindings(tmp_path / "checkout", [work / "data"])
 
 
+def test_a_working_folder_with_a_colon_is_told(tmp_path, monkeypatch):
+    """Snakemake has Apptainer bind it as home, which works with a comma, but for a checkout."""
+    comma, colon = tmp_path / "a,b", tmp_path / "12:30"
+    comma.mkdir()
+    colon.mkdir()
+    monkeypatch.chdir(comma)
+    bindings(tmp_path / "checkout", [])
+    with pytest.raises(AmstError, match=f"^{comma}, which jobs"):
+        bindings(comma, [])
+    monkeypatch.chdir(colon)
+    with pytest.raises(AmstError, match=f"^{colon}, which jobs"):
+        bindings(tmp_path / "checkout", [])
+
+
 @pytest.mark.parametrize("name", ["results", "logs", "benchmarks", ".snakemake", "results/runs"])
 def test_links_of_the_working_folder_are_followed(work, tmp_path, name):
     scratch = tmp_path / "scratch"

@@ -66,7 +66,8 @@ def bindings(checkout: Path, roots: Iterable[Path], given: str = "") -> str:
         given: what the user or the site has set; it comes first and stays as it is.
 
     Raises:
-        AmstError: a folder has a comma or a colon in its path, which no binding can name.
+        AmstError: a folder has a comma or a colon in its path, which no binding can name, or the
+            working folder a colon.
     """
     inside = Path.cwd().resolve()
     own = [Path(os.path.normpath(checkout.absolute()))]
@@ -78,8 +79,8 @@ def bindings(checkout: Path, roots: Iterable[Path], given: str = "") -> str:
                 wanted.setdefault(target, "")
     if inside.is_relative_to(checkout.resolve()):
         wanted |= dict.fromkeys(own, "")  # results lie in the checkout
-    for path in wanted:
-        if re.search("[,:]", str(path)):
+    for path, odd in {inside: ":", **dict.fromkeys(wanted, "[,:]")}.items():
+        if re.search(odd, str(path)):
             raise AmstError(
                 f"{path}, which jobs in the container need, has a comma or a colon in its path",
                 "Apptainer cannot bind such a folder: give it another name, or run without "
