@@ -352,7 +352,7 @@ def test_a_split_written_by_hand_has_all_parts(tmp_path):
     path.write_text(
         '{"format": 1, "dataset": "X", "name": "x", "seed": 0, "parts": {"test": ["a"]}}'
     )
-    said = "mine.json: parts: no train and no val; a part without samples is an empty list. Delete"
+    said = "mine.json: parts: no train and no val; a part without samples is an empty list. Mend"
     with pytest.raises(AmstError, match=re.escape(said)):
         read_split(path)
 
@@ -361,7 +361,7 @@ def test_a_split_written_by_hand_has_all_parts(tmp_path):
 def test_a_damaged_split_file_is_named(content, tmp_path):
     path = tmp_path / "random.json"
     path.write_text(content, encoding="latin-1")
-    with pytest.raises(AmstError, match=r"random.json (is not a|has) split .*Delete it"):
+    with pytest.raises(AmstError, match=r"random.json (is not a|has) split .*delete any other if"):
         read_split(path)
     with pytest.raises(AmstError, match=r"other.json is not a split .*No such file"):
         read_split(tmp_path / "other.json")

@@ -25,8 +25,8 @@ class Sample(BaseModel):
         label: class name.
         group: what must not be in two parts of a clean split (actor, session, video); empty, or the
             id, where it has none.
-        files: modality name -> path of its raw file relative to the raw root; what is no modality
-            of the dataset, as of one derived from one with more, counts for nothing.
+        files: modality name -> path of its raw file relative to the raw root; that of what is
+            no modality of the dataset, as of one derived from one with more, is not extracted.
         start: begin of the sample inside its recordings, in seconds; None for the whole files.
         end: end of the sample inside its recordings, in seconds.
         whole: modalities whose file is the sample's own, such as the WAV of one utterance beside

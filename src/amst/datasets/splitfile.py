@@ -55,7 +55,10 @@ def read_split(path: Path | str) -> Split:
     Raises:
         AmstError: the file is missing, damaged or of another format version.
     """
-    remedy = "Delete it if it is there; `snakemake` without targets makes it"
+    remedy = (
+        "Mend one of your own; delete any other if it is there, and `snakemake` without targets "
+        "makes it"
+    )
     return read_document(Path(path), Split, "split", remedy)
 
 
