@@ -11,7 +11,7 @@ import soundfile
 
 import amst
 from amst.config.run import AudioFeatures, TextFeatures, VisualFeatures
-from amst.datasets.base import Sample
+from amst.datasets.base import Dataset, Sample
 from amst.datasets.registry import load
 from amst.errors import AmstError
 from amst.features.audio import log_mel
@@ -171,6 +171,33 @@ def test_an_utterance_with_a_wav_of_its_own_takes_that_whole(tmp_path):
         assert shard.ids == ["beside", "both", "own"]
         assert shard.array("audio/seconds").tolist() == [2.0, 2.0, 0.5]
         assert shard.array("visual/decoded").tolist() == [20, 20, 20]
+
+
+def test_pictures_of_one_film_are_stored_as_each_modality_says(tmp_path):
+    class Paces(Dataset):
+        name = "Paces"
+        modalities = {"fast": "visual", "slow": "visual", "sound": "audio"}  # noqa: RUF012
+        classes = ("a",)
+
+        def read(self, raw):
+            """Its rows are written below."""
+
+    settings = {
+        "fast": VisualFeatures(frames=3, per_second=5, size=16),
+        "slow": VisualFeatures(frames=4, per_second=1, size=8),
+        "sound": SMALL["audio"],
+    }
+    rawtrees.write_video(tmp_path / "d.mp4", seconds=7.0)
+    row = Sample(id="a", label="a", group="", files=dict.fromkeys(settings, "d.mp4"))
+    write_lines(tmp_path / "s.jsonl", [row])
+    _, lost = extract(Paces(), tmp_path, tmp_path / "s.jsonl", tmp_path / "0.h5", settings)
+    assert lost == {}
+    with Shard(tmp_path / "0.h5") as shard:
+        for name in ("fast", "slow"):
+            (take,) = read_recording(tmp_path / "d.mp4", [Cut()], settings[name], audio=False)
+            stored = shard.array(f"{name}/features")[0]
+            np.testing.assert_array_equal(stored, take.pictures.features)
+        assert shard.array("sound/peak")[0] > 0
 
 
 def test_a_sample_whose_file_cannot_be_read_is_listed_with_the_file(tmp_path):

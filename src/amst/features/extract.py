@@ -86,8 +86,8 @@ def extract_shard(
 
 
 Given = TypeVar("Given", Pictures, Sound)
-Takes = Mapping[tuple[str, str], Take | UnreadableError]
-"""(file, sample id) -> what a container gave for that sample."""
+Takes = Mapping[tuple[str, str, VisualFeatures | None], Take | UnreadableError]
+"""(file, sample id, how pictures are stored; None: for sound) -> what a container gave."""
 
 
 @dataclass
@@ -127,22 +127,36 @@ class _Extraction:
             yield self._row(sample, takes, checksums)
 
     def _takes(self, samples: list[Sample]) -> Takes:
-        takes: dict[tuple[str, str], Take | UnreadableError] = {}
+        takes: dict[tuple[str, str, VisualFeatures | None], Take | UnreadableError] = {}
         for file in sorted({file for sample in samples for file in sample.files.values()}):
             users = [sample for sample in samples if file in sample.files.values()]
             asked = self._asked_of(file, users)
             if Path(file).suffix.lower() in _SOUNDS | _PICTURES or not asked:
                 continue
-            visual = next((one for one in asked if isinstance(one, VisualFeatures)), None)
+            # Sound is read along with the first of the pictures.
+            first, *others = dict.fromkeys(
+                one for one in asked if isinstance(one, VisualFeatures)
+            ) or [None]
             audio = any(isinstance(one, AudioFeatures) for one in asked)
-            cuts = [_cut(sample, file) for sample in users]
-            results: Sequence[Take | UnreadableError]
-            try:
-                results = read_recording(self.raw / file, cuts, visual, audio)
-            except UnreadableError as error:
-                results = [error] * len(users)
-            takes.update({(file, user.id): one for user, one in zip(users, results, strict=True)})
+            results = self._read(file, users, first, audio)
+            takes.update({(file, user.id, None): one for user, one in results})
+            takes.update({(file, user.id, first): one for user, one in results})
+            for visual in others:
+                results = self._read(file, users, visual, audio=False)
+                takes.update({(file, user.id, visual): one for user, one in results})
         return takes
+
+    def _read(
+        self, file: str, users: list[Sample], visual: VisualFeatures | None, audio: bool
+    ) -> list[tuple[Sample, Take | UnreadableError]]:
+        """What a container gives for each of the samples that lie in it."""
+        cuts = [_cut(sample, file) for sample in users]
+        results: Sequence[Take | UnreadableError]
+        try:
+            results = read_recording(self.raw / file, cuts, visual, audio)
+        except UnreadableError as error:
+            results = [error] * len(users)
+        return list(zip(users, results, strict=True))
 
     def _asked_of(self, file: str, users: list[Sample]) -> list[Features]:
         """Settings of the modalities, other than text, that lie in ``file``."""
@@ -171,10 +185,12 @@ class _Extraction:
         return known[file]
 
     def _values(self, name: str, sample: Sample, file: str, takes: Takes) -> Mapping[str, Any]:
-        take = takes.get((file, sample.id))
+        settings = self.features[name]
+        pictures = settings if isinstance(settings, VisualFeatures) else None
+        take = takes.get((file, sample.id, pictures))
         if isinstance(take, UnreadableError):
             raise take
-        match self.features[name]:
+        match settings:
             case AudioFeatures() as features:
                 return self._audio(features, sample, file, take)
             case VisualFeatures() as features:
