@@ -1,4 +1,5 @@
 import hashlib
+import math
 import re
 
 import pytest
@@ -47,7 +48,7 @@ def pair(name, label="yes", file="a.wav", text="a word", **more):
 
 
 def listed(tmp_path, rows):
-    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/folder").mkdir(parents=True)
     (tmp_path / "raw/a.wav").write_bytes(b"sound")
     out, rejected = tmp_path / "out/samples.jsonl", tmp_path / "out/rejected.jsonl"
     summary = write_samples(Pairs(rows), tmp_path / "raw", out, rejected)
@@ -131,6 +132,13 @@ def test_rows_are_listed_by_id_with_all_they_say(tmp_path):
             "its parts name 'random': splits of the dataset",
         ),
         (pair("b", file="b.wav"), "its sound file is missing"),
+        (pair("b", file="folder"), "its sound file is a folder"),
+        (pair("b", start=math.nan, end=2.0), "its start is nan, no time in seconds"),
+        (pair("b", start=1.0, end=math.inf), "its end is inf, no time in seconds"),
+        (pair("b", start=5.0, end=3.5), "its start, 5 s, is not before its end, 3.5 s"),
+        (pair("b", text="half an emoji: \ud83d"), "its text holds what is no character of UTF-8"),
+        (pair("b", file="M\udcfcller.wav"), "its sound file holds what is no character of UTF-8"),
+        (pair("b\0"), "its id or group holds a NUL character"),
         (pair("b", text=None), "it has no words"),
         (Sample(id="b", label="no", group="b", files={}, text="x"), "it has no sound"),
         (pair("b", whole=("audio",)), "`whole` is audio: not each of them has a file of its own"),
@@ -144,6 +152,14 @@ def test_what_cannot_be_a_sample_is_listed_with_the_reason(row, reason, tmp_path
     assert len(rejected) == summary.rejected == 1
     assert rejected[0].id == row.id
     assert reason in rejected[0].reason
+
+
+def test_a_lost_row_whose_id_is_not_utf_8_is_listed_with_it_escaped(tmp_path):
+    lost = Rejected(id="b\ud83d", reason="M\udcfcller is missing", file="M\udcfcller")
+    _, _, rejected = listed(tmp_path, [pair("a\ud83d"), lost])
+    assert [row.id for row in rejected] == [r"a\ud83d", r"b\ud83d"]
+    assert rejected[0].reason == "its id holds what is no character of UTF-8"
+    assert rejected[1].file == r"M\udcfcller"
 
 
 def test_a_row_that_is_none_is_told_with_the_reader_and_the_row_before(tmp_path):

@@ -1,6 +1,7 @@
 """Raw folder -> samples and rejected samples; which samples share a shard."""
 
 import hashlib
+import math
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -88,7 +89,7 @@ def _listed(dataset: Dataset, raw: Path) -> tuple[list[Sample], list[Rejected]]:
     for row in _rows(dataset, raw):
         problem = row if isinstance(row, Rejected) else _problem(row, dataset, raw, samples)
         if problem is not None:
-            problems.append(problem)
+            problems.append(_escaped(problem))
         elif isinstance(row, Sample):
             samples[row.id] = row if dataset.is_made else _stamped(row, raw)
     problems.sort(key=lambda row: (row.id, row.reason))
@@ -249,6 +250,14 @@ def _problem(
 ) -> Rejected | None:
     if sample.id in known:
         return Rejected(id=sample.id, reason="its id is taken by an earlier sample")
+    files = {f"{name} file": file for name, file in sample.files.items()}
+    texts = {"id": sample.id, "group": sample.group, "text": sample.text or "", **files}
+    for what, text in texts.items():
+        if text != _utf8(text):
+            return Rejected(id=sample.id, reason=f"its {what} holds what is no character of UTF-8")
+    # Shards drop it at the end of a text.
+    if "\0" in sample.id + sample.group:
+        return Rejected(id=sample.id, reason="its id or group holds a NUL character")
     if sample.label not in dataset.classes:
         return Rejected(id=sample.id, reason=f"unknown class {sample.label!r}")
     if sample.part not in (None, *PARTS):
@@ -261,8 +270,12 @@ def _problem(
         if part not in PARTS:
             reason = f"part {part!r} of split {split} is none of {', '.join(PARTS)}"
             return Rejected(id=sample.id, reason=reason)
+    if reason := _no_cut(sample.start, sample.end):
+        return Rejected(id=sample.id, reason=reason)
     for name, kind in dataset.modalities.items():
         file = sample.files.get(name)
+        if file and (raw / file).is_dir():
+            return Rejected(id=sample.id, reason=f"its {name} file is a folder", file=file)
         if file is not None and not (raw / file).is_file():
             return Rejected(id=sample.id, reason=f"its {name} file is missing", file=file)
         if file is None and (kind != "text" or sample.text is None):
@@ -273,3 +286,31 @@ def _problem(
         reason = f"`whole` is {', '.join(sample.whole)}: not each of them has a file of its own"
         return Rejected(id=sample.id, reason=reason)
     return None
+
+
+def _no_cut(start: float | None, end: float | None) -> str:
+    """Why nothing lies between two times of a recording; empty if something may.
+
+    Tables that were read with pandas have NaN for a time that is not there.
+    """
+    for name, time in (("start", start), ("end", end)):
+        if time is not None and not math.isfinite(time):
+            return f"its {name} is {time}, no time in seconds"
+    if start is not None and end is not None and start >= end:
+        return f"its start, {start:g} s, is not before its end, {end:g} s"
+    return ""
+
+
+def _utf8(text: str) -> str:
+    r"""The text with what UTF-8 cannot hold escaped.
+
+    That is half an emoji, which JSON can write (``\ud83d``), and bytes of file names that Python
+    gives as such halves.
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _escaped(row: Rejected) -> Rejected:
+    """The row as a list can hold it."""
+    texts = {"id": row.id, "reason": row.reason, "file": row.file}
+    return row.model_copy(update={name: _utf8(text) for name, text in texts.items()})
