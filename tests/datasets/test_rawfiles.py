@@ -11,6 +11,7 @@ from amst.datasets.rawfiles import (
     class_folders,
     folders_digest,
     lines_of,
+    read_annotation,
     stamp,
 )
 from amst.errors import AmstError
@@ -173,3 +174,18 @@ def test_a_name_that_is_not_utf8_is_a_fault(tmp_path):
     fault = "has a name that is not UTF-8; rename it"
     assert folder.file("caf\\xe9") == RawFile("clips/caf\\xe9.mp4", fault, is_misnamed=True)
     assert folder.file("ü") == RawFile("clips/ü.mp4")
+
+
+def test_one_odd_byte_in_an_annotation_garbles_no_other_line(tmp_path):
+    path = tmp_path / "said.csv"
+    path.write_bytes("1,fünf 🦊\r\n2,fünf\r\n".encode().replace("ü".encode(), b"\xfc", 1))
+    assert read_annotation(path, "") == "1,f\xfcnf \xf0\x9f\xa6\x8a\r\n2,fünf\r\n"
+    path.write_bytes("2,fünf\n".encode("utf-8-sig") + b"1,f\xfcnf")
+    assert read_annotation(path, "") == "2,fünf\n1,fünf"
+
+
+def test_a_dataset_without_a_page_is_told_where_its_raw_folder_is_set(tmp_path):
+    with pytest.raises(AmstError, match=r"no annotation file .*\. Look at `raw` in config\.yaml$"):
+        read_annotation(tmp_path / "said.csv", "")
+    with pytest.raises(AmstError, match=r"no folder .*\. Look at `raw` in config\.yaml$"):
+        RawFolder(tmp_path, "clips", ".mp4", "")

@@ -118,7 +118,11 @@ def _below(folder: str, name: str) -> str:
 
 
 def _no_folder(path: Path, page: str) -> AmstError:
-    return AmstError(f"there is no folder {path}", f"The layout it needs is in {page}")
+    return AmstError(f"there is no folder {path}", _layout(page))
+
+
+def _layout(page: str) -> str:
+    return f"The layout it needs is in {page}" if page else "Look at `raw` in config.yaml"
 
 
 def folders_digest(raw: Path, folders: Iterable[str]) -> str:
@@ -212,7 +216,10 @@ def first_fault(*files: RawFile) -> tuple[str, str] | None:
 
 
 def read_annotation(path: Path, page: str) -> str:
-    """The text of an annotation file.
+    """The text of an annotation file, decoded as by ``decode``.
+
+    Where it is no UTF-8 as a whole, each line is decoded by itself, so that one odd byte garbles
+    no other line.
 
     Raises:
         AmstError: it is missing, cannot be read, or is a Git LFS pointer.
@@ -220,14 +227,15 @@ def read_annotation(path: Path, page: str) -> str:
     try:
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise AmstError(
-            f"there is no annotation file {path}", f"The layout it needs is in {page}"
-        ) from None
+        raise AmstError(f"there is no annotation file {path}", _layout(page)) from None
     except OSError as error:
         raise unreadable(path, error) from None
     if content.startswith(LFS_START):
         raise AmstError(f"{path} is a Git LFS pointer, not the file", "Run `git lfs pull` there")
-    return decode(content)
+    try:
+        return _unicode(content)
+    except UnicodeDecodeError:
+        return "".join(decode(line) for line in content.splitlines(keepends=True))
 
 
 def lines_of(text: str) -> list[str]:
@@ -252,11 +260,15 @@ def decode(content: bytes) -> str:
 
     The mark is dropped. Latin-1 never fails.
     """
-    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return content.decode("utf-16" if marked else "utf-8-sig")
+        return _unicode(content)
     except UnicodeDecodeError:
         return content.decode("latin-1")
+
+
+def _unicode(content: bytes) -> str:
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if marked else "utf-8-sig")
 
 
 def _fault_of_name(name: str, suffix: str) -> str:
