@@ -1,10 +1,14 @@
+import base64
+import io
 import json
 import re
 import shutil
 
 import pytest
+from PIL import Image
 
 from amst.config.run import AudioFeatures, TextFeatures, VisualFeatures
+from amst.datasets.base import Dataset, Sample
 from amst.datasets.registry import load
 from amst.datasets.splitfile import Split, write_split
 from amst.datasets.splits import make_split
@@ -197,3 +201,23 @@ def test_what_the_page_quotes_cannot_break_it(tmp_path):
     page = manifest.with_name("report.html").read_text()
     assert "<b>x" not in page
     assert "&lt;b&gt;x" in page
+
+
+def test_a_picture_like_a_line_does_not_fill_the_page(tmp_path):
+    class Lines(Dataset):
+        name = "Lines"
+        modalities = {"picture": "visual"}  # noqa: RUF012
+        classes = ("a",)
+
+        def read(self, raw):
+            yield Sample(id="a", label="a", group="", files={"picture": "a.png"})
+
+    (tmp_path / "raw").mkdir()
+    Image.new("RGB", (5000, 1)).save(tmp_path / "raw/a.png")
+    features = {"picture": VisualFeatures(size=8, frames=2)}
+    manifest, samples = prepared(Lines(), tmp_path / "raw", tmp_path / "out", features)
+    write_report(Lines(), manifest, samples, [])
+    page = manifest.with_name("report.html").read_text()
+    (shown,) = re.findall(r"data:image/png;base64,([^\"]+)", page)
+    with Image.open(io.BytesIO(base64.b64decode(shown))) as picture:
+        assert picture.size == (2 * 8 * 112, 112)

@@ -20,6 +20,8 @@ from amst.features.manifest import Manifest
 _SHOWN_PICTURES = 24
 _SHOWN_SOUNDS = 6
 _PICTURE_HEIGHT = 112
+_WIDEST = 8
+"""Pictures wider than so many times their height are shown narrower, so as not to fill the page."""
 
 
 class Features(Protocol):
@@ -84,7 +86,7 @@ def _frames(features: Features, name: str, sample: int) -> _Figure:
     """The stored frames side by side, in the shape of the original picture."""
     frames = features.row(f"{name}/features", sample)
     height, width = features.row(f"{name}/size", sample)
-    side = max(1, round(_PICTURE_HEIGHT * width / height))
+    side = max(1, round(_PICTURE_HEIGHT * min(width / height, _WIDEST)))
     strip = Image.new("RGB", (side * len(frames), _PICTURE_HEIGHT))
     for place, frame in enumerate(frames):
         shown = Image.fromarray(np.asarray(frame)).resize((side, _PICTURE_HEIGHT))
