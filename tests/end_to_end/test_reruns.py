@@ -148,6 +148,13 @@ def test_a_change_that_snakemake_cannot_see_is_told(suite: Suite, how: str):
         )
 
 
+def test_a_call_writes_its_grid_down_before_it_trains(suite: Suite):
+    """Of an interrupted call `amst status` and `amst clean` know no settings else."""
+    suite.configure(changed("datasets.digits.recipe.learning_rate", 0.04))
+    said = suite.snakemake("--cores", "1", "results/grid.json", f"{RUN}/run.json").stderr
+    assert said.index("Writing down the grid") < said.index("Training naive")
+
+
 def test_event_files_can_be_cleared_away(suite: Suite):
     for folder in suite.file("results/runs").rglob("tensorboard"):
         shutil.rmtree(folder)

@@ -19,6 +19,8 @@ checkpoint grid:
         "logs/grid.log",
     benchmark:
         "benchmarks/grid.tsv"
+    # before the runs, which may take all cores for days: `amst status` asks whose runs they are
+    priority: 1
     localrule: True
     resources:
         mem_mb=500,
