@@ -7,7 +7,7 @@ import difflib
 import sys
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from amst.config.execution import Device
 from amst.datasets.base import Part
@@ -42,13 +42,18 @@ def open_run(
         device: 'auto', 'cpu' or 'cuda'.
 
     Raises:
-        AmstError: there is no such run, a file is missing or damaged, or there is no GPU for
-            'cuda'.
+        AmstError: there is no such run or device, a file is missing or damaged, or there is no
+            GPU for 'cuda'.
     """
     from amst.training.assembly import assemble
     from amst.training.checkpoint import load_weights
     from amst.training.execution import Execution
 
+    if device not in get_args(Device):
+        raise AmstError(
+            f"{str(device)!r} is no device that a run is opened on",
+            f"Valid names: {', '.join(get_args(Device))}",
+        )
     name, results = str(run), Path(results)
     folder = folder_of(name, results)
     if folder is None or not (folder / RECORD).is_file():

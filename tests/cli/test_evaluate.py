@@ -425,6 +425,9 @@ def test_a_run_opened_on_other_data_says_so_and_one_that_is_not_there_is_told(he
     assert said in capsys.readouterr().err
     with pytest.raises(AmstError, match=f"there is no .*/naive/seed5/run.json. .* {NAIVE}"):
         open_run("CREMAD/random/naive/seed5")
+    for device in ("gpu", torch.device("cpu")):
+        with pytest.raises(AmstError, match=r"is no device .* Valid names: auto, cpu, cuda"):
+            open_run(NAIVE, device=device)
 
 
 # What a reader is shown
