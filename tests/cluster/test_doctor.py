@@ -80,7 +80,7 @@ def test_everything_that_will_not_work_is_named(start_slurm, tmp_path, monkeypat
         ({}, {"resources": {"extract": {"mem_mb": 999_000}}}, "fault jobs of rule extract"),
         ({}, {"resources": {"train": {"runtime": 90}}}, "digits: 90 minutes, and the partition"),
         ({}, {"jobs": 20_000}, "SLURM holds 10000 (MaxJobCount): lower jobs"),
-        ({}, {"gpu_request": "gre"}, "gpu_request: unknown name 'gre'. Did you mean 'gres'?"),
+        ({}, {"gpu_request": "gre"}, "gpu_request: unknown name 'gre'. Valid names: gpus, gres"),
         ({}, {"acount": "me"}, "acount: unknown key. Did you mean 'account'?"),
     ],
 )

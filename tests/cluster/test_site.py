@@ -28,7 +28,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ("text", "said"),
     [
         ("acount: me", "acount: unknown key. Did you mean 'account'?"),
-        ("gpu_request: gre", "gpu_request: unknown name 'gre'. Did you mean 'gres'?"),
+        ("gpu_request: gre", "gpu_request: unknown name 'gre'. Valid names: gpus, gres"),
         (
             "resources: {trian: {mem_mb: 1}}",
             "resources: unknown name 'trian'. Did you mean 'train'",

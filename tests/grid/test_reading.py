@@ -47,6 +47,7 @@ def test_the_shipped_configurations_are_valid():
         ("recipe.epoch", 3, "recipe.epoch: unknown key. Did you mean 'epochs'?"),
         ("recipe.epochs", 0, "recipe.epochs: must be greater than 0, got 0"),
         ("recipe.epochs", "many", "recipe.epochs: expected a whole number, got 'many'"),
+        ("execution.device", "gpu", "device: unknown name 'gpu'. Valid names: auto, cpu, cuda"),
         ("grid.seeds", [], "grid.seeds: expected at least one value, got []"),
         ("grid.seeds", [-1], "grid.seeds.0: must be greater than or equal to 0, got -1"),
         ("grid.seeds", [0, 0], "grid.seeds: 0 stands twice"),
@@ -194,7 +195,7 @@ def test_a_wrong_setting_is_named_with_its_path_and_the_nearest_name(values, pat
         ("datasets.CREMAD.split", ["amst", "amst"], "datasets.CREMAD.split: 'amst' stands twice"),
         ("datasets.CREMAD.shares", "CREMAD", "CREMAD cannot share with itself. Remove it"),
         ("datasets.CREMAD.shares", "digit", "datasets.CREMAD.shares: unknown name 'digit'. Did"),
-        ("tables.metric", "accurcy", "tables.metric: unknown name 'accurcy'. Did you mean 'accu"),
+        ("tables.metric", "accurcy", "tables.metric: unknown name 'accurcy'. Valid names: accu"),
         ("methods.typo", {"metod": "pmr"}, "methods.typo.metod: unknown key. Did you mean 'method"),
         (
             "methods.picture",

@@ -16,7 +16,7 @@ HEAD = """# Configuration
 
 `config.yaml` holds everything that can be set; files given by `--configfile` are merged over it
 (maps merge, lists replace). A wrong key, type, name or range stops Snakemake and `amst` at once
-with one line that names the file, the key's path and the nearest valid name.
+with one line that names the file, the key's path and the nearest valid name, or all of them.
 
 This page is written from the models in `src/amst/config` by `python -m amst.config.page`; a test
 compares it. The settings of the methods stand on their own pages, [docs/methods](methods).

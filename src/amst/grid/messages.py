@@ -94,8 +94,9 @@ def told(error: ValidationError, model: Any, where: str, values: Any) -> AmstErr
     if kind.startswith("union_tag"):
         return _wrong_tag(first, path)
     if kind == "literal_error":
-        names = first["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
-        return AmstError(f"{path}: unknown name {first['input']!r}", nearest(first["input"], names))
+        # all of them, which are few: of `device: gpu` the nearest would be cpu
+        names = first["ctx"]["expected"].replace(" or ", ", ").replace("'", "")
+        return AmstError(f"{path}: unknown name {first['input']!r}", f"Valid names: {names}")
     shown = "" if isinstance(first["input"], Mapping) else f", got {first['input']!r}"
     return AmstError(f"{path}: {_plain(first)}{shown}")
 
