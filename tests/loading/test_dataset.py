@@ -89,6 +89,12 @@ def test_a_part_without_any_usable_sample_is_refused(stored, modalities):
         FeatureStore(stored.manifest).part(split, "val", modalities)
 
 
+def test_a_part_that_no_split_has_is_refused(stored, modalities):
+    said = "a split has no part 'validation'. Valid names: train, val, test"
+    with pytest.raises(AmstError, match=f"^{said}$"):
+        FeatureStore(stored.manifest).part(stored.split, "validation", modalities)
+
+
 def test_other_features_than_the_run_wants_are_refused(stored, modalities):
     wanted = {"audio": modalities["audio"].model_copy(update={"features": AudioFeatures()})}
     with pytest.raises(AmstError, match=r"mel_bins of 'audio' is 4 in the shards .* and 128 in"):

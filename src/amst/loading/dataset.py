@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from amst.config.run import Kind, Modality
-from amst.datasets.base import Part
+from amst.datasets.base import PARTS, Part
 from amst.datasets.splitfile import Split
 from amst.errors import AmstError
 from amst.features.manifest import Manifest, ShardEntry, read_manifest
@@ -201,9 +201,9 @@ class FeatureStore:
             mapped: leave the features on disk, mapped, instead of reading them into memory.
 
         Raises:
-            AmstError: the split names samples that are neither in the shards nor rejected, the
-                part has none with features, or the shards hold other features than ``modalities``
-                wants.
+            AmstError: there is no such part, the split names samples that are neither in the
+                shards nor rejected, the part has none with features, or the shards hold other
+                features than ``modalities`` wants.
         """
         self._check_features(modalities)
         ids, rejected = self._known(split, name)
@@ -255,6 +255,8 @@ class FeatureStore:
 
     def _known(self, split: Split, name: Part) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Ids of a part that have features, and those that were rejected."""
+        if name not in PARTS:
+            raise AmstError(f"a split has no part {name!r}", f"Valid names: {', '.join(PARTS)}")
         given_up = {row.id for row in self.manifest.rejected}
         wanted = split.parts[name]
         lost = [sample for sample in wanted if sample not in self._places]
