@@ -29,6 +29,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     [
         ("acount: me", "acount: unknown key. Did you mean 'account'?"),
         ("gpu_request: gre", "gpu_request: unknown name 'gre'. Valid names: gpus, gres"),
+        ("status_command: sact", "unknown name 'sact'. Valid names: '', sacct, squeue"),
         (
             "resources: {trian: {mem_mb: 1}}",
             "resources: unknown name 'trian'. Did you mean 'train'",

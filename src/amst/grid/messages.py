@@ -95,7 +95,8 @@ def told(error: ValidationError, model: Any, where: str, values: Any) -> AmstErr
         return _wrong_tag(first, path)
     if kind == "literal_error":
         # all of them, which are few: of `device: gpu` the nearest would be cpu
-        names = first["ctx"]["expected"].replace(" or ", ", ").replace("'", "")
+        quoted = first["ctx"]["expected"].replace(" or ", ", ").split(", ")
+        names = ", ".join(name.strip("'") or name for name in quoted)
         return AmstError(f"{path}: unknown name {first['input']!r}", f"Valid names: {names}")
     shown = "" if isinstance(first["input"], Mapping) else f", got {first['input']!r}"
     return AmstError(f"{path}: {_plain(first)}{shown}")
