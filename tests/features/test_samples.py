@@ -1,6 +1,7 @@
 import hashlib
 import math
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -44,7 +45,8 @@ class Pairs(Dataset):
 
 
 def pair(name, label="yes", file="a.wav", text="a word", **more):
-    return Sample(id=name, label=label, group=name, files={"sound": file}, text=text, **more)
+    more = {"group": name, **more}
+    return Sample(id=name, label=label, files={"sound": file}, text=text, **more)
 
 
 def listed(tmp_path, rows):
@@ -133,9 +135,13 @@ def test_rows_are_listed_by_id_with_all_they_say(tmp_path):
         ),
         (pair("b", file="b.wav"), "its sound file is missing"),
         (pair("b", file="folder"), "its sound file is a folder"),
+        (pair("b", file=""), "its sound file is missing"),
         (pair("b", start=math.nan, end=2.0), "its start is nan, no time in seconds"),
         (pair("b", start=1.0, end=math.inf), "its end is inf, no time in seconds"),
         (pair("b", start=5.0, end=3.5), "its start, 5 s, is not before its end, 3.5 s"),
+        (pair("b", start=3.5, end=3.5), "its start, 3.5 s, is not before its end, 3.5 s"),
+        (pair("b", group="\ud83d"), "its group holds what is no character of UTF-8"),
+        (pair("b", group="b\0"), "its id or group holds a NUL character"),
         (pair("b", text="half an emoji: \ud83d"), "its text holds what is no character of UTF-8"),
         (pair("b", file="M\udcfcller.wav"), "its sound file holds what is no character of UTF-8"),
         (pair("b\0"), "its id or group holds a NUL character"),
@@ -152,6 +158,16 @@ def test_what_cannot_be_a_sample_is_listed_with_the_reason(row, reason, tmp_path
     assert len(rejected) == summary.rejected == 1
     assert rejected[0].id == row.id
     assert reason in rejected[0].reason
+
+
+def test_files_that_are_there_are_not_looked_at_as_folders(tmp_path, monkeypatch):
+    """Each look is a call to a file server."""
+    looked = []
+    is_folder = Path.is_dir
+    monkeypatch.setattr(Path, "is_dir", lambda path: looked.append(path) or is_folder(path))
+    listed(tmp_path, [pair("a"), pair("b", file="folder")])
+    assert tmp_path / "raw/a.wav" not in looked
+    assert tmp_path / "raw/folder" in looked
 
 
 def test_a_lost_row_whose_id_is_not_utf_8_is_listed_with_it_escaped(tmp_path):

@@ -274,10 +274,9 @@ def _problem(
         return Rejected(id=sample.id, reason=reason)
     for name, kind in dataset.modalities.items():
         file = sample.files.get(name)
-        if file and (raw / file).is_dir():
-            return Rejected(id=sample.id, reason=f"its {name} file is a folder", file=file)
         if file is not None and not (raw / file).is_file():
-            return Rejected(id=sample.id, reason=f"its {name} file is missing", file=file)
+            fault = "a folder" if file and (raw / file).is_dir() else "missing"
+            return Rejected(id=sample.id, reason=f"its {name} file is {fault}", file=file)
         if file is None and (kind != "text" or sample.text is None):
             return Rejected(id=sample.id, reason=f"it has no {name}")
     own = {sample.files.get(name) for name in sample.whole}
