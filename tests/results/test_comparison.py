@@ -257,6 +257,12 @@ def test_captions_say_what_was_drawn_of_each_dataset(contest, count, text, remar
     assert drawn_text(*found) == f"{text} of digits{remark}"
 
 
+def test_few_samples_with_a_group_each_are_not_said_to_be_too_few_groups(make, plan):
+    groups = {f"test-{i:04d}": f"session{i}" for i in range(4)}
+    found = compared(make(plan.with_(samples=4)), {"digits": groups})
+    assert drawn_text(*found) == "4 samples of digits"
+
+
 def test_groups_are_read_from_the_samples_and_drawn_as_a_whole(contest, tmp_path):
     samples = tmp_path / "samples.jsonl"
     lines = [
