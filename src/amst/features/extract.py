@@ -1,4 +1,4 @@
-"""The samples of one shard from raw files to features: every raw file is decoded once."""
+"""The samples of one shard from raw files to features: a raw file is decoded for all at once."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
