@@ -33,8 +33,10 @@ def test_nothing_can_be_predicted_from_other_modalities(
     method_of: Make, problem_of: Make, batch_of: Make
 ) -> None:
     method = method_of("unimodal", problem_of(KINDS), modality="view")
-    with pytest.raises(ValueError, match="no modality is present"):
+    with pytest.raises(ValueError, match="the method has no modality 'sound'"):
         method.predict(batch_of(problem_of(KINDS)), ["sound"])
+    with pytest.raises(ValueError, match="no modality is present"):
+        method.predict(batch_of(problem_of({"sound": "audio"})))
 
 
 def test_trains_as_naive_does_on_a_single_modality(
