@@ -1,5 +1,6 @@
 """What a call of Snakemake would train and what it would cost; declaring finished runs valid."""
 
+import shlex
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -178,7 +179,7 @@ def plan(
         console.print(table)
     todo = [one for one in planned if one.why]
     console.print(f"{len(todo)} of {len(planned)} runs to train: {_hours(todo)} hours in all")
-    for line in _about_hours(todo):
+    for line in _about_hours(todo, configfile or []):
         console.print(line, soft_wrap=True)
     for line in grid.left_out(config):
         console.print(Text("note", "yellow"), line, soft_wrap=True)
@@ -204,7 +205,7 @@ def _hours(planned: list[Planned]) -> str:
     return f"{about}{sum(known):.2f}" + ("+" if len(known) < len(planned) else "")
 
 
-def _about_hours(todo: list[Planned]) -> Iterator[str]:
+def _about_hours(todo: list[Planned], configfile: list[Path]) -> Iterator[str]:
     """What '~' means, and how to get hours where there are none."""
     if any(one.like for one in todo):
         yield "~ as measured on other variants of the same method"
@@ -215,10 +216,12 @@ def _about_hours(todo: list[Planned]) -> Iterator[str]:
         if one.hours is None:
             first.setdefault(one.kind, one.cell.run)
     if first:
-        names = " ".join(f"results/runs/{run}/run.json" for run in list(first.values())[:3])
+        words = [f"results/runs/{run}/run.json" for run in list(first.values())[:3]]
+        if configfile:
+            words += ["--configfile", *map(str, configfile)]
         yield (
             f"? no run with this method and these encoders is done: train {len(first)} first, one "
-            f"of each kind, and plan again; for example snakemake {names}"
+            f"of each kind, and plan again; for example snakemake {shlex.join(words)}"
         )
 
 
