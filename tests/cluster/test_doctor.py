@@ -408,3 +408,9 @@ def test_the_pinned_torch_brings_a_cuda_that_the_driver_table_knows():
 def test_a_folder_that_cannot_be_written_is_a_fault(tmp_path):
     findings = list(storage.examine(tmp_path / "none"))
     assert [found.verdict for found in findings] == ["fault"]
+
+
+def test_a_machine_that_does_not_tell_a_process_its_cores(monkeypatch):
+    """Macs are such."""
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert f"{os.cpu_count()} cores" in node._processors().text

@@ -47,7 +47,8 @@ def _said(*command: str) -> str | None:
 
 def _processors() -> Finding:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    cores = len(os.sched_getaffinity(0))
+    # macOS, where a laptop may ask, does not tell a process's own cores.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return ok("node", f"{os.uname().nodename}: {cores} cores, {memory / 1e9:.0f} GB of memory")
 
 
