@@ -194,6 +194,15 @@ def test_a_row_that_is_none_is_told_with_the_reader_and_the_row_before(tmp_path)
     )
 
 
+@pytest.mark.parametrize("row", [None, {"id": "b", "label": "c"}])
+def test_what_a_reader_yields_besides_rows_is_told(tmp_path, row):
+    (tmp_path / "a.wav").write_bytes(b"sound")
+    with pytest.raises(
+        AmstError, match=r"Pairs\.read yields .* after a, which is neither a Sample"
+    ):
+        list_samples(Pairs([pair("a"), row]), tmp_path)
+
+
 def test_rejected_rows_are_listed_by_id_and_reason(tmp_path):
     order = [("b", "y"), ("c", "x"), ("b", "x"), ("a", "z")]
     _, _, found = listed(tmp_path, [Rejected(id=name, reason=reason) for name, reason in order])

@@ -101,6 +101,12 @@ def _rows(dataset: Dataset, raw: Path) -> Iterator[Sample | Rejected]:
     last = ""
     try:
         for row in dataset.read(raw):
+            if not isinstance(row, Sample | Rejected):
+                raise AmstError(
+                    f"{type(dataset).__name__}.read yields {row!r}{last}, which is neither a "
+                    "Sample nor Rejected",
+                    "Mend the reader",
+                )
             yield row
             last = f" after {row.id}"
     except ValidationError as error:
