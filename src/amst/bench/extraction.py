@@ -229,4 +229,4 @@ def measure_memory(work: Work, raw: Path) -> float:
 
 def _peak(work: Work, raw: Path) -> float:
     work(raw)
-    return peak_host_bytes() / 2**20
+    return peak_host_bytes() / 1e6

@@ -113,7 +113,7 @@ def _dry_run(arguments: list[str], folder: Path) -> tuple[float, float]:
     seconds = time.perf_counter() - begin
     if done.returncode:
         raise AmstError(f"the dry run failed: {(folder / 'said').read_text()[-500:]}")
-    return seconds, int(done.stdout) / 1024
+    return seconds, int(done.stdout) * 1024 / 1e6
 
 
 @dataclass(frozen=True)
