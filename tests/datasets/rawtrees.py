@@ -258,8 +258,8 @@ def _mvsa_write(tree, lines):
 def _odd_mvsa(tree, lines):
     data = tree.raw / "data"
     both = "positive,positive"
-    _mvsa_pair(tree, lines, "5001", both, "positive", caption="Café olé".encode("latin-1"))
-    tree.unusual["5001"] = "caption in Latin-1"
+    _mvsa_pair(tree, lines, "5001", both, "positive", caption="RT @so: cut… ".encode("gb18030"))
+    tree.unusual["5001"] = "caption in GB18030"
     _mvsa_pair(tree, lines, "5002", both, "positive", caption="\ufeffnaïve ☺\n".encode())
     tree.unusual["5002"] = "byte order mark"
     for pair, mode in (("5003", "L"), ("5004", "CMYK"), ("5005", "P"), ("5006", "RGBA")):
