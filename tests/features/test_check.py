@@ -370,7 +370,7 @@ def test_a_split_that_lacks_more_than_may_be_lost_is_wrong(tmp_path):
     ids = ids_like_the_real_ones()
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw/x").touch()
-    text = "of its samples are not in the raw folder"
+    text = "of its samples are missing or rejected"
     for count, state in ((50, "ok"), (51, "wrong")):  # 0.5 % of 10166 are 50.83
         dataset = WholeURFUNNY(ids, lost=set(ids[:count]))
         dataset.modalities = {"a": "audio", "v": "visual"}

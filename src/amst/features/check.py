@@ -219,7 +219,7 @@ def _splits(
         if split.note:
             text += f" ({split.note})"
         if split.absent:
-            text += f", {len(split.absent)} of its samples are not in the raw folder"
+            text += f", {len(split.absent)} of its samples are missing or rejected"
         few = Loss.of(len(samples), rejected, dataset.expected_samples).within(wanted.max_lost)
         yield Finding("wrong" if split.absent and not few else "ok", text)
         if name == "amst" and dataset.name == "URFUNNY":

@@ -88,7 +88,7 @@ class SplitReport(_Row):
     Attributes:
         note: what was cut otherwise than the split's source has it.
         extracted: samples with features, per part.
-        absent: ids that the split's source names and the raw folder lacks.
+        absent: ids that the split's source names and that are missing or rejected.
         unassigned: ids in no part.
         missing: classes that a part holds no sample of, in one line.
     """
