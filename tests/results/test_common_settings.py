@@ -1,7 +1,8 @@
 """Which settings the runs of a dataset share."""
 
+from amst.records import read_record, write_record
 from amst.results.cells import collect
-from amst.results.common_settings import common_settings, differing_recipes, dotted
+from amst.results.common_settings import common_settings, differing_recipes, dotted, mixed_code
 
 
 def cells(make, *plans):
@@ -65,3 +66,20 @@ def test_datasets_with_the_same_difference_share_a_line_and_others_have_none(mak
 def test_a_rate_that_a_method_does_not_use_is_no_difference(make, plan):
     mslr = plan.with_(variant="mslr", method="mslr", recipe={"learning_rate": 9.0})
     assert differing_recipes(collect(make(plan, mslr), [])) == ()
+
+
+def test_means_over_seeds_of_different_code_are_told_unless_it_was_adopted(make, plan):
+    runs = make(*(plan.with_(seed=seed) for seed in range(3)), plan.with_(variant="pmr"))
+    assert mixed_code(collect(runs, [])) == ()
+    record = read_record(runs[1].path)
+    present = record.environment.code_digest
+    older = record.environment.model_copy(update={"code_digest": "older"})
+    for adopted in ((), ("code another: a message was reworded",)):
+        changed = record.model_copy(update={"environment": older, "adopted": adopted})
+        write_record(runs[1].path, changed)
+        assert mixed_code(collect(runs, [], {"naive": "Joint"})) == (
+            "Means over seeds that different code trained: Joint on digits (seeds 0, 2; 1).",
+        )
+    adopted = (*adopted, f"code {present}: a name was changed")
+    write_record(runs[1].path, changed.model_copy(update={"adopted": adopted}))
+    assert mixed_code(collect(runs, [])) == ()

@@ -71,6 +71,26 @@ def differing_recipes(collection: Collection) -> tuple[str, ...]:
     return tuple(f"Trained differently on {', '.join(on)}: {text}." for text, on in found.items())
 
 
+def mixed_code(collection: Collection) -> tuple[str, ...]:
+    """A line that names the cells whose seeds were trained by different code; none without any.
+
+    An adopted run counts as trained by the code that it was last declared valid under.
+    """
+    told = []
+    for cell in collection.cells:
+        made: dict[str, list[str]] = {}
+        for seed, record in cell.records.items():
+            digest = record.environment.code_digest
+            if record.adopted:
+                digest = record.adopted[-1].removeprefix("code ").partition(":")[0]
+            made.setdefault(digest, []).append(str(seed))
+        if len(made) > 1:
+            seeds = "; ".join(", ".join(each) for each in made.values())
+            where = collection.title(cell.dataset, cell.split)
+            told.append(f"{collection.label(cell.variant)} on {where} (seeds {seeds})")
+    return (f"Means over seeds that different code trained: {', '.join(told)}.",) if told else ()
+
+
 def _differences(collection: Collection, cells: Sequence[Cell]) -> Iterator[str]:
     """``epochs 300 (ours), 100 (the others)`` for each setting of the recipe that differs."""
     recipes = {

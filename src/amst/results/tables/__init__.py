@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from amst.results.cells import Collection
-from amst.results.common_settings import differing_recipes
+from amst.results.common_settings import differing_recipes, mixed_code
 from amst.results.comparison import (
     Comparison,
     blind_notes,
@@ -87,7 +87,8 @@ TABLES: Mapping[str, Callable[[Material], Table]] = {
 }
 """Name of every table -> how it is made."""
 SAYING_RECIPES = ("main", "significance", "unimodal")
-"""Tables that hold variants against each other; under them stands where recipes differ."""
+"""Tables that hold variants against each other; under them stands where recipes differ, or
+the code of one mean's seeds."""
 
 
 def make_tables(material: Material, only: Sequence[str] = TABLE_NAMES) -> Iterator[Table]:
@@ -97,13 +98,15 @@ def make_tables(material: Material, only: Sequence[str] = TABLE_NAMES) -> Iterat
         AmstError: predictions or published figures are not what they should be.
         KeyError: there is no table of that name.
     """
-    return (_with_recipes(TABLES[name](material), material.collection) for name in only)
+    return (_with_origins(TABLES[name](material), material.collection) for name in only)
 
 
-def _with_recipes(table: Table, collection: Collection) -> Table:
+def _with_origins(table: Table, collection: Collection) -> Table:
     if table.name not in SAYING_RECIPES:
         return table
-    return replace(table, notes=(*table.notes, *differing_recipes(collection)))
+    return replace(
+        table, notes=(*table.notes, *differing_recipes(collection), *mixed_code(collection))
+    )
 
 
 def write_tables(material: Material, out: Path, only: Sequence[str] = TABLE_NAMES) -> list[Path]:
