@@ -90,6 +90,16 @@ def test_a_sweep_makes_an_entry_of_each_value(values):
     assert cells(check_config(values))[-1].variant == names[1], "whatever its keys' order"
 
 
+def test_the_grid_may_name_one_variant_of_a_sweep(values):
+    values["methods"]["alphas"] = {"method": "pmr", "sweep": {"alpha": [0.5, 2.0]}}
+    values["grid"] |= {"methods": ["alphas-alpha-2.0", "naive"], "seeds": [0]}
+    found = cells(check_config(values))
+    assert list(dict.fromkeys(cell.variant for cell in found)) == ["alphas-alpha-2.0", "naive"]
+    values["grid"]["methods"] = ["alphas-alpha-2.0", "alphas"]
+    with pytest.raises(AmstError, match=r"grid\.methods: 'alphas-alpha-2\.0' stands twice"):
+        check_config(values)
+
+
 def test_a_swept_text_is_spelled_as_part_of_a_folder_s_name(values, tmp_path, monkeypatch):
     shutil.copytree(from_files.FOLDER, tmp_path / "methods")
     monkeypatch.setattr(from_files, "FOLDER", tmp_path / "methods")

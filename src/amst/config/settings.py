@@ -21,7 +21,7 @@ class Grid(Settings):
 
     Attributes:
         datasets: names under `datasets:`.
-        methods: names under `methods:`.
+        methods: names under `methods:`; of a sweep also single variants (`pmr_alpha-alpha-0.5`).
         seeds: of initial weights, order and augmentation; a run for each.
     """
 

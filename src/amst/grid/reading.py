@@ -171,10 +171,12 @@ def _check_grid(config: Config) -> None:
     grid = config.grid
     for name in grid.datasets:
         known(name, config.datasets, "grid.datasets")
+    methods = {*config.methods, *all_variants(config)}
     for name in grid.methods:
-        known(name, config.methods, "grid.methods")
+        known(name, methods, "grid.methods")
     for key in ("datasets", "methods", "seeds"):
         no_duplicates(getattr(grid, key), f"grid.{key}")
+    no_duplicates(grid_variants(config), "grid.methods")
 
 
 def _check_names(config: Config) -> None:

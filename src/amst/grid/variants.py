@@ -60,8 +60,17 @@ def all_variants(config: Config) -> dict[str, Variant]:
 
 
 def grid_variants(config: Config) -> list[str]:
-    """Names of the variants that the grid runs, in its order."""
-    return [variant.name for entry in config.grid.methods for variant in expand(config, entry)]
+    """Names of the variants that the grid runs, in its order.
+
+    It names entries; of a sweep all its variants, or some of them each by its own name.
+    """
+    return [
+        variant
+        for name in config.grid.methods
+        for variant in (
+            [each.name for each in expand(config, name)] if name in config.methods else [name]
+        )
+    ]
 
 
 def expand(config: Config, entry: str) -> list[Variant]:
