@@ -180,6 +180,16 @@ def test_a_wrong_setting_is_named_with_its_path_and_the_nearest_name(values, pat
         ("grid.seeds", 0, "grid.seeds: expected a list, got 0"),
         ("grid.seeds", [True], "grid.seeds: expected a number, got True"),
         ("grid.seeds", [0.5], "grid.seeds.0: expected a whole number, got 0.5"),
+        (
+            "arithmetic.tf32",
+            False,
+            'arithmetic.tf32: the bare word off is false to YAML. Write it in quotes: "off"',
+        ),
+        (
+            "methods.p",
+            {"method": "amst_full", "sweep": {"skipped_encoder": [False, "forward"]}},
+            "methods.p.sweep.skipped_encoder: the bare word off is false to YAML. Write it in",
+        ),
         ("grid.methods", ["naive", "naive"], "grid.methods: 'naive' stands twice. Remove one"),
         ("grid.datasets", ["digits"] * 2, "grid.datasets: 'digits' stands twice. Remove one"),
         ("grid", 3, "grid: expected a map of settings, got 3"),

@@ -97,6 +97,9 @@ def told(error: ValidationError, model: Any, where: str, values: Any) -> AmstErr
         # all of them, which are few: of `device: gpu` the nearest would be cpu
         quoted = first["ctx"]["expected"].replace(" or ", ", ").split(", ")
         names = ", ".join(name.strip("'") or name for name in quoted)
+        if first["input"] is False and "'off'" in quoted:
+            bare = "the bare word off is false to YAML"
+            return AmstError(f"{path}: {bare}", 'Write it in quotes: "off"')
         return AmstError(f"{path}: unknown name {first['input']!r}", f"Valid names: {names}")
     shown = "" if isinstance(first["input"], Mapping) else f", got {first['input']!r}"
     return AmstError(f"{path}: {_plain(first)}{shown}")
