@@ -46,6 +46,7 @@ HOW = f"""
   value, and of each combination where it has several keys, of settings of the method only.
 - **The recipe**: `recipe` of the dataset for all methods; `recipe` of an entry for that entry on
   every dataset, which wins. A sweep does not go over the recipe: write an entry for each value.
+  `mslr` does not use its `learning_rate` and would train the same numbers again: sweep its rates.
 - **The recipe of one entry on one dataset**: an entry of its own, in a file for `--configfile`
   whose `grid` names this dataset only.
 """
