@@ -308,9 +308,9 @@ def test_the_command_names_reasons_sums_hours_and_says_what_their_marks_mean(
     assert "6 of 6 runs to train: ~4.00+ hours in all" in lines
     assert "~ as measured on other variants of the same method" in lines
     assert (
-        "? no run with this method and these encoders is done: train 1 first, one of each kind, "
-        "and plan again; for example snakemake results/runs/digits/random/pmr/seed0/run.json "
-        "--configfile more.yaml"
+        "? no run of this grid with this method and these encoders is done: train 1 first, one of "
+        "each kind, and plan again; for example snakemake "
+        "results/runs/digits/random/pmr/seed0/run.json --configfile more.yaml"
     ) in lines
     assert "digits/random/naive/seed0: packages changed" in lines
     assert "digits/random/late/seed1: missing" in lines

@@ -220,8 +220,9 @@ def _about_hours(todo: list[Planned], configfile: list[Path]) -> Iterator[str]:
         if configfile:
             words += ["--configfile", *map(str, configfile)]
         yield (
-            f"? no run with this method and these encoders is done: train {len(first)} first, one "
-            f"of each kind, and plan again; for example snakemake {shlex.join(words)}"
+            "? no run of this grid with this method and these encoders is done: train "
+            f"{len(first)} first, one of each kind, and plan again; for example snakemake "
+            f"{shlex.join(words)}"
         )
 
 
