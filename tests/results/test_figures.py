@@ -389,6 +389,13 @@ def test_marks_of_modalities_and_of_the_whole_are_test_accuracies_with_their_dev
     assert shown == ["#000000", *(looks[name].colour for name in labels[1:4]), "#777777"]
 
 
+def test_the_legend_names_lines_of_modalities_alone_only_where_there_are_some(make, plan):
+    collection = collect(make(plan), [])
+    figure = unimodal_against_fused(collection, collection.cells)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["fused", "audio", "visual", "text"]
+
+
 def test_marks_of_both_figures_of_the_end_are_of_the_test_part(make, plan):
     (run,) = make(plan.with_(samples=600))
     record = read_record(run.path)

@@ -54,7 +54,8 @@ def unimodal_against_fused(collection: Collection, cells: Sequence[Cell]) -> Fig
     grid[-1, 0].set_xlabel("test accuracy in %")
     handles = [_dot(FUSED, "D", "fused")]
     handles += [_dot(look.colour, look.marker, name) for name, look in looks.items()]
-    handles.append(Line2D([], [], color=GREY, ls="--", lw=0.8, label="alone"))
+    if any(references([cell for cell in cells if cell.split == split]) for split in splits):
+        handles.append(Line2D([], [], color=GREY, ls="--", lw=0.8, label="alone"))
     figure.legend(handles=handles, loc="outside upper center", ncols=5, handletextpad=0.3)
     return figure
 
