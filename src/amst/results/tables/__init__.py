@@ -87,8 +87,8 @@ TABLES: Mapping[str, Callable[[Material], Table]] = {
 }
 """Name of every table -> how it is made."""
 SAYING_RECIPES = ("main", "significance", "unimodal")
-"""Tables that hold variants against each other; under them stands where recipes differ, or
-the code of one mean's seeds."""
+"""Tables that hold variants against each other; under them stands where recipes differ, or the
+code of one mean's seeds."""
 
 
 def make_tables(material: Material, only: Sequence[str] = TABLE_NAMES) -> Iterator[Table]:
