@@ -1,7 +1,10 @@
 """A file appears whole or not at all, with the rights of any other file."""
 
+import errno
 import json
 import os
+import re
+import resource
 import stat
 import struct
 from contextlib import suppress
@@ -92,3 +95,31 @@ def test_json_has_sorted_keys_and_readable_letters(tmp_path):
     text = (tmp_path / "a.json").read_text(encoding="utf-8")
     assert text == '{\n  "a": {\n    "c": null,\n    "d": 1\n  },\n  "b": "Öl"\n}\n'
     assert json.loads(text)["b"] == "Öl"
+
+
+def test_what_the_disk_refuses_is_told_of_the_file_that_was_to_appear(tmp_path):
+    """The error of a write names no file, and that of the temporary one helps nobody."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match=re.escape(f"'{tmp_path / 'a.txt'}'")):
+            write_text(tmp_path / "a.txt", "x" * 2000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with pytest.raises(FileNotFoundError, match=re.escape(f"'{tmp_path / 'b.txt'}'")):
+        with replacing(tmp_path / "b.txt") as temporary:
+            temporary.unlink()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_which_not_even_the_beginning_is_written_leaves_nothing(tmp_path, monkeypatch):
+    """Where a quota is full, a network file system may say so when an empty file is closed."""
+
+    def full(number: int) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(os, "fstat", full)
+    with pytest.raises(OSError, match=re.escape(f"'{tmp_path / 'a'}'")), replacing(tmp_path / "a"):
+        pass
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []

@@ -16,25 +16,27 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` when the block succeeds.
 
     The content reaches the disk before the rename, so a machine that dies leaves the old file or
-    the new one. When the block raises, the temporary file goes and ``path`` stays as it was.
+    the new one. When the block raises, the temporary file goes and ``path`` stays as it was. What
+    the disk refuses is told of ``path``: writing alone names no file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
-    # Not by tempfile, whose files are their owner's alone: who may read a new file, the umask says,
-    # or the ACL that a group gives a shared folder.
-    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-    mode = stat.S_IMODE(os.fstat(handle).st_mode)
-    os.close(handle)
     try:
+        # Not by tempfile, whose files are their owner's alone: who may read a new file, the umask
+        # says, or the ACL that a group gives a shared folder.
+        with temporary.open("x") as new:
+            mode = stat.S_IMODE(os.fstat(new.fileno()).st_mode)
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.chmod(mode)  # safetensors puts a file of its own there
         temporary.replace(path)
-    except BaseException:
-        with suppress(FileNotFoundError):
+    except BaseException as error:
+        with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+            error.filename = str(path)
         raise
 
 

@@ -45,7 +45,7 @@ def _storing(path: Path) -> Iterator[Path]:
     except (torch.AcceleratorError, torch.OutOfMemoryError):
         raise  # of a GPU, which writing waits for
     except (OSError, RuntimeError, SafetensorError) as error:
-        told = str(error).splitlines()[0]
+        told = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise HostError(
             f"{path} cannot be written ({told})",
             "Make room (`amst clean` says what can go) or mend its permissions; then `amst retry`",
