@@ -106,9 +106,9 @@ def test_what_the_disk_refuses_is_told_of_the_file_that_was_to_appear(tmp_path):
             write_text(tmp_path / "a.txt", "x" * 2000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    with pytest.raises(FileNotFoundError, match=re.escape(f"'{tmp_path / 'b.txt'}'")):
-        with replacing(tmp_path / "b.txt") as temporary:
-            temporary.unlink()
+    told = re.escape(f"'{tmp_path / 'b.txt'}'")
+    with pytest.raises(FileNotFoundError, match=told), replacing(tmp_path / "b.txt") as temporary:
+        temporary.unlink()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,10 +1,12 @@
 """What lies in a raw folder, and when it counts as changed."""
 
+import errno
 import hashlib
 import os
 
 import pytest
 
+from amst.datasets import rawfiles
 from amst.datasets.rawfiles import (
     RawFile,
     RawFolder,
@@ -166,6 +168,17 @@ def test_a_folder_that_is_gone_is_another_one_than_an_empty_one(tmp_path):
     (tmp_path / "empty").mkdir()
     empty, gone = (folders_digest(tmp_path / name, ("",)) for name in ("empty", "gone"))
     assert empty != gone
+
+
+def test_a_storage_that_fails_is_no_fault_of_a_file(raw, monkeypatch):
+    """A list that is made while a network file system is away must not lack samples."""
+
+    def away(path):
+        raise OSError(errno.ESTALE, "Stale file handle", path)
+
+    monkeypatch.setattr(rawfiles, "_is_lfs_pointer", away)
+    with pytest.raises(OSError, match="Stale file handle"):
+        RawFolder(raw, "clips/wren", ".mp4", "")
 
 
 def test_a_name_that_is_not_utf8_is_a_fault(tmp_path):

@@ -13,7 +13,7 @@ import amst
 from amst.config.run import AudioFeatures, TextFeatures, VisualFeatures
 from amst.datasets.base import Dataset, Sample
 from amst.datasets.registry import load
-from amst.errors import AmstError
+from amst.errors import AmstError, HostError
 from amst.features.audio import log_mel
 from amst.features.extract import extract_shard
 from amst.features.recording import Cut, read_recording
@@ -209,6 +209,29 @@ def test_a_sample_whose_file_cannot_be_read_is_listed_with_the_file(tmp_path):
     _, lost = extract(load("IEMOCAP"), raw, tmp_path / "s.jsonl", out)
     assert lost["a"].startswith("audio: the file cannot be opened")
     assert [row.file for row in read_rejected(out.with_suffix(".rejected.jsonl"))] == ["u.wav"]
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.jpg", "a.mp4", "a.txt"])
+def test_a_file_whose_storage_fails_is_no_lost_sample(name, tmp_path):
+    """A network file system that is away for a second must not take samples out of a dataset."""
+    raw, out = tmp_path / "raw", tmp_path / "0.h5"
+    raw.mkdir()
+    (raw / name).symlink_to("/proc/self/mem")  # nothing is mapped at its begin: an error of reading
+    modality = {"a.wav": "audio", "a.txt": "text"}.get(name, "visual")
+
+    class Anything(Dataset):
+        name, classes = "anything", ("x",)
+
+        modalities = {modality: modality}  # noqa: RUF012
+
+        def read(self, raw):
+            raise NotImplementedError
+
+    row = Sample(id="a", label="x", group="", files={modality: name})
+    write_lines(tmp_path / "s.jsonl", [row])
+    with pytest.raises(HostError, match=rf"raw/{name} cannot be read \(Input/output error\)"):
+        extract(Anything(), raw, tmp_path / "s.jsonl", out)
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "A.JPG"])

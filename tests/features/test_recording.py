@@ -1,4 +1,6 @@
+import errno
 import gc
+import os
 import re
 from fractions import Fraction
 from types import SimpleNamespace
@@ -9,6 +11,7 @@ import pytest
 from av.audio.plane import AudioPlane
 
 from amst.config.run import VisualFeatures
+from amst.errors import HostError
 from amst.features.frames import FrameCollector
 from amst.features.media import UnreadableError, decoding
 from amst.features.recording import Cut, Sound, _Scene, first_channel, read_recording
@@ -490,3 +493,25 @@ def test_what_is_no_video_is_told_in_one_line_without_a_path(content, reason, tm
     with pytest.raises(UnreadableError, match=reason) as error:
         read_recording(tmp_path / "a.mp4", [Cut()], EVERY, audio=True)
     assert str(tmp_path) not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a.flv", "a.mp4", "a.avi"])
+@pytest.mark.parametrize("failing", [2, 3, -1])
+def test_an_error_of_reading_is_no_end_of_the_file(name, failing, tmp_path, monkeypatch):
+    """Decoders go on with what they have: a clip would be stored with other pictures, or lost."""
+    write_video(tmp_path / name, seconds=2.0)
+    reads, readv = [0], os.readv
+
+    def counted(number: int, buffers: list) -> int:
+        reads[0] += 1
+        if reads[0] == failing:
+            raise OSError(errno.EIO, "Input/output error")
+        return readv(number, buffers)
+
+    monkeypatch.setattr(os, "readv", counted)
+    if failing < 0:
+        read_recording(tmp_path / name, [Cut()], EVERY, audio=True)
+        failing, reads[0] = reads[0], 0
+    told = re.escape(f"{tmp_path / name} cannot be read (Input/output error). Call again")
+    with pytest.raises(HostError, match=told):
+        read_recording(tmp_path / name, [Cut()], EVERY, audio=True)

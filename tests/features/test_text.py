@@ -99,4 +99,5 @@ def test_a_folder_without_a_tokenizer_is_an_error_that_names_it(tmp_path):
 )
 def test_sentences_are_read_in_every_encoding(mark, encoding, tmp_path):
     (tmp_path / "a.txt").write_bytes(mark + " Café olé \r\n".encode(encoding))
-    assert read_sentence(tmp_path / "a.txt") == "Café olé"
+    with (tmp_path / "a.txt").open("rb") as file:
+        assert read_sentence(file) == "Café olé"

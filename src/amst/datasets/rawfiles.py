@@ -1,6 +1,7 @@
 """Raw folders as downloaded: what lies in them, and what is wrong before anything is decoded."""
 
 import codecs
+import errno
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,16 @@ LFS_START = b"version https://git-lfs.github.com/spec/"
 """What a pointer file of Git LFS begins with, which stands where a file was not fetched."""
 _LFS_LARGEST = 1024
 """Pointer files of Git LFS are smaller than this, by its specification."""
+_OF_A_FILE = {
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+}
+"""Errors that say something of a file and stay; others are of its disk or network, and may pass."""
 
 
 @dataclass(frozen=True)
@@ -288,8 +299,15 @@ def _fault(entry: os.DirEntry[str]) -> str:
         if size <= _LFS_LARGEST and _is_lfs_pointer(entry.path):
             return "is a Git LFS pointer, not the medium; run `git lfs pull`"
     except OSError as error:
+        if not is_of_file(error):
+            raise
         return f"cannot be read ({error.strerror})"
     return ""
+
+
+def is_of_file(error: OSError) -> bool:
+    """Whether an error is the fault of a file, and not of the storage that it lies on."""
+    return error.errno in _OF_A_FILE
 
 
 def _is_lfs_pointer(path: str) -> bool:

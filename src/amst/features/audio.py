@@ -1,8 +1,9 @@
 """Sound to Kaldi log-mel filter banks."""
 
+import os
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torchaudio.compliance import kaldi
 
 from amst.config.run import AudioFeatures
-from amst.features.media import UnreadableError, check_media, decoding
+from amst.features.media import UnreadableError, check_media, decoding, opened
 
 _FILL = 0.01
 _FILLED_FRAMES = 512
@@ -86,30 +87,31 @@ def read_sound(path: Path) -> tuple[NDArray[np.float32], int]:
 
     Raises:
         UnreadableError: the file cannot be decoded or is cut short.
+        HostError: its storage failed.
     """
     check_media(path)
-    with decoding("its sound"):
+    with opened(path) as file, decoding("its sound"):
         try:
-            samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+            samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             # Its own text names the file with this machine's path.
             raise ValueError(error.error_string) from error
-        _check_whole(path)
+        _check_whole(file)
     return np.ascontiguousarray(samples[:, 0]), int(rate)
 
 
-def _check_whole(path: Path) -> None:
+def _check_whole(file: BinaryIO) -> None:
     """Refuse a RIFF file that ends before its data chunk does; libsndfile reads it silently."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if file.read(4) != b"RIFF":
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if file.read(4) != b"RIFF":
+        return
+    file.seek(12)
+    while len(header := file.read(8)) == 8:
+        name, length = struct.unpack("<4sI", header)
+        if name == b"data":
+            present = size - file.tell()
+            if length not in _STREAMED and present < length:
+                raise UnreadableError(f"its sound is cut short: {present} of {length} bytes")
             return
-        file.seek(12)
-        while len(header := file.read(8)) == 8:
-            name, length = struct.unpack("<4sI", header)
-            if name == b"data":
-                present = size - file.tell()
-                if length not in _STREAMED and present < length:
-                    raise UnreadableError(f"its sound is cut short: {present} of {length} bytes")
-                return
-            file.seek(length + length % 2, 1)
+        file.seek(length + length % 2, 1)

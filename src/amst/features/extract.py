@@ -1,5 +1,6 @@
 """The samples of one shard from raw files to features: a raw file is decoded for all at once."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,12 +15,11 @@ from amst.datasets.base import Dataset, Rejected, Sample
 from amst.errors import AmstError
 from amst.features.fingerprint import features_hash
 from amst.features.frames import Pictures, read_picture
-from amst.features.media import UnreadableError, check_media, decoding
+from amst.features.media import UnreadableError, check_media, decoding, opened
 from amst.features.recording import Cut, Sound, Take, read_recording
 from amst.features.samples import main_file, read_samples, samples_of_shards, write_lines
 from amst.features.shard_writer import Header, Row, ShardWriter, Source
 from amst.features.text import Tokenizer, load_tokenizer, read_sentence
-from amst.files import sha256_of
 
 _SOUNDS = frozenset({".wav", ".flac", ".ogg"})
 _PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp"})
@@ -61,7 +61,8 @@ def extract_shard(
         rejected: list of the samples that cannot be read, with the reason.
 
     Raises:
-        AmstError: the list cannot be read, a modality has no settings, or a tokenizer is missing.
+        AmstError: the list cannot be read, a modality has no settings, a tokenizer is missing, or
+            the storage of a raw file failed.
     """
     extraction = _Extraction(dataset, raw, features)
     header = Header(
@@ -180,8 +181,8 @@ class _Extraction:
 
     def _checksum(self, file: str, known: dict[str, str]) -> str:
         if file not in known:
-            with decoding("the file"):
-                known[file] = sha256_of(self.raw / file)
+            with opened(self.raw / file) as content:
+                known[file] = hashlib.file_digest(content, "sha256").hexdigest()
         return known[file]
 
     def _values(self, name: str, sample: Sample, file: str, takes: Takes) -> Mapping[str, Any]:
@@ -237,8 +238,8 @@ class _Extraction:
         sentence = sample.text
         if sentence is None:
             check_media(self.raw / file, may_be_empty=True)
-            with decoding("its text"):
-                sentence = read_sentence(self.raw / file)
+            with opened(self.raw / file) as content, decoding("its text"):
+                sentence = read_sentence(content)
         ids, mask = self.tokenizers[name].encode(sentence, features.tokens)
         return {"ids": ids, "mask": mask}
 

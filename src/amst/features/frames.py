@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from amst.config.run import VisualFeatures
-from amst.features.media import UnreadableError, check_media, decoding
+from amst.features.media import UnreadableError, check_media, decoding, opened
 
 _REFORMATTER = VideoReformatter()
 """Shared, since a new one prepares its tables and threads anew: 100 times the time of a picture."""
@@ -191,11 +191,12 @@ def read_picture(path: Path, features: VisualFeatures) -> Pictures:
 
     Raises:
         UnreadableError: the file cannot be decoded or is cut short, or its values have no scale.
+        HostError: its storage failed.
     """
     check_media(path)
-    with decoding("its picture"):
+    with opened(path) as file, decoding("its picture"):
         try:
-            with Image.open(path) as picture:
+            with Image.open(file) as picture:
                 colours = _in_eight_bits(_turned(picture)).convert("RGB")
         except UnidentifiedImageError:
             # Its own text names the file with this machine's path.

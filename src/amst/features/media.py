@@ -1,10 +1,14 @@
 """Raw media files: what can be wrong with one, told in one line."""
 
+import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from amst.datasets.rawfiles import LFS_START
+from amst.datasets.rawfiles import LFS_START, is_of_file
+from amst.errors import HostError
 
 
 class UnreadableError(Exception):
@@ -35,17 +39,80 @@ def _told(error: Exception) -> str:
     return told or type(error).__name__
 
 
+class _Raw(io.RawIOBase):
+    """A file that notes an error of reading and then seems to end: decoders do no more with it."""
+
+    def __init__(self, file: io.FileIO, name: str) -> None:
+        self._file = file
+        self.name = name  # a decoder may judge by its suffix
+        self.error: OSError | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            return os.readv(self._file.fileno(), [buffer])
+        except OSError as error:
+            self.error = self.error or error
+            return 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+@contextmanager
+def opened(path: Path) -> "Iterator[io.BufferedReader[_Raw]]":
+    """A raw file for reading.
+
+    Decoders take an error of reading for the end of the file, or for damage. What a disk or a
+    network cannot give now is no fault of the sample: it is neither rejected nor stored cut short.
+
+    Raises:
+        UnreadableError: there is no such file, or this user may not read it.
+        HostError: its storage failed, whatever the block made of that.
+    """
+    try:
+        raw = _Raw(io.FileIO(path), str(path))
+    except OSError as error:
+        if not is_of_file(error):
+            raise _failed(path, error) from error
+        raise UnreadableError(f"the file cannot be opened ({error.strerror})") from error
+    with io.BufferedReader(raw) as file:
+        try:
+            yield file
+        finally:
+            if raw.error is not None:
+                raise _failed(path, raw.error) from raw.error
+
+
+def _failed(path: Path, error: OSError) -> HostError:
+    return HostError(
+        f"{path} cannot be read ({error.strerror})",
+        "Call again; where that stays so, mend the disk, or take the file away: then its samples "
+        "are listed as lost",
+    )
+
+
 def check_media(path: Path, may_be_empty: bool = False) -> None:
     """Refuse what no decoder needs to see.
 
     Raises:
         UnreadableError: the file is missing, empty where it must not be, or a Git LFS pointer.
+        HostError: its storage failed.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(LFS_START))
-    except OSError as error:
-        raise UnreadableError(f"the file cannot be opened ({error.strerror})") from error
+    with opened(path) as file:
+        head = file.read(len(LFS_START))
     if not head and not may_be_empty:
         raise UnreadableError("the file is empty")
     if head == LFS_START:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from amst.config.run import VisualFeatures
 from amst.features.frames import FrameCollector, Pictures, frame_rate
-from amst.features.media import UnreadableError, check_media, decoding
+from amst.features.media import UnreadableError, check_media, decoding, opened
 
 _EARLY_SECONDS = 0.2
 """A file is cut short when it, or a stream that says how long it is, ends this much too early."""
@@ -126,10 +126,15 @@ def read_recording(
 
     Raises:
         UnreadableError: the file cannot be opened, or a stream of it is in no known format.
+        HostError: its storage failed.
     """
     check_media(path)
     # Titles and comments in the file may be in any encoding; they are of no use here.
-    with decoding("the file"), av.open(str(path), metadata_errors="replace") as container:
+    with (
+        opened(path) as file,
+        decoding("the file"),
+        av.open(file, metadata_errors="replace") as container,
+    ):
         return _Pass(container, cuts, visual, audio).run()
 
 

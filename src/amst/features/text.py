@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,6 +113,6 @@ def _padded(
     return ids, mask
 
 
-def read_sentence(path: Path) -> str:
+def read_sentence(file: BinaryIO) -> str:
     """The text of a file, in an encoding of ``decode``, without surrounding space."""
-    return decode(path.read_bytes()).strip()
+    return decode(file.read()).strip()
