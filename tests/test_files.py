@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from amst.files import replacing, write_json, write_text
+from amst.files import is_temporary, replacing, write_json, write_text
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
@@ -40,7 +40,11 @@ def test_what_is_not_whole_yet_lies_beside_the_file_under_a_hidden_name(tmp_path
         assert temporary.name.startswith(".a.npz.")
         assert temporary.suffix == ".npz", "by which some libraries choose what they write"
         assert not path.exists()
+        assert is_temporary(temporary)
     assert [each.name for each in path.parent.iterdir()] == ["a.npz"]
+    assert not is_temporary(path)
+    with replacing(tmp_path / "kills") as temporary:
+        assert is_temporary(temporary)
 
 
 def test_the_acl_of_a_shared_folder_says_who_may_read(tmp_path):

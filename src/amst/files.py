@@ -3,12 +3,15 @@
 import hashlib
 import json
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+_TEMPORARY = re.compile(r"\.(?:[^.].*)?(\.[^.]+)\.[0-9a-f]{8}\1|\.[^.]+\.[0-9a-f]{8}")
 
 
 @contextmanager
@@ -38,6 +41,11 @@ def replacing(path: Path | str) -> Iterator[Path]:
         if isinstance(error, OSError) and error.filename in (None, str(temporary)):
             error.filename = str(path)
         raise
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file is named as ``replacing`` names those that are not whole yet."""
+    return bool(_TEMPORARY.fullmatch(path.name))
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -107,6 +107,22 @@ def test_what_the_last_call_needs_stays(work: Path):
     assert not any(path.exists() for path in kept)
 
 
+def test_what_a_killed_step_was_writing_can_go(work: Path):
+    """A part of a shard may have gigabytes, and its name is hidden; one of today may yet grow."""
+    results = work / "results"
+    names = ("features/digits/shards/.000.h5.0123abcd.h5", ".export.tar.gz.0123abcd.gz")
+    parts = [make(results / name) for name in (*names, "tables/.main.md.0123abcd.md")]
+    own = [make(results / "features/digits" / name) for name in (".gitignore", ".a.h5", "0123abcd")]
+    assert "of a step that was killed" not in clean("--remove")
+    for path in (*parts, *own):
+        os.utime(path, (1, 1))
+    said = clean("--remove")
+    for path in parts:
+        assert f"{path.relative_to(work)}: of a step that was killed" in said
+        assert not path.exists()
+    assert all(path.exists() for path in (*own, results / "features/digits/shards/000.h5"))
+
+
 def test_the_only_copy_of_a_finished_run_goes_as_a_run(work: Path):
     """As the call after a killed one puts it aside."""
     kept = make(work / "results/checkpoints" / ELSEWHERE / KEPT / "run.json")

@@ -11,6 +11,7 @@ from amst.errors import AmstError
 
 KINDS = {
     "checkpoints": "checkpoints",
+    "parts": "parts of files",
     "unfinished": "unfinished runs, of another --configfile or of none",
     "runs": "runs",
     "features": "features",
@@ -98,7 +99,8 @@ def clean(
     also: Annotated[
         list[str] | None,
         typer.Option(
-            help="unfinished, runs, features or images too; several times; checkpoints always"
+            help="unfinished, runs, features or images too; several times; checkpoints and what "
+            "killed steps were writing always"
         ),
     ] = None,
     results: Results = RESULTS,
@@ -114,7 +116,7 @@ def clean(
     from amst.grid.last_call import LastCall
     from amst.provenance import SOURCE
 
-    kinds = {"checkpoints", *(also or ())}
+    kinds = {"checkpoints", "parts", *(also or ())}
     if unknown := kinds - set(KINDS):
         raise AmstError(f"--also knows no {sorted(unknown)[0]!r}", f"It takes {', '.join(KINDS)}")
     config = configuration(configfile)

@@ -9,6 +9,7 @@ from pathlib import Path
 from amst import grid
 from amst.cluster.image import PART, noted_at
 from amst.config.run import RunSettings
+from amst.files import is_temporary
 from amst.grid.last_call import LastCall
 from amst.provenance import present_digest
 from amst.records import RECORD
@@ -23,8 +24,8 @@ class Leftover:
     """Something that can go.
 
     Attributes:
-        kind: 'checkpoints' of no use to any run; 'unfinished' and 'runs', which the configuration
-            does not know and that of another call may; 'features' or 'images'.
+        kind: 'checkpoints' of no use to any run; 'parts' of files; 'unfinished' and 'runs', which
+            the configuration does not know and that of another call may; 'features' or 'images'.
         why: in some words.
         size: bytes, everything below it.
     """
@@ -57,7 +58,7 @@ def leftovers(config: grid.Config, results: Path, images: Path, current: str) ->
     """
     last = LastCall.of(results)
     runs = {cell.run for cell in grid.cells(config)} | set(last.runs)
-    found = [*_checkpoints(config, results, last), *_runs(results, runs)]
+    found = [*_checkpoints(config, results, last), *_parts(results), *_runs(results, runs)]
     found += _features(config, results, last)
     if not images.is_symlink():
         found += _images(images, current)
@@ -140,6 +141,16 @@ def _others(run: Path, settings: RunSettings, features: Path) -> Iterator[Leftov
     for path in sorted(versions):
         if path != (own if own in versions else newest):
             yield _leftover("checkpoints", path, "of other settings, code or data")
+
+
+def _parts(results: Path) -> Iterator[Leftover]:
+    """What killed steps were writing; runs and their checkpoints remove such files themselves."""
+    folders = [results / name for name in ("features", "tables", "figures")]
+    own = [folder for folder in folders if not folder.is_symlink()]
+    found = {*results.glob(".*"), *(path for folder in own for path in folder.rglob(".*"))}
+    for path in sorted(filter(is_temporary, found)):
+        if path.is_file() and path.stat().st_mtime < time.time() - _DAY:
+            yield _leftover("parts", path, "of a step that was killed")
 
 
 def _runs(results: Path, runs: set[str]) -> Iterator[Leftover]:
