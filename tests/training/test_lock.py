@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -63,6 +64,21 @@ def test_what_a_killed_process_left_beside_the_lock_goes_with_the_next_one(tmp_p
     with _lock(path):
         pass
     assert {each.name for each in tmp_path.iterdir()} == {names["alive"], names["elsewhere"]}
+
+
+def test_a_lock_that_is_taken_is_held_whatever_cannot_be_removed_beside_it(tmp_path, monkeypatch):
+    """It would stay behind, and another node would wait until it is old."""
+    path, touch = tmp_path / "lock", Path.touch
+
+    def full(touched, *arguments):
+        if ".now." in touched.name and path.exists():
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+        touch(touched, *arguments)
+
+    monkeypatch.setattr(Path, "touch", full)
+    with _lock(path) as lock:
+        lock.check()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_second_writer_waits_its_time_and_leaves_to_try_again(tmp_path, capsys):

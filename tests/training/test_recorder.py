@@ -5,7 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from amst.training.recorder import CostRow, EpochRow, Recorder, peak_host_bytes
+from amst.training.recorder import CostRow, EpochRow, Recorder, has_events, peak_host_bytes
 
 
 def _rows(epochs):
@@ -100,6 +100,7 @@ def test_event_files_that_cannot_be_written_end_no_run(tmp_path, capsys):
         events.add(row, cost)
     events.close()
     assert capsys.readouterr().err.count("no more events for TensorBoard") == 1
+    assert not has_events(tmp_path), "the run's end writes all of them, where there are none"
 
 
 def test_a_folder_for_events_that_cannot_be_made_ends_no_run(tmp_path, capsys):

@@ -128,7 +128,8 @@ class RunLock:
                 )
             time.sleep(_PAUSE)
         self._heart.start()
-        self._drop_leftovers()
+        with suppress(OSError):  # a full disk or a file of somebody else: no reason to leave
+            self._drop_leftovers()
         return self
 
     def __exit__(
@@ -229,7 +230,7 @@ class RunLock:
         for path in self._path.parent.glob(f"{prefix}*.*.*.*.*"):
             _, whose = path.name.removeprefix(prefix).split(".", 1)
             host, pid, start, _ = whose.rsplit(".", 3)
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 old = now - path.stat().st_mtime >= self._stale_after
                 if old or (host == self._me.host and _start_of(int(pid)) != start):
                     path.unlink()

@@ -219,6 +219,7 @@ class Events:
         from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
 
         self._lost = False
+        self._path = folder / f"{EVENTS}.0.amst"
         self._if_there(lambda: self._begin(folder, RecordWriter))
         self._write(0.0, 0, file_version="brain.Event:2")
 
@@ -226,7 +227,7 @@ class Events:
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob(f"{EVENTS}.*"):
             old.unlink(missing_ok=True)
-        self._file = (folder / f"{EVENTS}.0.amst").open("wb")
+        self._file = self._path.open("wb")
         self._writer = writer(self._file)
 
     def add(self, row: EpochRow, cost: CostRow) -> None:
@@ -260,4 +261,6 @@ class Events:
             write()
         except OSError as error:
             self._lost = True
+            with suppress(OSError):  # without a file, the run's end writes all of them anew
+                self._path.unlink()
             print(f"no more events for TensorBoard: {error}", file=sys.stderr, flush=True)
