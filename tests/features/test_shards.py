@@ -1,3 +1,4 @@
+import errno
 import fcntl
 import hashlib
 import signal
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 import amst
 from amst.config.run import AudioFeatures, TextFeatures, VisualFeatures
-from amst.errors import AmstError
+from amst.errors import AmstError, HostError
 from amst.features import shard_writer
 from amst.features.shard_writer import Header, Row, ShardWriter, Source
 from amst.features.shards import Shard, columns
@@ -275,3 +276,31 @@ def test_a_killed_job_leaves_nothing_behind(tmp_path):
         assert job.stdout.readline() == b"collecting\n"
         job.send_signal(signal.SIGKILL)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_shard_that_its_disk_does_not_give_is_not_to_be_deleted(tmp_path):
+    (tmp_path / "0.h5").symlink_to("/proc/self/mem")  # opens, and has an error at its begin
+    told = r"0\.h5 cannot be read \(Input/output error\)\. Call again"
+    with pytest.raises(HostError, match=told):
+        Shard(tmp_path / "0.h5")
+
+
+@pytest.mark.parametrize("full", ["rows", "close"])
+def test_a_full_disk_is_told_of_the_shard(full, tmp_path, monkeypatch):
+    def close(_):
+        raise RuntimeError(
+            "Can't decrement id ref count (file write failed: time = now\n, filename = 'x', "
+            "errno = 28, error message = 'No space left on device', offset = 0)"
+        )
+
+    def write() -> None:
+        with ShardWriter(tmp_path / "0.h5", header()):
+            if full == "rows":
+                raise OSError(errno.ENOSPC, "No space left on device")
+            monkeypatch.setattr(h5py.File, "close", close)
+
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        write()
+    monkeypatch.undo()
+    assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, str(tmp_path / "0.h5"))
+    assert list(tmp_path.iterdir()) == []

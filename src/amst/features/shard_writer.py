@@ -1,7 +1,7 @@
 """Writing a shard: rows are collected, then written as one file, and verified.
 
 A row's values are held in anonymous temporary files until the number of rows is known, so memory
-does not grow with the shard, and an interrupted job leaves nothing behind.
+does not grow with the shard, and a job that is killed while it decodes leaves nothing behind.
 """
 
 import json
@@ -18,7 +18,14 @@ import h5py
 import numpy as np
 
 from amst.config.run import Features
-from amst.features.shards import FORMAT, Shard, attributes_checksum, columns, row_checksum
+from amst.features.shards import (
+    FORMAT,
+    Shard,
+    attributes_checksum,
+    columns,
+    of_disk,
+    row_checksum,
+)
 from amst.files import replacing
 
 _COPY_BYTES = 1 << 24
@@ -187,21 +194,32 @@ class ShardWriter:
         with self._stack:
             if kind is None:
                 self._write()
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(self._path)  # what the rows are held in has no name
 
     def _write(self) -> None:
         with replacing(self._path) as temporary:
-            with h5py.File(temporary, "w", locking=False) as file:
-                file.attrs.update(self._header.attributes())
-                _write_texts(file, "id", self._ids)
-                _write_texts(file, "group", self._groups)
-                file.create_dataset("label", data=np.array(self._labels, "<i8"))
-                facts = zip(self._ids, self._groups, self._labels, strict=True)
-                checksums = [row_checksum(*row) for row in facts]
-                file.create_dataset("crc32", data=np.array(checksums, "<u4"))
-                for name, modality in self._modalities.items():
-                    modality.write(file.create_group(name))
+            try:
+                self._fill(temporary)
+            except RuntimeError as error:
+                # So h5py raises what HDF5 could not write when it closed the file.
+                if refused := of_disk(error, self._path):
+                    raise refused from error
+                raise
             with Shard(temporary) as shard:
                 shard.verify()
+
+    def _fill(self, path: Path) -> None:
+        with h5py.File(path, "w", locking=False) as file:
+            file.attrs.update(self._header.attributes())
+            _write_texts(file, "id", self._ids)
+            _write_texts(file, "group", self._groups)
+            file.create_dataset("label", data=np.array(self._labels, "<i8"))
+            facts = zip(self._ids, self._groups, self._labels, strict=True)
+            checksums = [row_checksum(*row) for row in facts]
+            file.create_dataset("crc32", data=np.array(checksums, "<u4"))
+            for name, modality in self._modalities.items():
+                modality.write(file.create_group(name))
 
 
 def _write_texts(group: h5py.Group, name: str, texts: list[str]) -> None:

@@ -14,7 +14,10 @@ settings_hash, classes, modalities, vocabulary, and their own checksum):
 =================  ======================  ==========================================
 """
 
+import errno
 import json
+import os
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,7 +29,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from amst.config.run import AudioFeatures, Features, Kind, TextFeatures, VisualFeatures
-from amst.errors import AmstError
+from amst.errors import AmstError, HostError
 
 FORMAT = 2
 _REMEDY = "Delete the shard and run the extraction again"
@@ -81,6 +84,21 @@ def row_checksum(name: str, group: str, label: int) -> int:
     return zlib.crc32(json.dumps([name, group, label]).encode())
 
 
+def of_disk(error: Exception, path: Path) -> OSError | None:
+    """What the disk has refused, which HDF5 tells in the texts of various errors; None if nothing.
+
+    Args:
+        error: of h5py.
+        path: the file that it is told of.
+    """
+    found = re.search(r"\berrno = (\d+)", str(error))
+    number = int(found[1]) if found else 0
+    # a damaged file sends HDF5 to places that no file has
+    if number in (0, errno.EINVAL):
+        return None
+    return OSError(number, os.strerror(number), str(path))
+
+
 class Shard:
     """A shard opened for reading; context manager.
 
@@ -100,6 +118,7 @@ class Shard:
 
     Raises:
         AmstError: the file is missing, no shard, damaged, or has another format version.
+        HostError: its disk does not give it.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -109,7 +128,7 @@ class Shard:
         except FileNotFoundError:
             raise AmstError(f"shard {self.path} is missing", "Run the extraction again") from None
         except OSError as error:
-            raise AmstError(f"shard {self.path} cannot be opened ({error})", _REMEDY) from error
+            raise self._told(error, f"cannot be opened ({error})") from error
         try:
             self._read_attributes()
         except BaseException as error:
@@ -140,7 +159,17 @@ class Shard:
         try:
             return self._file.attrs[name]
         except (KeyError, OSError, RuntimeError) as error:
-            raise AmstError(f"shard {self.path} lacks its attribute {name!r}", _REMEDY) from error
+            raise self._told(error, f"lacks its attribute {name!r}") from error
+
+    def _told(self, error: Exception, damage: str) -> AmstError:
+        """An error of h5py: the shard is not to be made again where it only could not be read."""
+        refused = of_disk(error, self.path)
+        if refused is None:
+            return AmstError(f"shard {self.path} {damage}", _REMEDY)
+        return HostError(
+            f"shard {self.path} cannot be read ({refused.strerror})",
+            "Call again; where that stays so, mend its permissions or the disk",
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -200,7 +229,7 @@ class Shard:
         try:
             return self._file[name]
         except (KeyError, OSError, RuntimeError) as error:
-            raise AmstError(f"shard {self.path} lacks {name!r}", _REMEDY) from error
+            raise self._told(error, f"lacks {name!r}") from error
 
     def columns(self, modality: str) -> dict[str, Array]:
         """All columns of a modality that its checksums cover, in their order."""
