@@ -119,6 +119,12 @@ def main(monkeypatch):
         (FileExistsError(errno.EEXIST, "", "out"), 1, "out: File exists. A folder is wanted here"),
         (OSError(errno.ENAMETOOLONG, "", "a"), 1, "a: File name too long. Choose a shorter name"),
         (OSError(errno.ELOOP, "", "a"), 1, "a: Too many levels of symbolic links. Mend the links"),
+        (
+            OSError(errno.EIO, "", "a"),
+            1,
+            "a: Input/output error. Its file system failed: call",
+        ),
+        (OSError(errno.ESTALE, "", "a"), 1, "a: Stale file handle. Its file system failed: call"),
         (NOT_YOURS, 1, "results: Permission denied. Mend its permissions, or work in a folder of"),
         (ModuleNotFoundError(name="h5py"), 1, "the package h5py is not installed here. This needs"),
     ],
@@ -135,7 +141,7 @@ def test_what_a_command_raises_is_told_with_its_exit_code(error, code, said, mai
 
 
 @pytest.mark.parametrize(
-    "error", [OSError(errno.EIO, "Input/output error"), ModuleNotFoundError(name="amst.none")]
+    "error", [OSError(errno.EBADF, "Bad file descriptor"), ModuleNotFoundError(name="amst.none")]
 )
 def test_what_is_no_user_s_mistake_has_its_traceback(error, main):
     with pytest.raises(type(error)):

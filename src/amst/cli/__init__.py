@@ -25,9 +25,12 @@ for commands in (data, check, fetch, runs, checkpoints, results, grid, plan, clu
 _debug = False
 _NO_ROOM = "Make room (`amst clean` says what can go) and call again"
 _NOT_YOURS = "Mend its permissions, or work in a folder of your own"
+_FAILED = "Its file system failed: call again; where that stays so, it is to be mended"
 _REFUSED = {
     errno.ENOSPC: _NO_ROOM,
     errno.EDQUOT: _NO_ROOM,
+    errno.EIO: _FAILED,
+    errno.ESTALE: _FAILED,
     errno.EROFS: _NOT_YOURS,
     errno.EACCES: _NOT_YOURS,
     errno.EPERM: _NOT_YOURS,
