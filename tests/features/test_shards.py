@@ -304,3 +304,23 @@ def test_a_full_disk_is_told_of_the_shard(full, tmp_path, monkeypatch):
     monkeypatch.undo()
     assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, str(tmp_path / "0.h5"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [3000, 9000])
+def test_a_disk_that_is_full_at_any_byte_ends_no_process(size, tmp_path):
+    """HDF5 writes a small array when it is let go, where an error is ignored and then fatal."""
+    script = (
+        "import resource, sys; from pathlib import Path; from tests.features import test_shards\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, resource.RLIM_INFINITY))\n"
+        "try: test_shards.write(Path(sys.argv[1]))\n"
+        "except OSError as error: print(error.filename)"
+    )
+    path, root = str(tmp_path / "0.h5"), Path(amst.__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", script, path],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": f"{root}:{root / 'src'}"},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{path}\n", "")
+    assert list(tmp_path.iterdir()) == []

@@ -210,7 +210,7 @@ class ShardWriter:
                 shard.verify()
 
     def _fill(self, path: Path) -> None:
-        with h5py.File(path, "w", locking=False) as file:
+        with _new_file(path) as file:
             file.attrs.update(self._header.attributes())
             _write_texts(file, "id", self._ids)
             _write_texts(file, "group", self._groups)
@@ -220,6 +220,18 @@ class ShardWriter:
             file.create_dataset("crc32", data=np.array(checksums, "<u4"))
             for name, modality in self._modalities.items():
                 modality.write(file.create_group(name))
+
+
+def _new_file(path: Path) -> h5py.File:
+    """An HDF5 file that writes small arrays when told, not when their objects are let go.
+
+    There Python ignores what a full disk refuses, and HDF5 2.0 ends the process some calls later.
+    """
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_libver_bounds(h5py.h5f.LIBVER_EARLIEST, h5py.h5f.LIBVER_LATEST)
+    access.set_file_locking(False, False)
+    access.set_sieve_buf_size(0)
+    return h5py.File(h5py.h5f.create(bytes(path), h5py.h5f.ACC_TRUNC, fapl=access))
 
 
 def _write_texts(group: h5py.Group, name: str, texts: list[str]) -> None:
