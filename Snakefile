@@ -13,14 +13,16 @@ from snakemake.utils import min_version
 
 min_version("9.27")
 
-sys.path.insert(0, str(Path(workflow.basedir, "src")))
+# Not workflow.basedir, which is that of another Snakefile that takes this one as a module.
+HERE = Path(str(workflow.current_basedir))
+sys.path.insert(0, str(HERE / "src"))
 
 
 # That of the working folder where it has one, which is what `amst` reads, too.
 OWN = Path("config.yaml")
 
 
-configfile: OWN if OWN.is_file() else Path(workflow.basedir, OWN)
+configfile: OWN if OWN.is_file() else HERE / OWN
 
 
 report: "workflow/report/workflow.rst"

@@ -147,7 +147,7 @@ if workflow.is_main_process and (this_call().runs or workflow.output_settings.dr
 
 # The package runs from the checkout, in any working directory. Outside the container, rules use
 # the Python that runs Snakemake.
-_bin, _src = shlex.quote(os.path.dirname(sys.executable)), f"{workflow.basedir}/src"
+_bin, _src = shlex.quote(os.path.dirname(sys.executable)), f"{HERE}/src"
 _path = "" if IN_CONTAINER else f"PATH={_bin}:$PATH "
 # Snakemake looks for names in braces in what stands before the commands.
 _prefix = f"set -euo pipefail; export {_path}PYTHONPATH={shlex.quote(_src)} PYTHONNOUSERSITE=1; "

@@ -56,6 +56,26 @@ def test_another_working_folder_takes_the_features_and_has_runs_of_its_own(suite
     assert not {"generate", "samples", "extract", "split", "manifest"} & set(counts)
 
 
+def test_a_workflow_elsewhere_takes_this_one_as_a_module(fresh: Suite):
+    (fresh.work / "config.yaml").symlink_to(fresh.checkout / "config.yaml")
+    outer = fresh.work / "outer.smk"
+    outer.write_text(
+        'configfile: "config.yaml"\n'
+        f'module amst:\n    snakefile: "{fresh.checkout}/Snakefile"\n    config: config\n'
+        "use rule * from amst\n"
+        'rule mine:\n    input: "results/tables/main.csv"\n    output: "mine"\n'
+        '    shell: "cp {input} {output}"\n'
+    )
+    inner = str(fresh.checkout / "Snakefile")
+    call = [str(outer) if word == inner else word for word in fresh.command("-n", "mine")]
+    done = subprocess.run(
+        call, cwd=fresh.work, env=fresh.environment(), capture_output=True, text=True, check=False
+    )
+    counts = planned(done.stdout)
+    assert counts["train"] == METHODS * 3, done.stderr
+    assert counts["mine"] == 1
+
+
 def test_clips_made_by_hand_with_other_settings_stop_a_call(fresh: Suite):
     few = {"samples": 60, "pools": 12}
     (fresh.work / "config.yaml").symlink_to(fresh.checkout / "config.yaml")

@@ -5,7 +5,7 @@ from amst.provenance import COMMIT, commit
 
 # A published image by its address, or the one built here. Nothing has the image as input, which
 # would make a run inside the container and one outside differ in their inputs.
-IMAGE = CONFIG.container.image or f"containers/{image_name(Path(workflow.basedir))}"
+IMAGE = CONFIG.container.image or f"containers/{image_name(HERE)}"
 
 
 container: IMAGE
@@ -24,7 +24,7 @@ def bind_roots():
             )
             roots += [model for model in models if os.path.isdir(model)]
     try:
-        bind(Path(workflow.basedir), [Path(root) for root in roots])
+        bind(HERE, [Path(root) for root in roots])
     except AmstError as error:
         sys.exit(f"amst: {error}")
 
@@ -82,7 +82,7 @@ onstart:
             file=sys.stderr,
         )
         try:
-            build(Path(workflow.basedir), Path(built), CONFIG.container.build_args)
+            build(HERE, Path(built), CONFIG.container.build_args)
         except AmstError as error:
             raise WorkflowError(str(error)) from None
         note_digest(IMAGE)
