@@ -50,14 +50,19 @@ def config_files():
     """The files of the configuration, each merged over those before it."""
     over = [Path(file) for file in workflow.overwrite_configfiles]
     own = [Path(file) for file in workflow.configfiles if Path(file) not in over]
+    settings = workflow.config_settings
+    if settings.replace_workflow_config and settings.overwrite_config:
+        own = []
     return [Path(os.path.relpath(file)) for file in (*own, *over)]
 
 
 try:
     if not workflow.is_main_process:
         snapshot.take_configuration(config)
-    CONFIG = grid.check_config(
-        config, config_files() if workflow.is_main_process else ()
+    CONFIG = (
+        grid.check_config(config, config_files(), workflow.config_settings.config)
+        if workflow.is_main_process
+        else grid.check_config(config)
     )
 except AmstError as error:
     sys.exit(f"amst: {error}")

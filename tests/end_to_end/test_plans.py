@@ -166,6 +166,22 @@ def test_a_wrong_key_stops_with_one_line_before_the_graph_is_built(
 
 
 @pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--config", "grid={'seed': [0]}"], "--config: grid.seed: unknown key. Did"),
+        (["--replace-workflow-config"], "small.yaml: grid.datasets: missing. Add this key"),
+    ],
+)
+def test_a_wrong_key_is_told_with_the_option_that_brought_it(
+    fresh: Suite, options: list[str], told: str
+):
+    fresh.configure({"grid": {"seeds": [0], "methods": ["naive"]}})
+    done = fresh.snakemake("-n", *options, check=False)
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1].startswith(f"amst: {told}"), done.stderr
+
+
+@pytest.mark.parametrize(
     ("run", "said"),
     [
         ("digits/random/naiv/seed0", "method: unknown name 'naiv'. Did you mean 'naive'?"),

@@ -103,29 +103,36 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
     return values
 
 
-def check_config(values: Mapping[str, Any], files: Sequence[Path] = ()) -> Config:
+def check_config(
+    values: Mapping[str, Any],
+    files: Sequence[Path] = (),
+    given: Mapping[str, Any] | None = None,
+) -> Config:
     """Turn merged values into a checked configuration.
 
     Args:
         values: of all files, merged.
         files: where they come from, later ones merged over earlier ones.
+        given: what the option ``--config`` has merged over the files.
 
     Raises:
-        AmstError: with the path of the first wrong key, the file that it stands in and the
-            nearest valid name.
+        AmstError: with the path of the first wrong key, the file or option that it stands in and
+            the nearest valid name.
     """
-    contents = {file: read_yaml(file) for file in files}
+    contents: dict[Path | str, Mapping[str, Any]] = {file: read_yaml(file) for file in files}
+    if given:
+        contents["--config"] = given
     try:
         return _checked(values)
     except AmstError as error:
-        if not files:
+        if not contents:
             raise
         file = _file_of(error.message.partition(":")[0].partition(" ")[0], contents)
         raise AmstError(f"{file}: {error.message}", error.remedy) from error
 
 
-def _file_of(path: str, contents: Mapping[Path, Mapping[str, Any]]) -> Path:
-    """The last of the files that holds most of a key's path."""
+def _file_of(path: str, contents: Mapping[Path | str, Mapping[str, Any]]) -> Path | str:
+    """The last of the files that holds most of a key's path, or the option."""
     best, most = next(iter(contents)), 0
     for file, values in contents.items():
         depth = _depth(path, values)
