@@ -378,11 +378,17 @@ def stop_for(unseen):
     print(f"amst: {unseen}", file=sys.stderr)
 
 
-if workflow.is_main_process and this_call().keeps_notes:
+_call = this_call()
+if workflow.is_main_process and (_call.keeps_notes or not _call.compares):
     if _unseen := hidden_change(
-        Path("results/grid.json"), as_json(planned_grid()), Path(".snakemake")
+        Path("results/grid.json"),
+        as_json(planned_grid()),
+        Path(".snakemake"),
+        _call.compares,
     ):
         stop_for(_unseen)
+
+if workflow.is_main_process and _call.keeps_notes:
     for _name in OWNERS:
         _made = Path(f"results/raw/{_name}/{_name}.json")
         if has_no_note(_made, Path(".snakemake")) and generated_otherwise(

@@ -55,6 +55,14 @@ def test_where_notes_are_kept(words: str, kept: bool):
     assert call_of(tuple(words.split())).keeps_notes == kept
 
 
+@pytest.mark.parametrize(
+    ("words", "compares"),
+    [("", True), ("--rerun-triggers mtime params", True), ("--rerun-triggers mtime", False)],
+)
+def test_whether_parameters_are_compared(words: str, compares: bool):
+    assert call_of(tuple(words.split())).compares == compares
+
+
 def test_the_working_folder_is_this_one_unless_said():
     assert call_of(("--cores", "1")).folder == Path()
 

@@ -46,6 +46,12 @@ def test_a_change_that_snakemake_sees_is_its_own_affair():
     assert hidden_change(FILE, NEW, Path("notes")) == ""
 
 
+def test_a_call_that_does_not_compare_sees_no_change():
+    note(OLD)
+    assert "leaves params out" in hidden_change(FILE, NEW, Path("notes"), compared=False)
+    assert hidden_change(FILE, OLD, Path("notes"), compared=False) == ""
+
+
 def test_without_a_note_a_change_is_told():
     for notes in (Path("notes"), Path("no-notes")):
         assert "it has no note of how" in hidden_change(FILE, NEW, notes)

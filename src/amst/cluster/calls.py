@@ -40,12 +40,14 @@ class Call:
         folder: its working folder.
         targets: files and rules that are asked for; none for the default.
         keeps_notes: whether what Snakemake notes of its outputs are files in ``.snakemake``.
+        compares: whether it compares parameters of rules with those that it has noted.
     """
 
     runs: bool
     folder: Path
     targets: tuple[str, ...] = ()
     keeps_notes: bool = True
+    compares: bool = True
 
 
 def this_call() -> Call:
@@ -57,6 +59,7 @@ def this_call() -> Call:
 def call_of(arguments: Sequence[str]) -> Call:
     """Read a command line as Snakemake does: joined and shortened options count, too."""
     from snakemake.cli import get_argument_parser
+    from snakemake.settings.types import RerunTrigger
 
     try:
         given, _ = get_argument_parser().parse_known_args(list(arguments))
@@ -69,6 +72,7 @@ def call_of(arguments: Sequence[str]) -> Call:
         folder=Path(given.directory or "."),
         targets=tuple(given.targets or ()),
         keeps_notes=not str(getattr(given, "persistence_backend", "")).lower().endswith("db"),
+        compares=RerunTrigger.PARAMS in given.rerun_triggers,
     )
 
 

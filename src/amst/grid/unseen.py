@@ -6,25 +6,29 @@ from base64 import urlsafe_b64encode
 from pathlib import Path
 
 
-def hidden_change(file: Path, planned: str, notes: Path) -> str:
+def hidden_change(file: Path, planned: str, notes: Path, compared: bool = True) -> str:
     """One line where the grid's file is another one than planned and would not be made again.
 
     Snakemake compares only what it has noted of a file: nothing where its notes were deleted or
-    left behind, and what ``--touch`` has noted though it made nothing.
+    left behind, and what ``--touch`` has noted though it made nothing. And it compares nothing of
+    the kind where ``--rerun-triggers`` leaves ``params`` out.
 
     Args:
         file: the grid as it was written down, there or not.
         planned: the text that a job would write now.
         notes: Snakemake's own folder, ``.snakemake``, there or not.
+        compared: whether this call compares parameters with those that were noted.
     """
     if not file.is_file() or file.read_text("utf-8") == planned:
         return ""
     if _made_again(file, notes):
         return ""
     noted = _noted(notes / "metadata" / _name(file))
-    if noted and planned not in noted:
+    if compared and noted and planned not in noted:
         return ""
     why = "its notes were made by --touch" if noted else "it has no note of how that was made"
+    if not compared:
+        why = "--rerun-triggers leaves params out"
     return (
         f"{file} is not the grid of this configuration, and Snakemake does not see it: {why}. "
         f"Delete {file}, and the folders of runs whose settings `amst plan` says have changed"
