@@ -100,7 +100,9 @@ if (
             settle_jobs_of_an_earlier_controller()
         for run in set_aside(Path()):
             print(f"{run} ended without a controller; it is kept", file=sys.stderr)
-        forget_seen(Path())
+        # notes in a database do not say here which ends Snakemake has not seen
+        if NOTES_IN_FILES:
+            forget_seen(Path())
     mend_the_scheduler()
     end_failed_runs(run_of, Path("results"))
     if workflow.resource_settings.nodes is not None:

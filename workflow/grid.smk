@@ -11,7 +11,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 
 from snakemake.exceptions import WorkflowError
-from snakemake.settings.types import DeploymentMethod
+from snakemake.settings.types import DeploymentMethod, PersistenceBackend
 
 from amst import grid
 from amst.cluster import slots, snapshot
@@ -378,17 +378,21 @@ def stop_for(unseen):
     print(f"amst: {unseen}", file=sys.stderr)
 
 
-_call = this_call()
-if workflow.is_main_process and (_call.keeps_notes or not _call.compares):
+# Whether what Snakemake notes of its outputs are files in .snakemake.
+NOTES_IN_FILES = (
+    workflow.workflow_settings.persistence_backend == PersistenceBackend.FILE
+)
+_compares = this_call().compares
+if workflow.is_main_process and (NOTES_IN_FILES or not _compares):
     if _unseen := hidden_change(
         Path("results/grid.json"),
         as_json(planned_grid()),
         Path(".snakemake"),
-        _call.compares,
+        _compares,
     ):
         stop_for(_unseen)
 
-if workflow.is_main_process and _call.keeps_notes:
+if workflow.is_main_process and NOTES_IN_FILES:
     for _name in OWNERS:
         _made = Path(f"results/raw/{_name}/{_name}.json")
         if has_no_note(_made, Path(".snakemake")) and generated_otherwise(

@@ -48,14 +48,6 @@ def test_what_is_asked_for_is_what_stands_by_itself():
 
 
 @pytest.mark.parametrize(
-    ("words", "kept"),
-    [("", True), ("--persistence-backend file", True), ("--persistence-backend db", False)],
-)
-def test_where_notes_are_kept(words: str, kept: bool):
-    assert call_of(tuple(words.split())).keeps_notes == kept
-
-
-@pytest.mark.parametrize(
     ("words", "compares"),
     [("", True), ("--rerun-triggers mtime params", True), ("--rerun-triggers mtime", False)],
 )

@@ -14,7 +14,7 @@ import pytest
 
 from amst.records import read_record
 from amst.training.finish import FILES
-from amst.training.kept import KEPT
+from amst.training.kept import KEPT, keep
 from amst.training.recorder import has_events
 from tests.end_to_end.suite import SMALL, Suite
 
@@ -121,6 +121,18 @@ def test_runs_that_outlive_their_snakemake_are_kept(finished: Suite, tmp_path):
         assert has_events(folder / "tensorboard")
         assert read_record(folder / "run.json").cost.attempts == 1, "not trained a second time"
     assert "Nothing to be done" in suite.snakemake(*runs).stderr
+
+
+def test_an_ended_run_is_kept_where_nobody_can_say_whether_its_end_was_seen(suite: Suite):
+    """Snakemake's notes tell it, unless they are in a database."""
+    run = f"digits/random/{SMALL['grid']['methods'][0]}/seed0"
+    checkpoints = suite.file(f"results/checkpoints/{run}")
+    keep(suite.file(f"results/runs/{run}"), checkpoints, FILES)
+    record = checkpoints / KEPT / "run.json"
+    suite.snakemake("results/grid.json", "--persistence-backend", "db")
+    assert record.is_file()
+    suite.snakemake("results/grid.json")
+    assert not record.exists()
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -114,4 +114,5 @@ onerror:
             shell(
                 f"python -m amst tables --grid {planned.name} --partial 1>&2 || true"
             )
-    forget_seen(Path())
+    if NOTES_IN_FILES:
+        forget_seen(Path())

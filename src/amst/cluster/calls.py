@@ -39,14 +39,12 @@ class Call:
         runs: whether it may run jobs or change outputs; a dry run or a report does not.
         folder: its working folder.
         targets: files and rules that are asked for; none for the default.
-        keeps_notes: whether what Snakemake notes of its outputs are files in ``.snakemake``.
         compares: whether it compares parameters of rules with those that it has noted.
     """
 
     runs: bool
     folder: Path
     targets: tuple[str, ...] = ()
-    keeps_notes: bool = True
     compares: bool = True
 
 
@@ -71,7 +69,6 @@ def call_of(arguments: Sequence[str]) -> Call:
         runs=not (looks or reports or given.dryrun),
         folder=Path(given.directory or "."),
         targets=tuple(given.targets or ()),
-        keeps_notes=not str(getattr(given, "persistence_backend", "")).lower().endswith("db"),
         compares=RerunTrigger.PARAMS in given.rerun_triggers,
     )
 
