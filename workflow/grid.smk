@@ -101,7 +101,7 @@ wildcard_constraints:
         )
     ),
     variant="|".join(map(re.escape, RESOLVE.variants)),
-    seed=r"\d+",
+    seed=r"0|[1-9]\d*",
     shard=r"\d{3}",
 
 

@@ -197,6 +197,12 @@ def test_a_run_that_cannot_be_is_refused_in_one_line(fresh: Suite, run: str, sai
     assert said in done.stderr.splitlines()[-1]
 
 
+def test_a_seed_with_a_zero_before_it_is_no_run(fresh: Suite):
+    done = fresh.snakemake("-n", "results/runs/digits/random/naive/seed00/run.json", check=False)
+    said = done.stdout + done.stderr
+    assert "No rule to produce results/runs/digits/random/naive/seed00/" in said
+
+
 def told(fresh: Suite, code: str, *arguments: str) -> Any:
     """A value of the workflow, as a call of Snakemake sees it that only plans.
 
