@@ -17,7 +17,9 @@ from amst.cluster.calls import _LOOKS, call_of, why_closed
      "--unlock", "--dag", "--rulegraph", "--list-rules", "--detailed-summary", "--list-untracked",
      "--archive a.tar.gz", "--containerize", "--d3dag", "--filegraph", "--list-target-rules",
      "--list-changes code", "--list-input-changes", "--list-params-changes", "--list-conda-envs",
-     "--print-compilation", "--generate-unit-tests t"],
+     "--print-compilation", "--generate-unit-tests t", "--cleanup-metadata a/run.json",
+     "--cleanup-shadow", "--conda-cleanup-envs", "--conda-create-envs-only",
+     "--container-cleanup-images", "--executor dryrun", "-e dryrun"],
 )  # fmt: skip
 def test_a_call_that_only_looks(words: str):
     assert not call_of(tuple(words.split())).runs

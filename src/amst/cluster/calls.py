@@ -9,6 +9,11 @@ from pathlib import Path
 
 _LOOKS = (
     "archive",
+    "cleanup_metadata",
+    "cleanup_shadow",
+    "conda_cleanup_envs",
+    "conda_create_envs_only",
+    "container_cleanup_images",
     "containerize",
     "d3dag",
     "dag",
@@ -66,7 +71,7 @@ def call_of(arguments: Sequence[str]) -> Call:
     looks = any(getattr(given, name, None) for name in _LOOKS)
     reports = bool(given.report) and not given.report_after_run
     return Call(
-        runs=not (looks or reports or given.dryrun),
+        runs=not (looks or reports or given.dryrun or given.executor == "dryrun"),
         folder=Path(given.directory or "."),
         targets=tuple(given.targets or ()),
         compares=RerunTrigger.PARAMS in given.rerun_triggers,
