@@ -41,8 +41,9 @@ def test_every_section_of_the_definition_has_been_used(image: Path):
     labels = apptainer("inspect", image).stdout
     assert "org.opencontainers.image.title: amst" in labels
     assert "--sdm apptainer" in apptainer("run-help", image).stdout
-    asked = "import os; print(os.environ['HDF5_USE_FILE_LOCKING'])"
-    assert apptainer("run", image, "-c", asked).stdout.split() == ["FALSE"]
+    names = ("HDF5_USE_FILE_LOCKING", "PYTHONNOUSERSITE", "LC_ALL")
+    asked = f"import os; print(*(os.environ[name] for name in {names}))"
+    assert apptainer("run", image, "-c", asked).stdout.split() == ["FALSE", "1", "C.UTF-8"]
 
 
 def test_a_failing_package_fails_the_images_own_test(image: Path, tmp_path: Path):

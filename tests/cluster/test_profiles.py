@@ -27,8 +27,11 @@ def profile(
     monkeypatch.setenv(TOLD, "")  # the profile sets it, and it must not outlive the test
     for key, value in environment.items():
         monkeypatch.setenv(key, value)
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if each != str(ROOT / "src")])
     with (PROFILES / name / "config.yaml").open() as file:
-        return yte.process_yaml(file)
+        found = yte.process_yaml(file)
+    assert sys.path[0] == str(ROOT / "src"), "the package of its own checkout"
+    return found
 
 
 def bare_path(folder: Path) -> Path:
@@ -67,7 +70,13 @@ def test_a_site_goes_over_the_rules(example: Path, tmp_path: Path, monkeypatch):
     assert train["runtime"] == site["resources"]["train"]["runtime"]
     assert "mem_mb" not in train, "it would not grow there"
     assert not {"gpu", "gres", "gpu_model"} & set(train), "the rule knows whether one is wanted"
-    assert found["default-resources"]["slurm_partition"] == repr(site["cpu_partition"])
+    defaults = found["default-resources"]
+    assert defaults["slurm_partition"] == repr(site["cpu_partition"])
+    assert defaults["slurm_account"] == repr(site["account"])
+    assert defaults.get("qos") == (repr(site["qos"]) if "qos" in site else None)
+    assert defaults.get("slurm_extra") == site.get("slurm_extra")
+    assert isinstance(defaults["disk_mb"], int), "Snakemake's own grows with the inputs"
+    assert found["jobs"] == site["jobs"]
 
 
 @pytest.mark.parametrize("form", ["{}", "-d {}", "-d{}", "--directory {}", "--directory={}"])
@@ -125,6 +134,7 @@ def test_without_accounting_squeue_is_asked(slurm: Slurm, monkeypatch, tmp_path)
     monkeypatch.chdir(tmp_path)
     found = profile("slurm", monkeypatch, **slurm.environment)
     assert found["slurm-status-command"] == "squeue"
+    assert found["software-deployment-method"] == "apptainer", "whether it is there or not"
 
 
 @pytest.mark.parametrize(
@@ -174,7 +184,29 @@ def test_the_settings_that_survive_outages_and_pre_emption(tmp_path, monkeypatch
     assert slurm["slurm-requeue"] is True
     assert slurm["retries"] >= 10
     assert "slurm-array-jobs" not in slurm
-    assert "--cleanenv" not in slurm["apptainer-args"]
+    assert slurm["latency-wait"] >= 60
+    assert slurm["max-jobs-per-timespan"] == "20/1s"
+    assert slurm["local-cores"] <= 2, "a login node is everybody's"
+
+
+def test_jobs_in_the_image_see_the_gpus_that_are_theirs(tmp_path, monkeypatch):
+    """With --cleanenv, too, each would take the first."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("slurm", "node"):
+        assert profile(name, monkeypatch, "-n")["apptainer-args"] == "--nv"
+
+
+def test_a_job_that_fails_ends_no_other_and_what_it_said_stays(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    slurm, node = (profile(name, monkeypatch, "-n") for name in ("slurm", "node"))
+    local, always = (
+        yaml.safe_load((PROFILES / name / "config.yaml").read_text())
+        for name in ("local", "default")
+    )
+    assert all(each["keep-going"] for each in (slurm, node, local))
+    assert always["show-failed-logs"] is True
+    assert slurm["slurm-keep-successful-logs"] is True
+    assert slurm["slurm-delete-logfiles-older-than"] == 0, "never"
 
 
 def test_no_rule_has_retries_of_its_own():
@@ -187,6 +219,9 @@ def test_the_profile_that_always_holds_replaces_nothing_of_another():
     always = yaml.safe_load((PROFILES / "default" / "config.yaml").read_text())
     others = [yaml.safe_load((PROFILES / "local" / "config.yaml").read_text())]
     assert {"scheduler", "scheduler-subsample"} <= set(always)
+    assert always["rerun-incomplete"] is True
+    # the same packages are inside and outside the container
+    assert set(always["rerun-triggers"]) == {"mtime", "params", "input", "code"}
     blocks = {"resources", "default-resources", "set-resources", "cores", "jobs", "executor"}
     assert not blocks & set(always)
     assert not set(always) & set(others[0])
@@ -227,7 +262,11 @@ def test_an_allocation_offers_its_gpus_times_the_runs_on_each(
     )  # fmt: skip
     assert node["resources"]["gpu"] == gpu
     assert node["cores"] == 12
+    assert node["retries"] > 0
+    assert node["latency-wait"] >= 30
     assert os.environ["AMST_RUNS_PER_GPU"] == (each or "1")
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK")
+    assert profile("node", monkeypatch)["cores"] == len(os.sched_getaffinity(0))
 
 
 def test_a_wrong_number_of_runs_on_a_gpu_is_said_in_words(tmp_path: Path):

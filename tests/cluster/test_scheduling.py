@@ -1,6 +1,7 @@
 """Snakemake looks for jobs to start when there is a reason to."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -82,11 +83,19 @@ from snakemake.scheduling.job_scheduler import JobScheduler
 
 parts = (DAG.check_directory_outputs, JobScheduler._schedule_reevalutation)
 print("mended:", *(part.__module__ for part in parts), file=sys.stderr)
+if workflow.is_main_process:
+    CONTROLLER.write_text("{}")  # by another call that starts now, and gets no locks
 """
     with (suite.checkout / "Snakefile").open("a") as file:
         file.write(asked)
+    # of a call that ended with a full disk, say
+    suite.file(".snakemake/locks").mkdir(parents=True)
+    note = suite.file(".snakemake/amst-controller.json")
+    note.touch()
+    suite.file(".snakemake/locks/0.output.lock").write_text("results/grid.json\n")
     said = suite.snakemake("results/grid.json").stderr
     assert "mended: amst.cluster.nesting amst.cluster.scheduling" in said
+    assert json.loads(note.read_text())["uid"] == os.getuid()
 
 
 @pytest.fixture

@@ -144,7 +144,7 @@ def test_rows_are_listed_by_id_with_all_they_say(tmp_path):
         (pair("b", group="b\0"), "its id or group holds a NUL character"),
         (pair("b", text="half an emoji: \ud83d"), "its text holds what is no character of UTF-8"),
         (pair("b", file="M\udcfcller.wav"), "its sound file holds what is no character of UTF-8"),
-        (pair("b\0"), "its id or group holds a NUL character"),
+        (pair("b\0", group="b"), "its id or group holds a NUL character"),
         (pair("b", text=None), "it has no words"),
         (Sample(id="b", label="no", group="b", files={}, text="x"), "it has no sound"),
         (pair("b", whole=("audio",)), "`whole` is audio: not each of them has a file of its own"),
