@@ -43,6 +43,8 @@ def apptainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_an_image_is_there_when_it_is_whole(apptainer, checkout: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("APPTAINER_BIND", "/data")
     monkeypatch.setenv("SINGULARITY_BIND", "/data")
+    monkeypatch.setenv("APPTAINER_BINDPATH", "/data")
+    monkeypatch.setenv("SINGULARITY_BINDPATH", "/data")
     monkeypatch.setenv("APPTAINER_TMPDIR", "/scratch")
     called, image = apptainer(0), tmp_path / "images" / "amst.sif"
     build(checkout, image, "--build-arg 'base=a b'")
@@ -52,7 +54,7 @@ def test_an_image_is_there_when_it_is_whole(apptainer, checkout: Path, tmp_path:
     assert "base=a b" in lines
     assert "--mksquashfs-args" in lines
     assert "APPTAINER_TMPDIR=/scratch" in lines
-    assert not [line for line in lines if "_BIND=" in line], "jobs' folders are no part of it"
+    assert not [line for line in lines if "_BIND" in line], "jobs' folders are no part of it"
     apptainer(0, "--other options")
     build(checkout, image)
     assert "--mksquashfs-args" not in called.read_text()
@@ -64,6 +66,13 @@ def test_of_a_build_that_fails_nothing_is_left(apptainer, checkout: Path, tmp_pa
     with pytest.raises(AmstError, match=r"the image was not built: .*apptainer build .* with 3"):
         build(checkout, image)
     assert list(image.parent.iterdir()) == []
+    program = tmp_path / "bin" / "apptainer"
+    as_file = program.read_text()
+    program.write_text(as_file.replace('echo "an image" >', "mkdir"))  # with --sandbox
+    with pytest.raises(AmstError):
+        build(checkout, image, "--sandbox")
+    assert list(image.parent.iterdir()) == []
+    program.write_text(as_file)
     image.write_text("an older one")
     with pytest.raises(AmstError):
         build(checkout, image)

@@ -114,6 +114,7 @@ def test_a_list_of_partitions_is_looked_at_one_by_one(slurm: Slurm, tmp_path, mo
         ("long,short", 121, "fault"),
         ("short,free", 121, "ok"),
         ("short,odd", 121, "ok"),
+        ("short,elsewhere", 121, "ok"),
         ("days", 7 * 24 * 60 + 30, "ok"),
         ("days", 7 * 24 * 60 + 31, "fault"),
     ],

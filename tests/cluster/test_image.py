@@ -97,13 +97,15 @@ def test_the_grid_in_the_image_under_slurm(
 
 
 def test_an_image_that_is_not_there_ends_the_call_before_its_first_job(folder: Path):
-    """Through a stand-in for apptainer, which no job calls."""
+    """Through a stand-in for apptainer, which no job calls; torch is in the image only."""
     suite = ClusterSuite.new(folder, {**GRID, "container": {"image": "images/none.sif"}})
     program = suite.work / "bin" / "apptainer"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\necho apptainer version 1.4.5\n")
     program.chmod(0o755)
     suite.extra = {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    workflow = suite.checkout / "workflow/grid.smk"
+    workflow.write_text(workflow.read_text() + "\n\ndef find_spec(name):\n    return None\n")
     done = suite.snakemake("results/grid.json", "--cores", "1", *IN_IMAGE, check=False)
     assert done.returncode == 1
     assert f"container.image: there is no file {suite.work}/images/none.sif" in done.stderr

@@ -197,6 +197,13 @@ def test_one_odd_byte_in_an_annotation_garbles_no_other_line(tmp_path):
     assert read_annotation(path, "") == "2,fünf\n1,fünf"
 
 
+@pytest.mark.parametrize("coding", ["utf-16-le", "utf-16-be"])
+def test_an_annotation_may_be_utf16_in_either_order(coding, tmp_path):
+    path = tmp_path / "said.csv"
+    path.write_bytes("\ufeff1,fünf 🦊\r\n".encode(coding))
+    assert read_annotation(path, "") == "1,fünf 🦊\r\n"
+
+
 def test_a_dataset_without_a_page_is_told_where_its_raw_folder_is_set(tmp_path):
     with pytest.raises(AmstError, match=r"no annotation file .*\. Look at `raw` in config\.yaml$"):
         read_annotation(tmp_path / "said.csv", "")

@@ -40,16 +40,16 @@ def test_nothing_runs_when_nothing_changed(suite: Suite):
             {"generate": 1, "samples": 1, "extract": 1, "manifest": 1},
         ),
         (
-            [f"{FEATURES}/samples.jsonl", f"{FEATURES}/splits/random.json", "results/grid.json"],
-            {"samples": 1, "split": 1, "grid": 1},
+            [f"{FEATURES}/samples.jsonl", f"{FEATURES}/splits/random.json"],
+            {"samples": 1, "split": 1},
         ),
         (
             [f"{FEATURES}/rejected.jsonl", f"{FEATURES}/shards/000.h5"],
             {"samples": 1, "extract": 1, "manifest": 1},
         ),
         (
-            [f"{FEATURES}/manifest.json", f"{RUN}/run.json"],
-            {"manifest": 1, "train": 1, **RESULTS},
+            [f"{FEATURES}/manifest.json", "results/grid.json", f"{RUN}/run.json"],
+            {"manifest": 1, "grid": 1, "train": 1, **RESULTS},
         ),
     ],
 )
@@ -98,6 +98,7 @@ def plan(suite: Suite) -> Counter[str]:
             {"data_report": 1, "figures": 1},
         ),
         ([f"{FEATURES}/report.json", "results/tables/main.csv"], {"data_report": 1, "tables": 1}),
+        (["results/grid.json"], {"grid": 1, **RESULTS}),
         ([f"{RUN}/cost.csv", f"{OTHER_RUN}/history.csv"], {"train": 2, **RESULTS}),
         ([f"{RUN}/predictions.npz", f"{OTHER_RUN}/weights.safetensors"], {"train": 2, **RESULTS}),
     ],

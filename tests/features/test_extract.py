@@ -14,6 +14,7 @@ from amst.config.run import AudioFeatures, TextFeatures, VisualFeatures
 from amst.datasets.base import Dataset, Sample
 from amst.datasets.registry import load
 from amst.errors import AmstError, HostError
+from amst.features import extract as extract_module
 from amst.features.audio import log_mel
 from amst.features.extract import extract_shard
 from amst.features.recording import Cut, read_recording
@@ -173,7 +174,7 @@ def test_an_utterance_with_a_wav_of_its_own_takes_that_whole(tmp_path):
         assert shard.array("visual/decoded").tolist() == [20, 20, 20]
 
 
-def test_pictures_of_one_film_are_stored_as_each_modality_says(tmp_path):
+def test_pictures_of_one_film_are_stored_as_each_modality_says(tmp_path, monkeypatch):
     class Paces(Dataset):
         name = "Paces"
         modalities = {"fast": "visual", "slow": "visual", "sound": "audio"}  # noqa: RUF012
@@ -198,6 +199,12 @@ def test_pictures_of_one_film_are_stored_as_each_modality_says(tmp_path):
             stored = shard.array(f"{name}/features")[0]
             np.testing.assert_array_equal(stored, take.pictures.features)
         assert shard.array("sound/peak")[0] > 0
+    read = []
+    counted = lambda *given: read.append(given) or read_recording(*given)  # noqa: E731
+    monkeypatch.setattr(extract_module, "read_recording", counted)
+    alike = settings | {"slow": settings["fast"]}
+    extract(Paces(), tmp_path, tmp_path / "s.jsonl", tmp_path / "1.h5", alike)
+    assert len(read) == 1, "of modalities that say the same"
 
 
 def test_a_sample_whose_file_cannot_be_read_is_listed_with_the_file(tmp_path):

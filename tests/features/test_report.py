@@ -210,14 +210,18 @@ def test_a_picture_like_a_line_does_not_fill_the_page(tmp_path):
         classes = ("a",)
 
         def read(self, raw):
-            yield Sample(id="a", label="a", group="", files={"picture": "a.png"})
+            for name in "ab":
+                yield Sample(id=name, label="a", group="", files={"picture": f"{name}.png"})
 
     (tmp_path / "raw").mkdir()
     Image.new("RGB", (5000, 1)).save(tmp_path / "raw/a.png")
+    Image.new("RGB", (1, 5000)).save(tmp_path / "raw/b.png")
     features = {"picture": VisualFeatures(size=8, frames=2)}
     manifest, samples = prepared(Lines(), tmp_path / "raw", tmp_path / "out", features)
     write_report(Lines(), manifest, samples, [])
     page = manifest.with_name("report.html").read_text()
-    (shown,) = re.findall(r"data:image/png;base64,([^\"]+)", page)
-    with Image.open(io.BytesIO(base64.b64decode(shown))) as picture:
-        assert picture.size == (2 * 8 * 112, 112)
+    sizes = set()
+    for shown in re.findall(r"data:image/png;base64,([^\"]+)", page):
+        with Image.open(io.BytesIO(base64.b64decode(shown))) as picture:
+            sizes.add(picture.size)
+    assert sizes == {(2 * 8 * 112, 112), (2, 112)}

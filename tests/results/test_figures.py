@@ -514,6 +514,8 @@ def test_a_row_without_marks_says_why_and_a_legend_only_where_no_split_has_one(m
         ("missing", 2),
     ]
     assert [text.get_text() for text in random.texts] == ["missing"]
+    rows = [label.get_text() for label in group.get_yticklabels()]
+    assert rows == ["naive (1)", "late", "mla"]
     legend = accuracy_against_hours(collection, collection.cells).legends[0]
     labels = [text.get_text() for text in legend.get_texts()]
     assert labels == ["naive (1)", "late (group: failed; random:\n1)", "mla (missing)"]
