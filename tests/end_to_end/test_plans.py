@@ -14,6 +14,7 @@ from amst.training.execution import Execution
 from tests.end_to_end.suite import ROOT, SMALL, Suite, planned
 
 METHODS = 11
+PUBLISHED = f"docker://example/amst@sha256:{64 * 'a'}"
 PAPER_RUNS = 310  # six datasets x eleven methods x five seeds, less four single modalities
 
 
@@ -251,10 +252,14 @@ told = {"prepared": [growing(100)(w, attempt) for attempt in range(1, 7)], "trai
 for kills_of_run in ("0", "1", "2", "9"):
     write_text(note, kills_of_run)
     told["trained"] += [[memory(w, attempt) for attempt in (1, 2, 9)]]
+asked = workflow.get_rule("train").resources
+told["asked"] = [asked[name].evaluate(w).value for name in ("_cores", "gpu", "runtime")]
 """
-    fresh.configure({"datasets": {"digits": {"resources": {"mem_mb": 1000}}}})
+    resources = {"mem_mb": 1000, "threads": 3, "gpu": 2, "runtime": 7}
+    fresh.configure({"datasets": {"digits": {"resources": resources}}})
     found = told(fresh, code)
     assert fresh.file(f"results/checkpoints/{run}/kills").exists()
+    assert found["asked"] == [3, 2, 7]
     assert found["prepared"] == [100, 200, 400, 800, 800, 800]
     assert found["trained"] == [
         [1000, 1000, 1000],  # time limits have ended it
@@ -279,10 +284,13 @@ def test_containers_see_every_folder_that_the_configuration_names(fresh: Suite, 
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("NODE_DISK", str(folders["disk"]))
         values = {"grid": {"datasets": ["MVSA"]}, "datasets": datasets}
-        fresh.configure({**values, "execution": {"stage": "$NODE_DISK"}})
-        bound = told(fresh, 'bind_roots()\ntold = os.environ["APPTAINER_BIND"]').split(",")
-    assert {f"{folder}:{folder}" for folder in folders.values()} <= set(bound)
-    assert f"{fresh.checkout}:{fresh.checkout}:ro" in bound
+        values |= {"execution": {"stage": "$NODE_DISK"}, "container": {"image": PUBLISHED}}
+        fresh.configure(values)
+        code = "bind_roots()\nIN_CONTAINER = True\ntold = missing_image(), os.environ"
+        missing, bound = told(fresh, f'{code}["APPTAINER_BIND"]')
+    assert {f"{folder}:{folder}" for folder in folders.values()} <= set(bound.split(","))
+    assert f"{fresh.checkout}:{fresh.checkout}:ro" in bound.split(",")
+    assert missing is None, "a published image is no file"
 
 
 def test_the_linter_finds_nothing(fresh: Suite):

@@ -17,7 +17,7 @@ from amst.results.figures.finals import (
     unimodal_against_fused,
 )
 from amst.results.figures.learning import learning_curves, skip_schedule
-from amst.results.figures.style import looks_of, style
+from amst.results.figures.style import looks_of, style, wrapped
 from amst.results.histories import histories, read_history
 from amst.results.names import FIGURE_FORMS, FIGURE_NAMES
 
@@ -539,3 +539,4 @@ def test_long_names_leave_most_of_a_figure_to_its_marks(make, plan):
             figure = draw(collection, collection.cells)
             figure.draw_without_rendering()
         assert figure.axes[0].get_position().width > 0.4
+    assert wrapped("a" * 40) == "a" * 40, "a word stays whole"
