@@ -42,9 +42,9 @@ def test_calls_that_only_look_neither_wait_for_jobs_nor_cancel_them(sleeper):
     assert "1 jobs of an earlier call live" in refused.stdout + refused.stderr
 
 
-def locked_by(suite: ClusterSuite, job: str) -> None:
+def locked_by(suite: ClusterSuite, job: str, **others: int) -> None:
     """As a controller leaves the folder that was killed on another node, within a job."""
-    there = replace(Writer.this(), host="elsewhere", job=job)
+    there = replace(Writer.this(), host="elsewhere", job=job, **others)
     suite.file(".snakemake/amst-controller.json").write_text(json.dumps(asdict(there)))
     locks = suite.file(".snakemake/locks")
     locks.mkdir(exist_ok=True)
@@ -69,9 +69,9 @@ def test_the_note_names_the_last_controller_on_whatever_host_the_one_before_was(
     suite, job = sleeper
     suite.slurm("scancel", job)
     note = suite.file(".snakemake/amst-controller.json")
-    locked_by(suite, "")
+    locked_by(suite, "99999999", uid=4242)
     refused = suite.snakemake(TARGET, check=False)
-    assert "LockException" in refused.stdout + refused.stderr, "it may live there"
+    assert "LockException" in refused.stdout + refused.stderr, "SLURM may hide others' jobs"
     assert json.loads(note.read_text())["host"] == "elsewhere"
     shutil.rmtree(suite.file(".snakemake/locks"))
     suite.snakemake(TARGET)
