@@ -218,7 +218,19 @@ def told(fresh: Suite, code: str, *arguments: str) -> Any:
     return json.loads(re.search("^told: (.*)$", said, re.MULTILINE)[1])
 
 
-def test_jobs_are_told_how_runs_are_executed(fresh: Suite):
+def test_a_folder_of_somebody_else_ends_a_call_in_one_line(fresh: Suite):
+    """Through a stand-in: root may write everywhere."""
+    calls = fresh.checkout / "src/amst/cluster/calls.py"
+    calls.write_text(f"{calls.read_text()}\n\ndef why_closed(folder):\n    return 'closed'\n")
+    for words in ((), ("-n",)):
+        done = fresh.snakemake(*words, check=False)
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1] == "amst: closed"
+    assert "closed" not in fresh.snakemake("--list-rules").stderr
+
+
+def test_jobs_are_told_how_runs_are_executed(fresh: Suite, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AMST_RUNS_PER_GPU", "2")
     resources = {"gpu": 1, "threads": 1}
     fresh.configure(
         {
@@ -230,14 +242,16 @@ def test_jobs_are_told_how_runs_are_executed(fresh: Suite):
             },
         }
     )
-    names = 'told = {name: os.environ[name] for name in ("AMST_EXECUTION", "AMST_WITHOUT_GPU")}'
-    found = told(fresh, names, "--cores", "6", "--resources", "gpu=2")
+    code = 'told = {name: os.environ[name] for name in ("AMST_EXECUTION", "AMST_WITHOUT_GPU")}'
+    code += '\ntold["own"] = shell("echo $PYTHONNOUSERSITE", read=True)'
+    found = told(fresh, code, "--cores", "6", "--resources", "gpu=2")
+    assert found["own"] == "1\n", "what lies in a home folder takes no package's place"
     assert found["AMST_WITHOUT_GPU"] == "digits"
     how = Execution.model_validate_json(found["AMST_EXECUTION"])
     assert (how.device, how.deadline) == ("cpu", 60)
     assert how.keep, "Snakemake may delete a run's files before it has seen that it is done"
     assert how.runs_on_node == 3, "of digits, by cores; two of AVE, by GPUs"
-    assert how.runs_on_gpu == 0
+    assert how.runs_on_gpu == 2
 
 
 def test_a_job_that_ended_asks_for_more_as_long_as_that_may_help(fresh: Suite):
