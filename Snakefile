@@ -44,6 +44,5 @@ rule all:
         lost_files(),
         TABLES,
         FIGURES,
-    localrule: True
     message:
         "Everything is there: results/tables/main.md, results/figures, results/features/*/report.html"
