@@ -222,7 +222,7 @@ def test_a_folder_of_somebody_else_ends_a_call_in_one_line(fresh: Suite):
     """Through a stand-in: root may write everywhere."""
     calls = fresh.checkout / "src/amst/cluster/calls.py"
     calls.write_text(f"{calls.read_text()}\n\ndef why_closed(folder):\n    return 'closed'\n")
-    for words in ((), ("-n",)):
+    for words in (("results/grid.json",), ("-n",)):
         done = fresh.snakemake(*words, check=False)
         assert done.returncode == 1
         assert done.stderr.splitlines()[-1] == "amst: closed"
