@@ -258,6 +258,7 @@ def test_a_job_that_ended_asks_for_more_as_long_as_that_may_help(fresh: Suite):
     run = "digits/random/naive/seed1"
     code = """
 from types import SimpleNamespace
+from amst.cluster.site import Site
 from amst.files import write_text
 
 w = SimpleNamespace(dataset="digits", split="random", variant="naive", seed="1")
@@ -268,12 +269,17 @@ for kills_of_run in ("0", "1", "2", "9"):
     told["trained"] += [[memory(w, attempt) for attempt in (1, 2, 9)]]
 asked = workflow.get_rule("train").resources
 told["asked"] = [asked[name].evaluate(w).value for name in ("_cores", "gpu", "runtime")]
+for request in ("gpus", "gres"):
+    SITE = Site(gpu_request=request, gpu_model="a100")
+    told[request] = {name: of(w) for name, of in of_site().items()}
 """
     resources = {"mem_mb": 1000, "threads": 3, "gpu": 2, "runtime": 7}
     fresh.configure({"datasets": {"digits": {"resources": resources}}})
     found = told(fresh, code)
     assert fresh.file(f"results/checkpoints/{run}/kills").exists()
     assert found["asked"] == [3, 2, 7]
+    assert found["gpus"] == {"slurm_partition": "gpu", "gpu_model": "a100", "gres": ""}
+    assert found["gres"] == {"slurm_partition": "gpu", "gpu_model": "", "gres": "gpu:a100:2"}
     assert found["prepared"] == [100, 200, 400, 800, 800, 800]
     assert found["trained"] == [
         [1000, 1000, 1000],  # time limits have ended it
