@@ -336,7 +336,7 @@ def test_a_split_is_read_as_it_was_written(tmp_path):
     assert read_split(tmp_path / "random.json") == split
 
 
-def test_samples_without_a_group_are_not_one_group():
+def test_samples_without_a_group_are_not_one_group(monkeypatch):
     rows = [sample(f"s{n}", "ab"[n % 2]).model_copy(update={"group": ""}) for n in range(40)]
     alone = make_split("group", Grouped, rows, 4)
     assert {part: len(ids) for part, ids in alone.parts.items()} == {
@@ -345,6 +345,11 @@ def test_samples_without_a_group_are_not_one_group():
         "test": 4,
     }
     assert leakage(alone, rows).groups == []
+    stated = [row.model_copy(update={"part": "train"}) for row in rows]
+    tested = sample("t", "a").model_copy(update={"part": "test"})
+    monkeypatch.setattr(NoVal, "val_from_train", True)
+    parts = make_split("official", NoVal, [*stated, tested], 4).parts
+    assert (len(parts["train"]), len(parts["val"])) == (36, 4)
 
 
 def test_a_split_written_by_hand_has_all_parts(tmp_path):
