@@ -218,6 +218,7 @@ def test_a_comment_in_the_configuration_reruns_nothing(suite: Suite):
     [
         ("methods/naive.py", {"train": 1, **RESULTS}),
         ("training/loop.py", {"train": 2, **RESULTS}),
+        ("features/samples.py", {"samples": 1, **PREPARED, "split": 1, "train": 2, **RESULTS}),
         # a dry run cannot know whether the manifest or the split comes out the same
         ("features/verification.py", {**PREPARED, "train": 2, **RESULTS}),
         ("datasets/stratified.py", {"split": 1, "data_report": 1, "train": 2, **RESULTS}),
