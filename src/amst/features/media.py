@@ -2,6 +2,8 @@
 
 import io
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,12 +42,12 @@ def _told(error: Exception) -> str:
 
 
 class _Raw(io.RawIOBase):
-    """A file that notes an error of reading and then seems to end: decoders do no more with it."""
+    """A file that seems to end at an error of reading, or at Ctrl-C, and has that as its error."""
 
     def __init__(self, file: io.FileIO, name: str) -> None:
         self._file = file
         self.name = name  # a decoder may judge by its suffix
-        self.error: OSError | None = None
+        self.error: OSError | KeyboardInterrupt | None = None
 
     def readable(self) -> bool:
         return True
@@ -54,10 +56,12 @@ class _Raw(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
+        if self.error is not None:
+            return 0
         try:
             return os.readv(self._file.fileno(), [buffer])
         except OSError as error:
-            self.error = self.error or error
+            self.error = error
             return 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -72,6 +76,28 @@ class _Raw(io.RawIOBase):
 
 
 @contextmanager
+def _interrupted_at_the_end(raw: _Raw) -> Iterator[None]:
+    """Let Ctrl-C end the file, the second one the block.
+
+    Decoders read by calls from C, where Python drops what its signal handler raises.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        raw.error = raw.error or KeyboardInterrupt()
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
 def opened(path: Path) -> "Iterator[io.BufferedReader[_Raw]]":
     """A raw file for reading.
 
@@ -81,6 +107,7 @@ def opened(path: Path) -> "Iterator[io.BufferedReader[_Raw]]":
     Raises:
         UnreadableError: there is no such file, or this user may not read it.
         HostError: its storage failed, whatever the block made of that.
+        KeyboardInterrupt: so did Ctrl-C end the block.
     """
     try:
         raw = _Raw(io.FileIO(path), str(path))
@@ -90,10 +117,13 @@ def opened(path: Path) -> "Iterator[io.BufferedReader[_Raw]]":
         raise UnreadableError(f"the file cannot be opened ({error.strerror})") from error
     with io.BufferedReader(raw) as file:
         try:
-            yield file
+            with _interrupted_at_the_end(raw):
+                yield file
         finally:
-            if raw.error is not None:
+            if isinstance(raw.error, OSError):
                 raise _failed(path, raw.error) from raw.error
+            if raw.error is not None:
+                raise raw.error
 
 
 def _failed(path: Path, error: OSError) -> HostError:

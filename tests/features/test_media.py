@@ -1,0 +1,81 @@
+"""Raw files are read whole, or it is said why not."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from amst.config.run import VisualFeatures
+from amst.features.audio import read_sound
+from amst.features.media import opened
+from amst.features.recording import Cut, read_recording
+from tests.datasets.rawmedia import write_video, write_wav
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Ctrl-C while a file is read, some times in a row, at the read of a number."""
+    readv = os.readv
+
+    def at(number: int, times: int = 1) -> None:
+        reads = [0]
+
+        def counted(file: int, buffers: list) -> int:
+            reads[0] += 1
+            for _ in range(times if reads[0] == number else 0):
+                signal.raise_signal(signal.SIGINT)
+            return readv(file, buffers)
+
+        monkeypatch.setattr(os, "readv", counted)
+
+    return at
+
+
+@pytest.mark.parametrize("number", [3, 5])
+@pytest.mark.parametrize("name", ["a.wav", "a.avi"])
+def test_ctrl_c_while_a_decoder_reads_is_not_lost(name, number, tmp_path, interrupted, capfd):
+    """Decoders would drop it and go on: what is stored would be cut short, without a word."""
+    path = tmp_path / name
+    if name == "a.wav":
+        write_wav(path, seconds=4.0)
+    else:
+        write_video(path, seconds=2.0)
+    pictures = VisualFeatures(frames=2, size=8)
+
+    def read() -> object:
+        if name == "a.wav":
+            return read_sound(path)
+        return read_recording(path, [Cut()], pictures, audio=True)
+
+    interrupted(number)
+    with pytest.raises(KeyboardInterrupt):
+        read()
+    assert capfd.readouterr().err == ""
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_ctrl_c_ends_a_read_that_hangs(tmp_path, interrupted):
+    (tmp_path / "a.txt").write_text("x")
+    interrupted(1, times=2)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        opened(tmp_path / "a.txt") as file,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        file.read()
+
+
+def test_files_are_read_in_other_threads_too(tmp_path):
+    """Only the main thread may ask for signals, and only that one gets them."""
+    (tmp_path / "a.txt").write_text("x")
+    found = []
+
+    def read() -> None:
+        with opened(tmp_path / "a.txt") as file:
+            found.append(file.read())
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    thread.join()
+    assert found == [b"x"]
