@@ -43,8 +43,10 @@ def test_what_is_not_whole_yet_lies_beside_the_file_under_a_hidden_name(tmp_path
         assert is_temporary(temporary)
     assert [each.name for each in path.parent.iterdir()] == ["a.npz"]
     assert not is_temporary(path)
-    with replacing(tmp_path / "kills") as temporary:
-        assert is_temporary(temporary)
+    for name in ("bundle.tar.gz", ".hidden.json"):
+        with replacing(tmp_path / name) as temporary:
+            assert is_temporary(temporary)
+    assert not is_temporary(Path(".notes.20260131")), "which somebody has dated"
 
 
 def test_the_acl_of_a_shared_folder_says_who_may_read(tmp_path):
@@ -114,6 +116,13 @@ def test_what_the_disk_refuses_is_told_of_the_file_that_was_to_appear(tmp_path):
     with pytest.raises(FileNotFoundError, match=told), replacing(tmp_path / "b.txt") as temporary:
         temporary.unlink()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_that_is_only_a_text_keeps_it(tmp_path):
+    """Libraries raise such, and where it names a file, Python tells nothing but that."""
+    told = re.escape("1000 requested and 125 written")
+    with pytest.raises(OSError, match=told), replacing(tmp_path / "a.npy"):
+        raise OSError("1000 requested and 125 written")
 
 
 def test_a_file_of_which_not_even_the_beginning_is_written_leaves_nothing(tmp_path, monkeypatch):

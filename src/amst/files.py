@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-_TEMPORARY = re.compile(r"\.(?:[^.].*)?(\.[^.]+)\.[0-9a-f]{8}\1|\.[^.]+\.[0-9a-f]{8}")
+_TEMPORARY = re.compile(r"\..+(\.[^.]+)\.[0-9a-f]{8}\1")
 
 
 @contextmanager
@@ -38,13 +38,18 @@ def replacing(path: Path | str) -> Iterator[Path]:
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+        named_by = (None, str(temporary))
+        # without a number, the text is all that is told of it, and a file's name would hide it
+        if isinstance(error, OSError) and error.errno and error.filename in named_by:
             error.filename = str(path)
         raise
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether a file is named as ``replacing`` names those that are not whole yet."""
+    """Whether a file is named as ``replacing`` names those that are not whole yet.
+
+    Of a file without a suffix, it is not told: ``.notes.20260131`` is somebody's own.
+    """
     return bool(_TEMPORARY.fullmatch(path.name))
 
 
