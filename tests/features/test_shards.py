@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import amst
 from amst.config.run import AudioFeatures, TextFeatures, VisualFeatures
 from amst.errors import AmstError, HostError
-from amst.features import shard_writer
+from amst.features import shard_writer, shards
 from amst.features.shard_writer import Header, Row, ShardWriter, Source
 from amst.features.shards import Shard, columns
 
@@ -285,6 +285,16 @@ def test_a_shard_that_its_disk_does_not_give_is_not_to_be_deleted(tmp_path):
         Shard(tmp_path / "0.h5")
 
 
+def test_attributes_that_the_disk_does_not_give_are_not_damaged(tmp_path, monkeypatch):
+    def lost(_):
+        raise OSError("Can't read attribute (file read failed: errno = 5, error message = 'x')")
+
+    path = write(tmp_path / "0.h5")
+    monkeypatch.setattr(shards, "attributes_checksum", lost)
+    with pytest.raises(HostError, match=r"0\.h5 cannot be read \(Input/output error\)"):
+        Shard(path)
+
+
 @pytest.mark.parametrize("full", ["rows", "close"])
 def test_a_full_disk_is_told_of_the_shard(full, tmp_path, monkeypatch):
     def close(_):
@@ -306,7 +316,7 @@ def test_a_full_disk_is_told_of_the_shard(full, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("size", [3000, 9000])
+@pytest.mark.parametrize("size", [0, 3000, 9000])
 def test_a_disk_that_is_full_at_any_byte_ends_no_process(size, tmp_path):
     """HDF5 writes a small array when it is let go, where an error is ignored and then fatal."""
     script = (

@@ -191,11 +191,16 @@ class ShardWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with self._stack:
-            if kind is None:
-                self._write()
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(self._path)  # what the rows are held in has no name
+        try:
+            with self._stack:
+                if kind is None:
+                    self._write()
+        except OSError as refused:
+            error = refused  # closing what the rows are held in writes, too
+            raise
+        finally:
+            if isinstance(error, OSError) and error.errno and error.filename is None:
+                error.filename = str(self._path)  # what the rows are held in has no name
 
     def _write(self) -> None:
         with replacing(self._path) as temporary:

@@ -136,7 +136,7 @@ class Shard:
             if isinstance(error, AmstError) or not isinstance(error, Exception):
                 raise
             # Texts that are none and numbers that are none, as damage makes them.
-            raise AmstError(f"shard {self.path} is damaged: its attributes", _REMEDY) from error
+            raise self._told(error, "is damaged: its attributes") from error
 
     def _read_attributes(self) -> None:
         found = self._attribute("format")
