@@ -125,6 +125,8 @@ def main(monkeypatch):
             "a: Input/output error. Its file system failed: call",
         ),
         (OSError(errno.ESTALE, "", "a"), 1, "a: Stale file handle. Its file system failed: call"),
+        (OSError(errno.ENOTCONN, "", "a"), 1, "a: Transport endpoint is not connected. Its file"),
+        (OSError(errno.ESHUTDOWN, "", "a"), 1, "a: Cannot send after transport endpoint shutdown"),
         (NOT_YOURS, 1, "results: Permission denied. Mend its permissions, or work in a folder of"),
         (ModuleNotFoundError(name="h5py"), 1, "the package h5py is not installed here. This needs"),
     ],

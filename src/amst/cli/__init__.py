@@ -31,6 +31,8 @@ _REFUSED = {
     errno.EDQUOT: _NO_ROOM,
     errno.EIO: _FAILED,
     errno.ESTALE: _FAILED,
+    errno.ENOTCONN: _FAILED,  # of FUSE
+    errno.ESHUTDOWN: _FAILED,  # of Lustre and Ceph
     errno.EROFS: _NOT_YOURS,
     errno.EACCES: _NOT_YOURS,
     errno.EPERM: _NOT_YOURS,
