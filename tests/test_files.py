@@ -118,6 +118,15 @@ def test_what_the_disk_refuses_is_told_of_the_file_that_was_to_appear(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_went_wrong_is_told_where_the_rest_cannot_be_removed_either(tmp_path, monkeypatch):
+    def refuse(_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(ValueError, match="the first"), replacing(tmp_path / "a"):
+        raise ValueError("the first")
+
+
 def test_an_error_that_is_only_a_text_keeps_it(tmp_path):
     """Libraries raise such, and where it names a file, Python tells nothing but that."""
     told = re.escape("1000 requested and 125 written")

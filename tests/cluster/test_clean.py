@@ -123,6 +123,20 @@ def test_what_a_killed_step_was_writing_can_go(work: Path):
     assert all(path.exists() for path in (*own, results / "features/digits/shards/000.h5"))
 
 
+@pytest.mark.parametrize("linked", ["features", "features/digits", "tables"])
+def test_what_another_folder_s_steps_were_writing_stays(work: Path, linked):
+    """What a link leads to is not this working folder's: its own call cleans there."""
+    path = work / "results" / linked
+    theirs = work / "theirs"
+    if path.exists():
+        path.rename(theirs)
+    part = make(theirs / "shards/.000.h5.0123abcd.h5")
+    os.utime(part, (1, 1))
+    path.symlink_to(theirs)
+    clean("--remove")
+    assert part.exists()
+
+
 def test_the_only_copy_of_a_finished_run_goes_as_a_run(work: Path):
     """As the call after a killed one puts it aside."""
     kept = make(work / "results/checkpoints" / ELSEWHERE / KEPT / "run.json")

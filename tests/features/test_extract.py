@@ -218,10 +218,18 @@ def test_a_sample_whose_file_cannot_be_read_is_listed_with_the_file(tmp_path):
     assert [row.file for row in read_rejected(out.with_suffix(".rejected.jsonl"))] == ["u.wav"]
 
 
+@pytest.mark.parametrize("text", [None, "inline"])
+@pytest.mark.parametrize("first", ["check", "decoder"])
 @pytest.mark.parametrize("name", ["a.wav", "a.jpg", "a.mp4", "a.txt"])
-def test_a_file_whose_storage_fails_is_no_lost_sample(name, tmp_path):
-    """A network file system that is away for a second must not take samples out of a dataset."""
+def test_a_file_whose_storage_fails_is_no_lost_sample(name, first, text, tmp_path, monkeypatch):
+    """A network file system that is away for a second must not take samples out of a dataset.
+
+    It may be away at the first look into a file, while that is decoded, or for its checksum.
+    """
     raw, out = tmp_path / "raw", tmp_path / "0.h5"
+    if first == "decoder":
+        for module in ("audio", "extract", "frames", "recording"):
+            monkeypatch.setattr(f"amst.features.{module}.check_media", lambda *_, **__: None)
     raw.mkdir()
     (raw / name).symlink_to("/proc/self/mem")  # nothing is mapped at its begin: an error of reading
     modality = {"a.wav": "audio", "a.txt": "text"}.get(name, "visual")
@@ -234,7 +242,7 @@ def test_a_file_whose_storage_fails_is_no_lost_sample(name, tmp_path):
         def read(self, raw):
             raise NotImplementedError
 
-    row = Sample(id="a", label="x", group="", files={modality: name})
+    row = Sample(id="a", label="x", group="", files={modality: name}, text=text)
     write_lines(tmp_path / "s.jsonl", [row])
     with pytest.raises(HostError, match=rf"raw/{name} cannot be read \(Input/output error\)"):
         extract(Anything(), raw, tmp_path / "s.jsonl", out)

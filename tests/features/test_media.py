@@ -1,5 +1,7 @@
 """Raw files are read whole, or it is said why not."""
 
+import errno
+import io
 import os
 import signal
 import threading
@@ -7,8 +9,9 @@ import threading
 import pytest
 
 from amst.config.run import VisualFeatures
+from amst.errors import HostError
 from amst.features.audio import read_sound
-from amst.features.media import opened
+from amst.features.media import UnreadableError, opened
 from amst.features.recording import Cut, read_recording
 from tests.datasets.rawmedia import write_video, write_wav
 
@@ -64,6 +67,20 @@ def test_a_second_ctrl_c_ends_a_read_that_hangs(tmp_path, interrupted):
         pytest.raises(KeyboardInterrupt),
     ):
         file.read()
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.ESTALE, HostError), (errno.EACCES, UnreadableError)]
+)
+def test_a_file_that_is_not_opened_is_lost_only_where_that_is_its_own_fault(
+    number, kind, tmp_path, monkeypatch
+):
+    def refuse(path):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(io, "FileIO", refuse)
+    with pytest.raises(kind, match=os.strerror(number)), opened(tmp_path / "a.txt"):
+        pass
 
 
 def test_files_are_read_in_other_threads_too(tmp_path):

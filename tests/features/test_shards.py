@@ -295,6 +295,39 @@ def test_attributes_that_the_disk_does_not_give_are_not_damaged(tmp_path, monkey
         Shard(path)
 
 
+@pytest.mark.parametrize("read", [lambda shard: shard.ids, lambda shard: shard._attribute("x")])
+@pytest.mark.parametrize(
+    ("number", "kind", "told"),
+    [(errno.EIO, HostError, "cannot be read"), (errno.EINVAL, AmstError, "lacks .*Delete")],
+)
+def test_what_is_not_found_in_a_shard_is_told_by_its_reason(read, number, kind, told, tmp_path):
+    """A damaged one sends HDF5 to places that no file has, and is to be made again."""
+
+    class Lost:
+        attrs = property(lambda self: self)
+
+        def __getitem__(self, _):
+            raise KeyError(
+                f"Unable to open object (file read failed: errno = {number}, offset = 0)"
+            )
+
+    with Shard(write(tmp_path / "0.h5")) as shard:
+        file, shard._file = shard._file, Lost()
+        try:
+            with pytest.raises(AmstError, match=told) as raised:
+                read(shard)
+        finally:
+            shard._file = file
+    assert type(raised.value) is kind
+
+
+def test_a_shard_is_written_without_locks(tmp_path):
+    """As file systems that have none need it."""
+    path = tmp_path / "0.h5"
+    with shard_writer._new_file(path), path.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 @pytest.mark.parametrize("full", ["rows", "close"])
 def test_a_full_disk_is_told_of_the_shard(full, tmp_path, monkeypatch):
     def close(_):

@@ -1,3 +1,4 @@
+import errno
 import resource
 import signal
 from collections import Counter, OrderedDict, deque
@@ -78,6 +79,15 @@ def full_disk():
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_file_that_is_refused_is_named_once(folder, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(torch, "save", refuse)
+    with pytest.raises(HostError, match=r"pt cannot be written \(Disk quota exceeded\)\. Make"):
+        folder.save(1, 0, _state(1))
 
 
 def test_a_disk_that_takes_no_more_is_told_in_one_line(folder, full_disk):

@@ -81,6 +81,25 @@ def test_a_lock_that_is_taken_is_held_whatever_cannot_be_removed_beside_it(tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+def test_one_file_that_cannot_be_removed_keeps_no_other(tmp_path, monkeypatch):
+    left = [tmp_path / f".lock.dead.node{node}.cluster.77.1234.theirs" for node in range(3)]
+    for path in left:
+        path.touch()
+        os.utime(path, (1, 1))
+    unlink, refused = Path.unlink, []
+
+    def refuse(path, *arguments, **named):
+        if path in left and not refused:
+            refused.append(path)
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        unlink(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with _lock(tmp_path / "lock"):
+        pass
+    assert list(tmp_path.iterdir()) == refused
+
+
 def test_a_second_writer_waits_its_time_and_leaves_to_try_again(tmp_path, capsys):
     path = tmp_path / "lock"
     with _lock(path):
