@@ -5,6 +5,7 @@ import io
 import os
 import signal
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,12 @@ from amst.features.audio import read_sound
 from amst.features.media import UnreadableError, opened
 from amst.features.recording import Cut, read_recording
 from tests.datasets.rawmedia import write_video, write_wav
+
+
+def read(path: Path) -> object:
+    if path.suffix == ".wav":
+        return read_sound(path)
+    return read_recording(path, [Cut()], VisualFeatures(frames=2, size=8), audio=True)
 
 
 @pytest.fixture
@@ -44,16 +51,9 @@ def test_ctrl_c_while_a_decoder_reads_is_not_lost(name, number, tmp_path, interr
         write_wav(path, seconds=4.0)
     else:
         write_video(path, seconds=2.0)
-    pictures = VisualFeatures(frames=2, size=8)
-
-    def read() -> object:
-        if name == "a.wav":
-            return read_sound(path)
-        return read_recording(path, [Cut()], pictures, audio=True)
-
     interrupted(number)
     with pytest.raises(KeyboardInterrupt):
-        read()
+        read(path)
     assert capfd.readouterr().err == ""
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -81,6 +81,31 @@ def test_a_file_that_is_not_opened_is_lost_only_where_that_is_its_own_fault(
     monkeypatch.setattr(io, "FileIO", refuse)
     with pytest.raises(kind, match=os.strerror(number)), opened(tmp_path / "a.txt"):
         pass
+
+
+@pytest.mark.parametrize(("number", "kind"), [(2, HostError), (4, HostError), (0, UnreadableError)])
+@pytest.mark.parametrize("name", ["a.wav", "a.avi"])
+def test_a_place_that_the_storage_does_not_give_is_no_damage(
+    name, number, kind, tmp_path, monkeypatch
+):
+    """On NFS a handle may be found stale where a decoder asks for the end of the file."""
+    write = write_wav if name == "a.wav" else write_video
+    write(tmp_path / name, seconds=1.0)
+    if number == 0:
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[:20])
+    calls = [0]
+
+    class Away(io.FileIO):
+        def seek(self, *place):
+            calls[0] += 1
+            if calls[0] == number:
+                raise OSError(errno.ESTALE, "Stale file handle")
+            return super().seek(*place)
+
+    monkeypatch.setattr(io, "FileIO", Away)
+    with pytest.raises(kind):
+        read(tmp_path / name)
 
 
 def test_files_are_read_in_other_threads_too(tmp_path):

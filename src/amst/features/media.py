@@ -1,5 +1,6 @@
 """Raw media files: what can be wrong with one, told in one line."""
 
+import errno
 import io
 import os
 import signal
@@ -65,7 +66,12 @@ class _Raw(io.RawIOBase):
             return 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
+        try:
+            return self._file.seek(offset, whence)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a damaged file leads to before its begin
+                self.error = self.error or error
+            raise
 
     def tell(self) -> int:
         return self._file.tell()
