@@ -1,11 +1,15 @@
 """The readers of the raw layouts: every row is a sample or is rejected with its reason."""
 
+import errno
+import io
 import os
 import pickle
 import shutil
+from pathlib import Path
 
 import pytest
 
+from amst.datasets import mvsa, rawfiles
 from amst.datasets.base import Rejected, Sample
 from amst.datasets.iemocap import IEMOCAP
 from amst.datasets.mvsa import combined
@@ -45,6 +49,36 @@ def test_what_is_there_and_cannot_be_read_is_one_line(name, missing, tmp_path, t
     with pytest.raises(AmstError, match=f"{missing} cannot be read") as error:
         list_samples(load(name), raw)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".txt"])
+def test_a_list_is_not_made_while_the_storage_of_one_file_fails(suffix, tree_of, monkeypatch):
+    """The error of reading, unlike that of opening, does not say of which file it is."""
+    raw, opened = tree_of("MVSA").raw, Path.open
+    file = min((raw / "data").glob(f"*{suffix}"))
+
+    class Away(io.BytesIO):
+        def read(self, *_):
+            raise OSError(errno.EIO, "Input/output error")
+
+    def fail(path, *arguments, **named):
+        return Away() if path == file else opened(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", fail)
+    monkeypatch.setattr(rawfiles, "_LFS_LARGEST", 1e9)
+    with pytest.raises(AmstError, match=rf"{file.name} cannot be read \(Input/output error\)"):
+        list_samples(load("MVSA"), raw)
+
+
+def test_a_caption_whose_storage_fails_is_not_rejected(tree_of, monkeypatch):
+    raw = tree_of("MVSA").raw
+
+    def fail(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(mvsa, "decode", fail)
+    with pytest.raises(AmstError, match=r"data/\d+\.txt cannot be read \(Input/output error\)"):
+        list_samples(load("MVSA"), raw)
 
 
 @pytest.mark.parametrize("oddities", [False, True])

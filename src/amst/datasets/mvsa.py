@@ -19,6 +19,7 @@ from amst.datasets.rawfiles import (
     first_fault,
     lines_of,
     read_annotation,
+    unread,
 )
 
 LABELS = "labelResultAll.txt"
@@ -94,7 +95,7 @@ def _row(
     try:
         text = decode((raw / caption.path).read_bytes()).strip()
     except OSError as error:
-        reason = f"{caption.path} cannot be read ({error.strerror})"
+        reason = f"{caption.path} {unread(raw / caption.path, error)}"
         return Rejected(id=pair, reason=reason, file=caption.path)
     if not text:
         return Rejected(id=pair, reason=f"{caption.path} has no caption", file=caption.path)

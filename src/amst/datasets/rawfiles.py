@@ -299,10 +299,20 @@ def _fault(entry: os.DirEntry[str]) -> str:
         if size <= _LFS_LARGEST and _is_lfs_pointer(entry.path):
             return "is a Git LFS pointer, not the medium; run `git lfs pull`"
     except OSError as error:
-        if not is_of_file(error):
-            raise
-        return f"cannot be read ({error.strerror})"
+        return unread(entry.path, error)
     return ""
+
+
+def unread(path: Path | str, error: OSError) -> str:
+    """The fault of a file that cannot be read.
+
+    Raises:
+        OSError: it is the fault of its storage; with the file, which reading alone does not name.
+    """
+    if not is_of_file(error):
+        error.filename = str(path)
+        raise error
+    return f"cannot be read ({error.strerror})"
 
 
 def is_of_file(error: OSError) -> bool:
