@@ -321,6 +321,17 @@ def test_what_is_not_found_in_a_shard_is_told_by_its_reason(read, number, kind, 
     assert type(raised.value) is kind
 
 
+@pytest.mark.parametrize("read", [lambda shard: shard.ids, lambda shard: shard.labels])
+def test_values_that_the_disk_does_not_give_are_told_with_the_shard(read, tmp_path, monkeypatch):
+    def lost(*_):
+        raise OSError(errno.EIO, "Can't read data (errno = 5, error message = 'x')")
+
+    with Shard(write(tmp_path / "0.h5")) as shard:
+        monkeypatch.setattr(h5py.Dataset, "__getitem__", lost)
+        with pytest.raises(HostError, match=r"0\.h5 cannot be read \(Input/output error\)"):
+            read(shard)
+
+
 def test_a_shard_is_written_without_locks(tmp_path):
     """As file systems that have none need it."""
     path = tmp_path / "0.h5"

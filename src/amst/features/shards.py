@@ -197,7 +197,7 @@ class Shard:
     @property
     def labels(self) -> NDArray[np.int64]:
         """Class indices, (n,) int64, a copy in memory."""
-        return np.asarray(self._dataset("label")[:], dtype=np.int64)
+        return np.asarray(self._values("label"), dtype=np.int64)
 
     def texts(self, name: str) -> list[str]:
         """A dataset of strings ('id', 'visual/path'), (n,).
@@ -206,7 +206,7 @@ class Shard:
             AmstError: it is not there or damaged.
         """
         try:
-            return [bytes(value).decode() for value in self._dataset(name)[:].astype("S")]
+            return [bytes(value).decode() for value in self._values(name).astype("S")]
         except UnicodeDecodeError as error:
             raise AmstError(f"shard {self.path} is damaged: its {name!r}", _REMEDY) from error
 
@@ -230,6 +230,13 @@ class Shard:
             return self._file[name]
         except (KeyError, OSError, RuntimeError) as error:
             raise self._told(error, f"lacks {name!r}") from error
+
+    def _values(self, name: str) -> Array:
+        dataset = self._dataset(name)
+        try:
+            return dataset[:]
+        except (OSError, RuntimeError) as error:
+            raise self._told(error, f"is damaged: its {name!r}") from error
 
     def columns(self, modality: str) -> dict[str, Array]:
         """All columns of a modality that its checksums cover, in their order."""
