@@ -74,20 +74,25 @@ def differing_recipes(collection: Collection) -> tuple[str, ...]:
 def mixed_code(collection: Collection) -> tuple[str, ...]:
     """A line that names the cells whose seeds were trained by different code; none without any.
 
-    An adopted run counts as trained by the code that it was last declared valid under.
+    An adopted run counts as trained by any code that it was declared valid under, too.
     """
     told = []
     for cell in collection.cells:
-        made: dict[str, list[str]] = {}
+        made: list[tuple[set[str], list[str]]] = []  # code that seeds share, and those seeds
         for seed, record in cell.records.items():
-            digest = record.environment.code_digest
-            if record.adopted:
-                digest = record.adopted[-1].removeprefix("code ").partition(":")[0]
-            made.setdefault(digest, []).append(str(seed))
+            valid = {each.removeprefix("code ").partition(":")[0] for each in record.adopted}
+            valid.add(record.environment.code_digest)
+            for shared, seeds in made:
+                if shared & valid:
+                    shared &= valid
+                    seeds.append(str(seed))
+                    break
+            else:
+                made.append((valid, [str(seed)]))
         if len(made) > 1:
-            seeds = "; ".join(", ".join(each) for each in made.values())
+            groups = "; ".join(", ".join(seeds) for _, seeds in made)
             where = collection.title(cell.dataset, cell.split)
-            told.append(f"{collection.label(cell.variant)} on {where} (seeds {seeds})")
+            told.append(f"{collection.label(cell.variant)} on {where} (seeds {groups})")
     return (f"Means over seeds that different code trained: {', '.join(told)}.",) if told else ()
 
 
