@@ -6,7 +6,7 @@ from amst.cluster import allocation, earlier, held, live
 from amst.cluster.failed import end_failed_runs
 from amst.cluster.nesting import mend_the_graph
 from amst.cluster.scheduling import mend_the_scheduler
-from amst.training.kept import forget_seen, set_aside
+from amst.training.kept import forget, forget_seen, set_aside
 from amst.training.lock import Writer
 
 CONTROLLER = Path(".snakemake/amst-controller.json")
@@ -127,4 +127,9 @@ allocation.note_end()
 
 
 onsuccess:
-    forget_seen(Path())
+    if NOTES_IN_FILES:
+        forget_seen(Path())
+    else:  # of this call's runs, at least, all ends were seen
+        for job in workflow.dag.jobs:
+            if job.rule.name == "train":
+                forget(Path("results/checkpoints", cell_of(job.wildcards).run))

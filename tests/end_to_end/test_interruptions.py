@@ -125,12 +125,18 @@ def test_runs_that_outlive_their_snakemake_are_kept(finished: Suite, tmp_path):
 
 def test_an_ended_run_is_kept_where_nobody_can_say_whether_its_end_was_seen(suite: Suite):
     """Snakemake's notes tell it, unless they are in a database."""
-    run = f"digits/random/{SMALL['grid']['methods'][0]}/seed0"
-    checkpoints = suite.file(f"results/checkpoints/{run}")
-    keep(suite.file(f"results/runs/{run}"), checkpoints, FILES)
-    record = checkpoints / KEPT / "run.json"
+    run, other = (f"digits/random/{name}/seed0" for name in SMALL["grid"]["methods"])
+    for name in (run, other):
+        checkpoints = suite.file(f"results/checkpoints/{name}")
+        keep(suite.file(f"results/runs/{name}"), checkpoints, FILES)
+    record = suite.file(f"results/checkpoints/{run}") / KEPT / "run.json"
     suite.snakemake("results/grid.json", "--persistence-backend", "db")
     assert record.is_file()
+    asked = f"results/runs/{other}/run.json"
+    made = suite.snakemake("--force", asked, "--persistence-backend", "db")
+    assert "Finished jobid" in made.stderr
+    assert record.is_file()
+    assert not (checkpoints / KEPT).exists(), "the call has seen its end"
     suite.snakemake("results/grid.json")
     assert not record.exists()
 
