@@ -185,6 +185,7 @@ def test_a_wrong_setting_is_named_with_its_path_and_the_nearest_name(values, pat
             False,
             'arithmetic.tf32: the bare word off is false to YAML. Write it in quotes: "off"',
         ),
+        ("arithmetic.precision", False, "arithmetic.precision: unknown name False. Valid names: "),
         (
             "methods.p",
             {"method": "amst_full", "sweep": {"skipped_encoder": [False, "forward"]}},

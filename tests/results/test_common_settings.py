@@ -86,3 +86,10 @@ def test_means_over_seeds_of_different_code_are_told_unless_it_was_adopted(make,
     back = changed.model_copy(update={"environment": record.environment, "adopted": adopted[:1]})
     write_record(runs[1].path, back)
     assert mixed_code(collect(runs, [])) == (), "the change that it was adopted for was taken back"
+    declared = read_record(runs[0].path).model_copy(update={"adopted": adopted[:1]})
+    another = record.environment.model_copy(update={"code_digest": "another"})
+    other = read_record(runs[2].path).model_copy(update={"environment": another})
+    for run, changed in zip(runs, (declared, record, other), strict=False):
+        write_record(run.path, changed)
+    (said,) = mixed_code(collect(runs, []))
+    assert "(seeds 0, 1; 2)" in said, "seed 0 is valid under both, seed 1 is not"
