@@ -66,15 +66,21 @@ def test_a_workflow_elsewhere_takes_this_one_as_a_module(fresh: Suite):
         "use rule * from amst\n"
         'rule mine:\n    input: "results/tables/main.csv"\n    output: "mine"\n'
         '    shell: "cp {input} {output}"\n'
+        'rule where:\n    output: "where"\n    shell: "echo $PYTHONPATH > {output}"\n'
     )
     inner = str(fresh.checkout / "Snakefile")
-    call = [str(outer) if word == inner else word for word in fresh.command("-n", "mine")]
-    done = subprocess.run(
-        call, cwd=fresh.work, env=fresh.environment(), capture_output=True, text=True, check=False
-    )
+
+    def call(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [str(outer) if word == inner else word for word in fresh.command(*words)]
+        at, env = fresh.work, fresh.environment()
+        return subprocess.run(command, cwd=at, env=env, capture_output=True, text=True, check=False)
+
+    done = call("-n", "mine")
     counts = planned(done.stdout)
     assert counts["train"] == METHODS * 3, done.stderr
     assert counts["mine"] == 1
+    assert call("--cores", "1", "where").returncode == 0
+    assert (fresh.work / "where").read_text().strip() == str(fresh.checkout / "src")
 
 
 def test_clips_made_by_hand_with_other_settings_stop_a_call(fresh: Suite):
