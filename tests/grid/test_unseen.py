@@ -48,7 +48,9 @@ def test_a_change_that_snakemake_sees_is_its_own_affair():
 
 def test_a_call_that_does_not_compare_sees_no_change():
     note(OLD)
-    assert "leaves params out" in hidden_change(FILE, NEW, Path("notes"), compared=False)
+    said = hidden_change(FILE, NEW, Path("notes"), compared=False)
+    assert "leaves params out" in said
+    assert f"Delete {FILE}, {FILE.parent / 'figures'}, " in said, "drawn anew for nothing else"
     assert hidden_change(FILE, OLD, Path("notes"), compared=False) == ""
 
 

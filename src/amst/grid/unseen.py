@@ -31,7 +31,8 @@ def hidden_change(file: Path, planned: str, notes: Path, compared: bool = True) 
         why = "--rerun-triggers leaves params out"
     return (
         f"{file} is not the grid of this configuration, and Snakemake does not see it: {why}. "
-        f"Delete {file}, and the folders of runs whose settings `amst plan` says have changed"
+        f"Delete {file}, {file.with_name('figures')}, which is of the grid that it was, and the "
+        "folders of runs whose settings `amst plan` says have changed"
     )
 
 
