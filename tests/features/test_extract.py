@@ -240,10 +240,9 @@ def test_a_file_whose_storage_fails_is_no_lost_sample(name, first, text, tmp_pat
         modalities = {modality: modality}  # noqa: RUF012
 
         def read(self, raw):
-            raise NotImplementedError
+            yield Sample(id="a", label="x", group="", files={modality: name}, text=text)
 
-    row = Sample(id="a", label="x", group="", files={modality: name}, text=text)
-    write_lines(tmp_path / "s.jsonl", [row])
+    write_lines(tmp_path / "s.jsonl", Anything().read(raw))
     with pytest.raises(HostError, match=rf"raw/{name} cannot be read \(Input/output error\)"):
         extract(Anything(), raw, tmp_path / "s.jsonl", out)
     assert not out.exists()
