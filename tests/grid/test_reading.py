@@ -108,8 +108,33 @@ def test_the_shipped_configurations_are_valid():
         (
             "methods.short.sweep",
             {"learning_rate": [0.1]},
-            "methods.short.sweep.learning_rate: a sweep goes over the method's settings, not "
-            "the recipe. Write an entry for each value, with recipe: {learning_rate: ...}",
+            "methods.short.sweep.learning_rate: belongs to the recipe, not to method naive. "
+            "Write sweep: {recipe: {learning_rate: [...]}}",
+        ),
+        (
+            "methods.short.sweep",
+            {"recipe": {"learning_rte": [0.1]}},
+            "methods.short.sweep.recipe.learning_rte: unknown key. Did you mean 'learning_rate'?",
+        ),
+        (
+            "methods.short.sweep",
+            {"recipe": {"learning_rate": [0.1, -1]}},
+            "methods.short.sweep.recipe.learning_rate: must be greater than 0, got -1",
+        ),
+        (
+            "methods.short.sweep",
+            {"recipe": {"learning_rate": 0.1}},
+            "methods.short.sweep.recipe.learning_rate: expected a list of values, got 0.1",
+        ),
+        (
+            "methods.short.sweep",
+            {"recipe": {"epochs": [3, 4, 3]}},
+            "methods.short.sweep.recipe.epochs: 3 stands twice. Remove one of them",
+        ),
+        (
+            "methods.short.sweep",
+            {"recipe": ["epochs"]},
+            "methods.short.sweep.recipe: expected a map of settings, got ['epochs']",
         ),
         (
             "datasets.digits.generate",

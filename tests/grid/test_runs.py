@@ -90,6 +90,26 @@ def test_a_sweep_makes_an_entry_of_each_value(values):
     assert cells(check_config(values))[-1].variant == names[1], "whatever its keys' order"
 
 
+def test_a_sweep_goes_over_the_recipe_too(values):
+    values["methods"]["rate"] = {
+        "method": "pmr",
+        "recipe": {"learning_rate": 0.3, "momentum": 0.5},
+        "sweep": {"recipe": {"learning_rate": [0.02, 1e-5]}, "alpha": [0.5, 2.0]},
+    }
+    values["grid"] |= {"datasets": ["digits"], "methods": ["rate"], "seeds": [0]}
+    names = [cell.variant for cell in cells(check_config(values))]
+    assert names == [
+        f"rate-alpha-{alpha}-learning_rate-{rate}"
+        for alpha in (0.5, 2.0)
+        for rate in ("0.02", "1e_05")
+    ]
+    last = settings(values, names[-1])
+    assert (last.recipe.learning_rate, last.recipe.momentum) == (1e-5, 0.5)
+    assert last.recipe.decay_every == settings(values, "naive").recipe.decay_every
+    assert last.method_settings["alpha"] == 2.0
+    assert len({settings(values, name).hash for name in names}) == 4
+
+
 def test_the_grid_may_name_one_variant_of_a_sweep(values):
     values["methods"]["alphas"] = {"method": "pmr", "sweep": {"alpha": [0.5, 2.0]}}
     values["grid"] |= {"methods": ["alphas-alpha-2.0", "naive"], "seeds": [0]}

@@ -30,6 +30,7 @@ methods:
   pmr_strong: {method: pmr, alpha: 2.0} # an entry of its own, on every dataset
   naive_slow: {method: naive, recipe: {learning_rate: 5.0e-4}}
   pmr_alpha: {method: pmr, sweep: {alpha: [0.5, 1.0, 2.0]}} # pmr_alpha-alpha-0.5, ...
+  mla_rate: {method: mla, sweep: {recipe: {learning_rate: [0.001, 0.01]}}}
 """
 """The examples of the page, merged over config.yaml."""
 HOW = f"""
@@ -42,11 +43,14 @@ HOW = f"""
   name (the file in `src/amst/methods`, not the entry). It reaches every entry of that method. A
   pattern sets what the methods it matches have; the method's own name wins over a pattern, the
   entry's own value over both. Maps merge.
-- **A setting of one entry on every dataset**: in the entry itself. `sweep` makes an entry of each
-  value, and of each combination where it has several keys, of settings of the method only.
+- **A setting of one entry on every dataset**: in the entry itself.
 - **The recipe**: `recipe` of the dataset for all methods; `recipe` of an entry for that entry on
-  every dataset, which wins. A sweep does not go over the recipe: write an entry for each value.
-  `mslr` does not use its `learning_rate` and would train the same numbers again: sweep its rates.
+  every dataset, which wins.
+- **Several values of one entry**: `sweep` makes a variant of each value, and of each combination
+  where it has several keys: settings of the method, and below `recipe` keys of the recipe. A swept
+  value wins over the entry's own. The table `validation` is there to choose by
+  ([docs/results.md](results.md)). `mslr` does not use its recipe's `learning_rate` and would train
+  the same numbers again: sweep its rates.
 - **The recipe of one entry on one dataset**: an entry of its own, in a file for `--configfile`
   whose `grid` names this dataset only.
 """

@@ -150,7 +150,8 @@ class Config(Settings):
     Attributes:
         methods: variant name -> ``method``, its settings, and optionally ``recipe`` and ``sweep``
             (a variant of each value of a list, or of each combination where it goes over several
-            keys; choose by the table ``validation``).
+            keys, of the method's settings and below ``recipe`` of the recipe's; choose by the table
+            ``validation``).
         grid: what runs.
         recipe: how every method is trained.
         arithmetic: how numbers are computed.

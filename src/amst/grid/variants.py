@@ -93,11 +93,16 @@ def expand(config: Config, entry: str) -> list[Variant]:
     sweep, recipe = values.get("sweep", {}), values.get("recipe", {})
     settings = {key: value for key, value in values.items() if key not in RESERVED}
     _check_keys(method, where, settings, sweep, recipe)
-    validated(Recipe, {**config.recipe.model_dump(), **recipe}, f"{where}.recipe")
+    common = config.recipe.model_dump()
+    validated(Recipe, {**common, **recipe}, f"{where}.recipe")
+    swept = {key: value for key, value in sweep.items() if key != "recipe"}
+    swept_recipe = sweep.get("recipe", {})
     variants = []
-    for point in itertools.product(*sweep.values()):
-        chosen = dict(zip(sweep, point, strict=True))
-        suffix = "".join(f"-{key}-{_spelled(value)}" for key, value in chosen.items())
+    for point in itertools.product(*swept.values(), *swept_recipe.values()):
+        named = list(zip([*swept, *swept_recipe], point, strict=True))
+        suffix = "".join(f"-{key}-{_spelled(value)}" for key, value in named)
+        chosen, chosen_recipe = dict(named[: len(swept)]), dict(named[len(swept) :])
+        validated(Recipe, {**common, **recipe, **chosen_recipe}, f"{where}.sweep.recipe")
         if not NAME.fullmatch(entry):
             raise AmstError(
                 f"{where}: {entry!r} cannot be a folder's name",
@@ -109,33 +114,52 @@ def expand(config: Config, entry: str) -> list[Variant]:
                 f"It may have {_LONGEST} letters, of a sweep the settings with them: name the "
                 "entry shorter, or write one for each value",
             )
-        all_settings = {**settings, **chosen}
         variants.append(
-            Variant(entry + suffix, method, all_settings, dict(recipe), entry, frozenset(sweep))
+            Variant(
+                entry + suffix,
+                method,
+                {**settings, **chosen},
+                {**recipe, **chosen_recipe},
+                entry,
+                frozenset(swept),
+            )
         )
     return variants
 
 
 def _check_keys(method: str, where: str, settings: Mapping, sweep: Any, recipe: Any) -> None:
     for name, value in (("sweep", sweep), ("recipe", recipe)):
-        if not isinstance(value, Mapping):
-            raise AmstError(f"{where}.{name}: expected a map of settings, got {value!r}")
+        _check_map(value, f"{where}.{name}")
     fields = settings_class(method).model_fields
     for key in settings:
         if key not in fields:
             raise AmstError(f"{where}.{key}: unknown key", nearest(key, [*fields, *RESERVED]))
-    for key in sweep:
-        if key in Recipe.model_fields and key not in fields:
-            raise AmstError(
-                f"{where}.sweep.{key}: a sweep goes over the method's settings, not the recipe",
-                f"Write an entry for each value, with recipe: {{{key}: ...}}",
-            )
-        if key not in fields:
-            raise AmstError(f"{where}.sweep.{key}: unknown key", nearest(key, fields))
     for key, values in sweep.items():
-        if not isinstance(values, list) or not values:
-            raise AmstError(f"{where}.sweep.{key}: expected a list of values, got {values!r}")
-        no_duplicates(values, f"{where}.sweep.{key}")
+        place = f"{where}.sweep.{key}"
+        if key == "recipe":
+            _check_map(values, place)
+            for name, own in values.items():
+                _check_list(own, f"{place}.{name}")
+        elif key in fields:
+            _check_list(values, place)
+        elif key in Recipe.model_fields:
+            raise AmstError(
+                f"{place}: belongs to the recipe, not to method {method}",
+                f"Write sweep: {{recipe: {{{key}: [...]}}}}",
+            )
+        else:
+            raise AmstError(f"{place}: unknown key", nearest(key, [*fields, "recipe"]))
+
+
+def _check_map(value: Any, place: str) -> None:
+    if not isinstance(value, Mapping):
+        raise AmstError(f"{place}: expected a map of settings, got {value!r}")
+
+
+def _check_list(values: Any, place: str) -> None:
+    if not isinstance(values, list) or not values:
+        raise AmstError(f"{place}: expected a list of values, got {values!r}")
+    no_duplicates(values, place)
 
 
 def _spelled(value: Any) -> str:
