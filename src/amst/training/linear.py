@@ -9,12 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -194,20 +195,24 @@ def minimise(
 
     def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         look()
-        weights = torch.from_numpy(flat).to(features.device).view_as(start).requires_grad_()
-        norm = penalty / 2 * weights[:, :-1].square().sum()
-        (gradient,) = torch.autograd.grad(norm, weights)
-        value = norm.detach()
+        weights = torch.from_numpy(flat).to(features.device).view_as(start)
+        penalised, gradient = weights[:, :-1], torch.zeros_like(weights)
+        value = penalty / 2 * penalised.square().sum()
+        gradient[:, :-1] = penalty * penalised
         for some, theirs in blocks:
-            share = len(theirs) / len(labels)
-            part = share * cross_entropy(_logits(some, weights), theirs)
-            gradient = gradient + torch.autograd.grad(part, weights)[0]
-            value = value + part.detach()
+            logits = _logits(some, weights)
+            value += cross_entropy(logits, theirs, reduction="sum") / len(labels)
+            # of that sum by the logits: probabilities, less one at the label
+            error = logits.softmax(dim=1)
+            error[torch.arange(len(theirs), device=error.device), theirs] -= 1
+            error /= len(labels)
+            gradient[:, :-1].addmm_(error.T, some)
+            gradient[:, -1] += error.sum(dim=0)
         return float(value), gradient.flatten().cpu().numpy()
 
     # scipy's own products of more than 10,000 numbers would be summed by as many threads as there
     # are cores, in another order with each number of them, and wait longer than they compute.
-    with threadpool_limits(1, user_api="blas"):
+    with _libraries().limit(limits=1, user_api="blas"):
         found = minimize(
             loss,
             start.flatten().cpu().numpy(),
@@ -216,6 +221,12 @@ def minimise(
             options={"maxiter": ITERATIONS},
         )
     return torch.from_numpy(found.x).to(features.device).view_as(start)
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """Those of arithmetic that the process has loaded, scipy's among them; to look takes 10 ms."""
+    return ThreadpoolController()
 
 
 def fit_classifier(
