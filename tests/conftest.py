@@ -94,3 +94,13 @@ def reproducible(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_deterministic_debug_mode("warn")
     yield
     torch.set_deterministic_debug_mode("default")
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the test's own, which goes with the whole run's.
+
+    pytest's own would go with its test: for five minutes after a file was deleted, ext4 passes over
+    its inode, and with thousands of them to pass over, a new file takes a millisecond.
+    """
+    return tmp_path_factory.mktemp(re.sub(r"\W", "_", request.node.name)[:30])
