@@ -223,6 +223,10 @@ class ClusterSuite(Suite):
             **self.extra,
         }
 
+    def jobs_are_forks(self) -> bool:
+        """Not those of SLURM: it starts them on its nodes."""
+        return self.slurm is None
+
     def command(self, *arguments: str) -> list[str]:
         """The command line of a call, by the user that was set."""
         return [*(self.user.words if self.user else ()), *super().command(*arguments)]

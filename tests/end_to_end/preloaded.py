@@ -1,21 +1,27 @@
-"""Real calls of Snakemake without the time that a process takes to import it.
+"""Real calls of Snakemake and of the package without the time that a process takes to import them.
 
-A process imports Snakemake and nothing of the suite, and waits. Every call is a fork of it, with
-the folder, the environment and the command line of the call, and runs Snakemake's own entry point.
-Calls that are to be interrupted, or are made by another user, start the command instead.
+Two kinds of processes import what others made, and nothing of the suite, and wait: one has
+Snakemake, one torch and what else jobs need. Every call of Snakemake is a fork of the one, with the
+folder, the environment and the command line of the call, and runs Snakemake's own entry point.
+Every job in it (``python -m amst ...``) is a fork of the other, and runs the package of the job's
+own checkout.
+Calls that are to be interrupted, or are made by another user, start commands instead, and so do
+all jobs of SLURM: a module that the package uses and does not import would fail there.
 """
 
 import atexit
 import gc
+import importlib
 import json
 import os
+import runpy
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import cycle
 from pathlib import Path
@@ -24,30 +30,72 @@ from typing import Any
 
 # Of two processes in turn: what depends on the order of a set must not look the same in all calls.
 _SEEDS = cycle(("1", "2"))
+_IMPORTED = {
+    "snakemake": (
+        "snakemake.cli",
+        "snakemake.report.html_reporter",
+        "smart_open",  # by every call
+        "pandas",  # by the plugin for SLURM
+    ),
+    "amst": (
+        "h5py", "jinja2", "matplotlib.backends.backend_agg", "matplotlib.figure", "PIL.Image",
+        "pydantic", "rich.console", "safetensors.torch", "scipy.optimize", "scipy.stats",
+        "tensorboard.summary", "torch", "torchvision", "typer", "yaml",
+    ),
+}  # fmt: skip
+"""Module that a process runs -> what of others it takes long to import."""
+_PYTHON = """#!{python} -IS
+import json, os, signal, socket, sys
+path = {sockets}.get(sys.argv[2]) if sys.argv[1:2] == ["-m"] else None
+if not path:
+    os.execv("{python}", ["{python}", *sys.argv[1:]])
+connection = socket.socket(socket.AF_UNIX)
+connection.connect(path)
+socket.send_fds(connection, [b"."], [0, 1, 2])
+asked = dict(command=sys.argv[2:], folder=os.getcwd(), environment=dict(os.environ))
+asked["python"] = sys.argv[0] if sys.argv[2] == "snakemake" else "{python}"
+connection.sendall(json.dumps(asked).encode() + b"\\n")
+answer = connection.makefile().read().split()
+if len(answer) < 2:
+    os.kill(os.getpid(), signal.SIGKILL)
+sys.exit(int(answer[1]))
+"""
+"""The Python of a forked call of Snakemake: what it is to start is forked, too."""
 
 
 class _Call(StreamRequestHandler):
     """One call: reads what is to be run, runs it, and answers with its exit status."""
 
     def handle(self) -> None:
+        # one byte comes with the descriptors of input, output and errors
+        _, descriptors, _, _ = socket.recv_fds(self.connection, 1, 3)
         call = json.loads(self.rfile.readline())
         os.setsid()
         self.wfile.write(f"{os.getpid()}\n".encode())
         os.environ.clear()
         os.environ.update(call["environment"])
         os.chdir(call["folder"])
-        for stream, path in ((1, call["out"]), (2, call["err"])):
-            os.dup2(os.open(path, os.O_WRONLY), stream)
+        for stream, descriptor in enumerate(descriptors):
+            os.dup2(descriptor, stream)
+            os.close(descriptor)
         sys.argv = call["command"]
-        self.wfile.write(f"{_status()}\n".encode())
+        sys.executable = call["python"]
+        self.wfile.write(f"{_status(self.server.run)}\n".encode())  # type: ignore[attr-defined]
 
 
-def _status() -> int:
-    """What Snakemake's own command exits with."""
-    from snakemake.cli import main
+class _Server(ForkingMixIn, UnixStreamServer):
+    block_on_close = False
+    max_children = 100
 
+    def __init__(self, path: str, run: Callable[[], object]) -> None:
+        super().__init__(path, _Call)
+        self.run = run
+
+
+def _status(run: Callable[[], object]) -> int:
+    """What a process that runs this exits with, after what the end of a process does."""
     try:
-        main()
+        run()
         status: Any = 0
     except SystemExit as end:
         status = end.code
@@ -56,7 +104,6 @@ def _status() -> int:
         status = 1
     if isinstance(status, str):
         print(status, file=sys.stderr)
-    # what the end of a process does
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -64,33 +111,39 @@ def _status() -> int:
     return status if isinstance(status, int) else int(status is not None)
 
 
-class _Server(ForkingMixIn, UnixStreamServer):
-    block_on_close = False
-    max_children = 100
+def _snakemake() -> None:
+    """What the command does, and ``python -m snakemake``."""
+    from snakemake.cli import main
+
+    main()
 
 
-def _serve(path: str) -> None:
-    import pandas  # noqa: F401 - by Snakemake's plugin for SLURM
-    import smart_open  # noqa: F401 - by every call, as what follows
-    import snakemake.cli
-    import snakemake.report.html_reporter  # noqa: F401
+def _package() -> None:
+    """What ``python -m amst`` does, in the checkout that PYTHONPATH names."""
+    sys.path[:0] = [str(Path.cwd()), os.environ["PYTHONPATH"]]
+    runpy.run_module("amst", run_name="__main__", alter_sys=True)
 
-    sys.path[0] = str(Path(sys.executable).parent)  # as for the command
+
+def _serve(kind: str, path: str) -> None:
+    for module in _IMPORTED[kind]:
+        importlib.import_module(module)
+    # the folder of this file
+    del sys.path[0]
     gc.freeze()
-    with _Server(path, _Call) as server:
+    with _Server(path, {"snakemake": _snakemake, "amst": _package}[kind]) as server:
         print("ready", flush=True)
         server.serve_forever()
 
 
 @cache
-def _server(hash_seed: str) -> str:
-    """Start the process that waits; the path of its socket."""
+def _server(kind: str, hash_seed: str) -> str:
+    """Start a process that waits; the path of its socket."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTEST"))}
     environment["PYTHONHASHSEED"] = hash_seed
     folder = tempfile.TemporaryDirectory()
     path = Path(folder.name, "socket")
     process = subprocess.Popen(
-        [sys.executable, __file__, str(path)],
+        [sys.executable, __file__, kind, str(path)],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -104,32 +157,74 @@ def _server(hash_seed: str) -> str:
     atexit.register(end)
     assert process.stdout
     if not process.stdout.readline():
-        raise RuntimeError("the process that imports Snakemake has ended")
+        raise RuntimeError(f"the process that is to run {kind} has ended")
     return str(path)
 
 
-def call(
-    command: Sequence[str], folder: Path, environment: Mapping[str, str], seconds: float
+@cache
+def _python(hash_seed: str) -> str:
+    """The Python that asks processes that wait."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    path = Path(folder.name, "python")
+    sockets = {"snakemake": _server("snakemake", hash_seed), "amst": _server("amst", "1")}
+    path.write_text(_PYTHON.format(python=sys.executable, sockets=sockets))
+    path.chmod(0o755)
+    return str(path)
+
+
+def snakemake(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], jobs: bool = True
 ) -> subprocess.CompletedProcess[str]:
     """Run a command line of Snakemake and wait; its exit status and what it has said.
+
+    Args:
+        command: its words.
+        folder: where it is called.
+        environment: of the call.
+        jobs: whether its jobs are forks, too.
+    """
+    seed = next(_SEEDS)
+    python = _python(seed) if jobs else sys.executable
+    return _ask(_server("snakemake", seed), command, folder, environment, python)
+
+
+def amst(
+    arguments: Sequence[str], folder: Path, environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m amst`` of the checkout that PYTHONPATH names, as ``snakemake`` does."""
+    command = ["amst", *arguments]
+    return _ask(_server("amst", "1"), command, folder, environment, sys.executable)
+
+
+def _ask(
+    server: str,
+    command: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    python: str,
+    seconds: float = 500,
+) -> subprocess.CompletedProcess[str]:
+    """Have a process that waits run a command.
 
     Raises:
         subprocess.TimeoutExpired: it took longer, and was killed.
     """
+    asked = {
+        "command": list(command),
+        "folder": str(folder),
+        "environment": dict(environment),
+        "python": python,
+    }
     with (
         socket.socket(socket.AF_UNIX) as connection,
-        tempfile.NamedTemporaryFile("r") as out,
-        tempfile.NamedTemporaryFile("r") as err,
+        Path(os.devnull).open() as nothing,
+        tempfile.NamedTemporaryFile("w+") as out,
+        tempfile.NamedTemporaryFile("w+") as err,
     ):
         connection.settimeout(seconds)
-        connection.connect(_server(next(_SEEDS)))
-        asked = {
-            "command": list(command),
-            "folder": str(folder),
-            "environment": dict(environment),
-            "out": out.name,
-            "err": err.name,
-        }
+        connection.connect(server)
+        socket.send_fds(connection, [b"."], [each.fileno() for each in (nothing, out, err)])
         connection.sendall(json.dumps(asked).encode() + b"\n")
         with connection.makefile("r") as answer:
             pid = int(answer.readline())
@@ -140,8 +235,9 @@ def call(
                 raise subprocess.TimeoutExpired(list(command), seconds) from None
         # killed from outside: it could not answer
         returncode = int(status) if status else -signal.SIGKILL
-        return subprocess.CompletedProcess(list(command), returncode, out.read(), err.read())
+        said = [Path(stream.name).read_text() for stream in (out, err)]
+        return subprocess.CompletedProcess(list(command), returncode, *said)
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1])
+    _serve(*sys.argv[1:])

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorboard.summary  # noqa: F401 - which each of the processes would import
 import torch
 
 from amst.config.run import (
