@@ -23,12 +23,13 @@ def missing() -> str:
 def start_workers() -> None:
     """Start the processes in which kernels are compiled, deaf to signals that ask a run to stop.
 
-    Schedulers send these to all processes of a job. The run takes note of one and saves its state
-    after the step in work; where it waits for a kernel from a process that died of it, it waits for
-    ever. Blocked signals stay blocked in processes that are started meanwhile; this one gets later
-    what came for it.
+    Schedulers, and terminals that close, send these to all processes of a job. The run takes note
+    of one and saves its state after the step in work; where it waits for a kernel from a process
+    that died of it, it waits for ever. Blocked signals stay blocked in processes that are started
+    meanwhile; this one gets later what came for it.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR1))
+    asks = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, asks)
     try:
         from torch._inductor.async_compile import AsyncCompile
 

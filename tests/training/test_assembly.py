@@ -74,7 +74,9 @@ from pathlib import Path
 from amst.compiler import start_workers
 
 stopped = []
-signal.signal(signal.SIGTERM, lambda number, _frame: stopped.append(number))
+asks = signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP
+for number in asks:
+    signal.signal(number, lambda number, _frame: stopped.append(number))
 start_workers()
 from torch._inductor.async_compile import AsyncCompile
 
@@ -86,9 +88,10 @@ pool = AsyncCompile.process_pool()
 kernel = pool.submit(time.sleep, 2)
 while not (workers := [each for pid in below(os.getpid()) for each in below(pid)]):
     time.sleep(0.1)
-os.killpg(0, signal.SIGTERM)
+for number in asks:
+    os.killpg(0, number)
 kernel.result(timeout=60)
-print(len(stopped), len(workers) > 0)
+print(len(set(stopped)), len(workers) > 0)
 """
 
 
@@ -103,7 +106,7 @@ def test_a_kernel_is_compiled_whatever_asks_the_job_to_stop():
         start_new_session=True,  # a process group to send the signal to
         check=True,
     )
-    assert told.stdout.split() == ["1", "True"]
+    assert told.stdout.split() == ["3", "True"]
 
 
 def test_compiling_needs_the_header_of_python(monkeypatch, tmp_path):

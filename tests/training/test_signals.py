@@ -7,7 +7,7 @@ import pytest
 from amst.training.signals import CONTINUE, SAVED, StoppedError, StopRequest, listening
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_is_a_request_and_interrupts_nothing(number, monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     with listening() as stop:
@@ -17,6 +17,17 @@ def test_a_signal_is_a_request_and_interrupts_nothing(number, monkeypatch):
         with pytest.raises(StoppedError, match=signal.Signals(number).name) as error:
             stop.leave("saved")
     assert error.value.exit_code == SAVED
+
+
+def test_a_terminal_that_closes_stops_nothing_under_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with listening() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_handlers_are_as_before_when_listening_ends():

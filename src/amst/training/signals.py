@@ -17,7 +17,7 @@ from amst.errors import AmstError
 SAVED = 75
 """Exit code of a run that has saved its state and wants to be started again (EX_TEMPFAIL)."""
 CONTINUE = "The same command continues it"
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 
 class StoppedError(AmstError):
@@ -92,17 +92,20 @@ _listening: StopRequest | None = None
 
 @contextmanager
 def listening() -> Iterator[StopRequest]:
-    """Take SIGTERM, SIGINT and SIGUSR1 as requests to stop while the block runs.
+    """Take SIGTERM, SIGINT, SIGUSR1 and SIGHUP as requests to stop while the block runs.
 
-    Blocks within the block share the outer one's request, so that the command line can listen
-    before the slow imports of training.
+    Under nohup a terminal that closes, which sends SIGHUP, still stops nothing. Blocks within the
+    block share the outer one's request, so that the command line can listen before the slow imports
+    of training.
     """
     global _listening
     if _listening is not None:
         yield _listening
         return
     stop = _listening = StopRequest()
-    before = {number: signal.signal(number, stop.receive) for number in _SIGNALS}
+    nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    taken = [number for number in _SIGNALS if not (nohup and number == signal.SIGHUP)]
+    before = {number: signal.signal(number, stop.receive) for number in taken}
     try:
         yield stop
     finally:
