@@ -24,6 +24,9 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 pytest_plugins = ["pytester"]
 
+PASSED = pytest.StashKey[bool]()
+LARGE = 1_000_000  # bytes
+
 ALLOWED = Path(__file__).with_name("allowed_skips.toml")
 
 
@@ -72,9 +75,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = yield
     refuse_unlisted(report)
+    if report.when == "call":
+        item.stash[PASSED] = report.passed
     return report
 
 
@@ -97,10 +102,17 @@ def reproducible(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of the test's own, which goes with the whole run's.
+def tmp_path(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """A folder of the test's own, which goes with the whole run's; large files go if it passes.
 
     pytest's own would go with its test: for five minutes after a file was deleted, ext4 passes over
     its inode, and with thousands of them to pass over, a new file takes a millisecond.
     """
-    return tmp_path_factory.mktemp(re.sub(r"\W", "_", request.node.name)[:30])
+    folder = tmp_path_factory.mktemp(re.sub(r"\W", "_", request.node.name)[:30])
+    yield folder
+    if request.node.stash.get(PASSED, False):
+        for path in folder.rglob("*"):
+            if path.is_file() and not path.is_symlink() and path.stat().st_size > LARGE:
+                path.unlink()

@@ -102,7 +102,8 @@ def prepared(tmp_path_factory):
         amst("split", "CREMAD", "random", "--out", features / "splits/random.json")
         amst("train", NAIVE)
         amst("train", MLA, "--configfile", "small.yaml")
-    return folder
+    yield folder
+    shutil.rmtree(folder)  # two gigabytes in the end
 
 
 @pytest.fixture
