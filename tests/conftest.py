@@ -70,7 +70,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for kind in (waiting, computing)
         for position, path in enumerate(kind)
     }
-    place |= {path: -1.0 for path in files if path.stem in ("test_kill_points", "test_report")}
+    place |= {path: -1.0 for path in files if path.stem in ("test_kill_points", "test_resume")}
     items[:] = [item for path in sorted(files, key=place.__getitem__) for item in files[path]]
 
 

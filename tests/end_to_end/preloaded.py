@@ -40,7 +40,7 @@ _IMPORTED = {
     "amst": (
         "h5py", "jinja2", "matplotlib.backends.backend_agg", "matplotlib.figure", "PIL.Image",
         "pydantic", "rich.console", "safetensors.torch", "scipy.optimize", "scipy.stats",
-        "tensorboard.summary", "torch", "torchvision", "typer", "yaml",
+        "tensorboard.summary", "torch", "typer", "yaml",
     ),
 }  # fmt: skip
 """Module that a process runs -> what of others it takes long to import."""
