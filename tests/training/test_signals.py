@@ -1,5 +1,7 @@
 import os
+import pty
 import signal
+import sys
 import time
 
 import pytest
@@ -28,6 +30,38 @@ def test_a_terminal_that_closes_stops_nothing_under_nohup():
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+ON_A_TERMINAL = """
+import sys, time
+from amst.cli import main
+from amst.training.progress import progress
+from amst.training.signals import listening
+
+def train():
+    with listening() as stop, progress("run", 1, "fused") as shown:
+        shown.say("begun")
+        while not stop:
+            time.sleep(0.01)
+        shown.say("asked")
+        stop.leave("saved")
+
+sys.argv = ["amst", "train", "digits/random/naive/seed0"]
+import amst.cli.runs
+amst.cli.runs.run_settings = lambda *_: train()
+main()
+"""
+
+
+def test_a_run_whose_terminal_has_closed_leaves_as_saved():
+    pid, leader = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-c", ON_A_TERMINAL])
+    text = b""
+    while b"begun" not in text:
+        text += os.read(leader, 1 << 12)
+    os.close(leader)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == SAVED
 
 
 def test_handlers_are_as_before_when_listening_ends():

@@ -6,10 +6,11 @@ finished and nothing is saved from within a handler.
 
 import os
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from amst.errors import AmstError
@@ -53,6 +54,8 @@ class StopRequest:
         """Note a signal."""
         self._received.append(number)
         self.reason = self.reason or signal.Signals(number).name
+        if number == signal.SIGHUP:
+            _leave_closed_terminal()
 
     def __bool__(self) -> bool:
         if self._deadline and time.monotonic() - self._started > self._deadline:
@@ -85,6 +88,16 @@ class StopRequest:
             while all(number == signal.SIGTERM for number in self._received):
                 time.sleep(0.2)
         raise StoppedError(f"{message} ({self.reason})", remedy)
+
+
+def _leave_closed_terminal() -> None:
+    """Write no more to a terminal that has closed: each line would raise an error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        with suppress(OSError):  # none was given
+            if stat.S_ISCHR(os.fstat(stream).st_mode) and not os.isatty(stream):
+                os.dup2(nowhere, stream)
+    os.close(nowhere)
 
 
 _listening: StopRequest | None = None
