@@ -113,6 +113,11 @@ def test_the_shipped_configurations_are_valid():
         ),
         (
             "methods.short.sweep",
+            {"recipes": {"learning_rate": [0.1]}},
+            "methods.short.sweep.recipes: unknown key. Did you mean 'recipe'?",
+        ),
+        (
+            "methods.short.sweep",
             {"recipe": {"learning_rte": [0.1]}},
             "methods.short.sweep.recipe.learning_rte: unknown key. Did you mean 'learning_rate'?",
         ),
