@@ -15,6 +15,7 @@ import importlib
 import json
 import os
 import runpy
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,7 +30,7 @@ from socketserver import ForkingMixIn, StreamRequestHandler, UnixStreamServer
 from typing import Any
 
 # Of two processes in turn: what depends on the order of a set must not look the same in all calls.
-_SEEDS = cycle(("1", "2"))
+_SEEDS = {kind: cycle(("1", "2")) for kind in ("snakemake", "amst")}
 _IMPORTED = {
     "snakemake": (
         "snakemake.cli",
@@ -87,9 +88,16 @@ class _Server(ForkingMixIn, UnixStreamServer):
     block_on_close = False
     max_children = 100
 
-    def __init__(self, path: str, run: Callable[[], object]) -> None:
+    def __init__(self, path: str, run: Callable[[], object], asks: int) -> None:
         super().__init__(path, _Call)
-        self.run = run
+        self.run, self._asks = run, asks
+
+    def service_actions(self) -> None:
+        """Twice a second: end where the process that asks was killed, which could not see to it."""
+        super().service_actions()
+        if os.getppid() != self._asks:
+            shutil.rmtree(Path(str(self.server_address)).parent)
+            sys.exit()
 
 
 def _status(run: Callable[[], object]) -> int:
@@ -125,12 +133,13 @@ def _package() -> None:
 
 
 def _serve(kind: str, path: str) -> None:
+    asks = os.getppid()
     for module in _IMPORTED[kind]:
         importlib.import_module(module)
     # the folder of this file
     del sys.path[0]
     gc.freeze()
-    with _Server(path, {"snakemake": _snakemake, "amst": _package}[kind]) as server:
+    with _Server(path, {"snakemake": _snakemake, "amst": _package}[kind], asks) as server:
         print("ready", flush=True)
         server.serve_forever()
 
@@ -140,7 +149,9 @@ def _server(kind: str, hash_seed: str) -> str:
     """Start a process that waits; the path of its socket."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTEST"))}
     environment["PYTHONHASHSEED"] = hash_seed
-    folder = tempfile.TemporaryDirectory()
+    # not in TMPDIR: the path of a socket has 107 bytes at most, and Snakemake starts jobs with no
+    # Python whose path has white space
+    folder = tempfile.TemporaryDirectory(dir="/tmp")
     path = Path(folder.name, "socket")
     process = subprocess.Popen(
         [sys.executable, __file__, kind, str(path)],
@@ -164,10 +175,8 @@ def _server(kind: str, hash_seed: str) -> str:
 @cache
 def _python(hash_seed: str) -> str:
     """The Python that asks processes that wait."""
-    folder = tempfile.TemporaryDirectory()
-    atexit.register(folder.cleanup)
-    path = Path(folder.name, "python")
-    sockets = {"snakemake": _server("snakemake", hash_seed), "amst": _server("amst", "1")}
+    sockets = {kind: _server(kind, hash_seed) for kind in ("snakemake", "amst")}
+    path = Path(sockets["snakemake"]).with_name("python")
     path.write_text(_PYTHON.format(python=sys.executable, sockets=sockets))
     path.chmod(0o755)
     return str(path)
@@ -184,7 +193,7 @@ def snakemake(
         environment: of the call.
         jobs: whether its jobs are forks, too.
     """
-    seed = next(_SEEDS)
+    seed = next(_SEEDS["snakemake"])
     python = _python(seed) if jobs else sys.executable
     return _ask(_server("snakemake", seed), command, folder, environment, python)
 
@@ -194,7 +203,7 @@ def amst(
 ) -> subprocess.CompletedProcess[str]:
     """Run ``python -m amst`` of the checkout that PYTHONPATH names, as ``snakemake`` does."""
     command = ["amst", *arguments]
-    return _ask(_server("amst", "1"), command, folder, environment, sys.executable)
+    return _ask(_server("amst", next(_SEEDS["amst"])), command, folder, environment, sys.executable)
 
 
 def _ask(

@@ -89,8 +89,9 @@ class Suite:
         suite = cls(folder)
         suite.checkout.mkdir(parents=True)
         suite.work.mkdir()
-        # with what Python has compiled, which goes by the times of files
-        ignore = shutil.ignore_patterns("sources.*.json", "*.egg-info", "*.sif")
+        # with what Python has compiled, which goes by the times of files; not what it has half
+        # written, which is gone in a moment
+        ignore = shutil.ignore_patterns("sources.*.json", "*.pyc.*", "*.egg-info", "*.sif")
         for name in ("Snakefile", "config.yaml", "workflow", "profiles", "containers", "src"):
             source = ROOT / name
             if source.is_dir():
