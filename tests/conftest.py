@@ -6,6 +6,7 @@ import re
 import signal
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -114,5 +115,7 @@ def tmp_path(
     yield folder
     if request.node.stash.get(PASSED, False):
         for path in folder.rglob("*"):
-            if path.is_file() and not path.is_symlink() and path.stat().st_size > LARGE:
-                path.unlink()
+            # what the test has started may still be ending, and delete its own
+            with suppress(FileNotFoundError):
+                if path.is_file() and not path.is_symlink() and path.stat().st_size > LARGE:
+                    path.unlink()
