@@ -29,8 +29,11 @@ from pathlib import Path
 from socketserver import ForkingMixIn, StreamRequestHandler, UnixStreamServer
 from typing import Any
 
-# Of two processes in turn: what depends on the order of a set must not look the same in all calls.
-_SEEDS = {kind: cycle(("1", "2")) for kind in ("snakemake", "amst")}
+# What depends on the order of a set must not look the same in all calls: those of Snakemake have
+# two processes in turn; jobs, whose process takes half a gigabyte, another one in every other
+# worker.
+_SEEDS = cycle(("1", "2"))
+_SEED_OF_JOBS = "12"[int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 2]
 _IMPORTED = {
     "snakemake": (
         "snakemake.cli",
@@ -175,7 +178,8 @@ def _server(kind: str, hash_seed: str) -> str:
 @cache
 def _python(hash_seed: str) -> str:
     """The Python that asks processes that wait."""
-    sockets = {kind: _server(kind, hash_seed) for kind in ("snakemake", "amst")}
+    seeds = {"snakemake": hash_seed, "amst": _SEED_OF_JOBS}
+    sockets = {kind: _server(kind, seed) for kind, seed in seeds.items()}
     path = Path(sockets["snakemake"]).with_name("python")
     path.write_text(_PYTHON.format(python=sys.executable, sockets=sockets))
     path.chmod(0o755)
@@ -193,7 +197,7 @@ def snakemake(
         environment: of the call.
         jobs: whether its jobs are forks, too.
     """
-    seed = next(_SEEDS["snakemake"])
+    seed = next(_SEEDS)
     python = _python(seed) if jobs else sys.executable
     return _ask(_server("snakemake", seed), command, folder, environment, python)
 
@@ -203,7 +207,7 @@ def amst(
 ) -> subprocess.CompletedProcess[str]:
     """Run ``python -m amst`` of the checkout that PYTHONPATH names, as ``snakemake`` does."""
     command = ["amst", *arguments]
-    return _ask(_server("amst", next(_SEEDS["amst"])), command, folder, environment, sys.executable)
+    return _ask(_server("amst", _SEED_OF_JOBS), command, folder, environment, sys.executable)
 
 
 def _ask(
