@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from amst.errors import AmstError
+from amst.errors import AmstError, unread
 
 Document = TypeVar("Document", bound=BaseModel)
 
@@ -28,7 +28,7 @@ def read_document(path: Path, model: type[Document], what: str, remedy: str) -> 
         value: Any = json.loads(path.read_text(encoding="utf-8"))
         found = value.get("format")
     except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise AmstError(f"{path} is not a {what} ({error})", remedy) from error
+        raise unread(path, error, f"is not a {what} ({error})", remedy) from error
     if found != expected:
         raise AmstError(f"{path} has {what} format {found}, this version reads {expected}", remedy)
     try:

@@ -1,5 +1,12 @@
 """Errors that are the user's to mend: one line with what, where and what to do."""
 
+import errno
+import os
+from pathlib import Path
+
+_NOT_OF_THE_DISK = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL)
+"""Numbers of errors that a file which is absent, no file, or damaged gives on any disk."""
+
 
 class AmstError(Exception):
     """A mistake in input, configuration or environment, told in one line.
@@ -21,6 +28,31 @@ class AmstError(Exception):
 
 class HostError(AmstError):
     """Something of this machine is broken: the same command may work on another one."""
+
+
+def not_given(path: Path | str, error: Exception) -> HostError | None:
+    """The error for a file whose disk does not give it; None where reading it fails otherwise.
+
+    Such a file is neither absent nor damaged: it is not to be made again, nor to be passed over.
+    """
+    if not isinstance(error, OSError) or error.errno in _NOT_OF_THE_DISK:
+        return None
+    return HostError(
+        f"{path} cannot be read ({os.strerror(error.errno)})",
+        "Call again; where that stays so, mend its permissions or the disk",
+    )
+
+
+def unread(path: Path | str, error: Exception, fault: str, remedy: str) -> AmstError:
+    """The error for a file that cannot be read: ``not_given``, or that the file is at fault.
+
+    Args:
+        path: the file.
+        error: what reading it has raised.
+        fault: what is wrong with it where the disk has given it, or has none.
+        remedy: what to do about that.
+    """
+    return not_given(path, error) or AmstError(f"{path} {fault}", remedy)
 
 
 def no_python(error: SyntaxError) -> AmstError:

@@ -15,6 +15,17 @@ _TEMPORARY = re.compile(r"\..+(\.[^.]+)\.[0-9a-f]{8}\1")
 
 
 @contextmanager
+def reading(path: Path | str) -> Iterator[None]:
+    """What the disk refuses within is told of ``path``: reading an open file names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` when the block succeeds.
 
@@ -66,5 +77,5 @@ def write_json(path: Path | str, value: Any) -> None:
 
 def sha256_of(path: Path | str) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
-    with Path(path).open("rb") as file:
+    with reading(path), Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from amst.datasets.base import BUILT_IN, PARTS, Dataset, Rejected, Sample
 from amst.datasets.rawfiles import folders_digest, stamp, unreadable
 from amst.documents import first_fault
-from amst.errors import AmstError
+from amst.errors import AmstError, unread
 from amst.files import write_json, write_text
 
 Line = TypeVar("Line", Sample, Rejected)
@@ -237,9 +237,8 @@ def _read_lines(path: Path, model: type[Line]) -> Iterator[Line]:
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
-        raise AmstError(
-            f"{path} cannot be read ({error.strerror})", "Run the preparation again"
-        ) from error
+        fault = f"cannot be read ({error.strerror})"
+        raise unread(path, error, fault, "Run the preparation again") from error
     for number, line in enumerate(lines, 1):
         if not line:
             continue

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from amst.config.run import AudioFeatures, Features, Kind, TextFeatures, VisualFeatures
-from amst.errors import AmstError, HostError
+from amst.errors import AmstError, unread
 
 FORMAT = 2
 _REMEDY = "Delete the shard and run the extraction again"
@@ -164,12 +164,7 @@ class Shard:
     def _told(self, error: Exception, damage: str) -> AmstError:
         """An error of h5py: the shard is not to be made again where it only could not be read."""
         refused = of_disk(error, self.path)
-        if refused is None:
-            return AmstError(f"shard {self.path} {damage}", _REMEDY)
-        return HostError(
-            f"shard {self.path} cannot be read ({refused.strerror})",
-            "Call again; where that stays so, mend its permissions or the disk",
-        )
+        return unread(f"shard {self.path}", refused or ValueError(), damage, _REMEDY)
 
     def __enter__(self) -> Self:
         return self

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from amst.errors import AmstError
+from amst.errors import AmstError, not_given
 from amst.files import write_json
 from amst.records import RUN_FILES
 from amst.training.state import adopted_file, read_adopted, run_digest
@@ -68,8 +68,9 @@ class Adoptions:
         folder = self._results / "runs" / run
         if not all((folder / name).is_file() for name in RUN_FILES):
             return False
+        path = folder / "run.json"
         try:
-            record = json.loads((folder / "run.json").read_text("utf-8"))
+            record = json.loads(path.read_text("utf-8"))
             environment = record["environment"]
             if (record["settings_hash"], environment["code_digest"]) != (settings, made):
                 return False
@@ -77,5 +78,7 @@ class Adoptions:
                 return True  # made again, they are what they were
             now = run_digest(settings, made, environment["package_digest"], *data)
             return bool(record["digest"] == now)
-        except (OSError, ValueError, LookupError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            if refused := not_given(path, error):
+                raise refused from error  # not to be trained anew for that
             return False

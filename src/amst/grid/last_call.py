@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from amst.config.settings import Config
+from amst.errors import not_given
 from amst.grid.runs import as_dict
 
 
@@ -22,11 +23,18 @@ class LastCall:
 
     @classmethod
     def of(cls, results: Path) -> "LastCall":
-        """As it has written it down; nothing where there is no such file, or it does not say it."""
+        """As it has written it down; nothing where there is no such file, or it does not say it.
+
+        Raises:
+            HostError: the disk does not give the file: what its runs need is not to go then.
+        """
+        path = results / "grid.json"
         try:
-            found = json.loads((results / "grid.json").read_text("utf-8"))
+            found = json.loads(path.read_text("utf-8"))
             return cls(dict(found["runs"]), frozenset(found["features"].values()))
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            if refused := not_given(path, error):
+                raise refused from error
             return cls()
 
     def differs(self, config: Config) -> bool:

@@ -14,6 +14,7 @@ from amst.datasets import registry
 from amst.datasets.base import Dataset
 from amst.datasets.digits import Digits, DigitsSettings
 from amst.errors import AmstError
+from amst.files import reading
 from amst.grid.messages import known, nearest, no_duplicates, validated
 from amst.grid.runs import modalities_of, recipe_of
 from amst.grid.variants import (
@@ -78,7 +79,8 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
             place.
     """
     try:
-        text = path.read_text("utf-8")
+        with reading(path):
+            text = path.read_text("utf-8")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         # --configfile does not stand for config.yaml: it is merged over it
         own = path == Path("config.yaml")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from amst.errors import AmstError
-from amst.files import replacing
+from amst.files import reading, replacing
 from amst.records import WEIGHTS
 from amst.results.bundle_readme import readme
 from amst.results.cells import OF_A_RUN, Collection, record_of
@@ -91,7 +91,8 @@ def _pack(out: Path, top: str, members: Mapping[str, Path | bytes]) -> None:
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with reading(path):
+            return path.read_bytes()
     except FileNotFoundError as error:
         raise AmstError(f"{path} is missing", "Delete the run's folder and run it again") from error
 

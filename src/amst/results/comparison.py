@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amst.errors import AmstError
+from amst.files import reading
 from amst.randomness import stream_seed
 from amst.records import PREDICTIONS
 from amst.results.cells import Cell, Collection
@@ -236,7 +237,7 @@ def rows_of(samples: Path) -> list[dict[str, str]]:
         AmstError: a line is no sample; names file and line.
     """
     found = []
-    with samples.open("rb") as lines:
+    with reading(samples), samples.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 row = json.loads(line)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from amst.datasets.splitfile import read_split
-from amst.errors import AmstError
+from amst.errors import AmstError, HostError, not_given
 from amst.features.manifest import read_manifest
 from amst.files import sha256_of
 from amst.records import HISTORY
@@ -46,15 +46,23 @@ def expected_runs(
         dataset, split, variant, seed = name.split("/")
         path = results / "runs" / name / "run.json"
         state: State = state_of(results, name).name
-        why = _outdated(path, wanted, present.digests(dataset, split)) if state == "done" else ""
-        of_last_call = bool(why) and earlier.get(name, wanted) == _hash_in(path) != wanted
+        why = ""
+        if state == "done":
+            try:
+                why = _outdated(path, wanted, present.digests(dataset, split))
+            except HostError as error:
+                if not partial:
+                    raise
+                state, why = "damaged", str(error)
+        outdated = bool(why) and state == "done"
+        of_last_call = outdated and earlier.get(name, wanted) == _hash_in(path) != wanted
         run = Run(
             dataset,
             split,
             variant,
             int(seed.removeprefix("seed")),
             path,
-            "outdated" if why else state,
+            "outdated" if outdated else state,
             methods[variant],
             why,
             of_last_call,
@@ -116,8 +124,9 @@ def _outdated(path: Path, settings: str, data: tuple[str, str] | None) -> str:
                 f"{path} was made from other shards or another split than are there now; delete "
                 "it if Snakemake takes the run for done, and call it again"
             )
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if refused := not_given(path, error):
+            raise refused from error
     return ""
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from amst.config.run import RunSettings
-from amst.errors import AmstError
+from amst.errors import unread
 from amst.records import HISTORY
 from amst.results.cells import Cell
 from amst.results.statistics import Floats
@@ -52,10 +52,8 @@ def read_history(path: Path, settings: RunSettings) -> History:
         if unknown := set[str]().union(*active).difference(settings.modalities):
             raise ValueError(f"unknown modality {min(unknown)}")
     except (OSError, KeyError, IndexError, ValueError, csv.Error) as error:
-        raise AmstError(
-            f"{path} cannot be read as a history ({error!r})",
-            "Delete the run's folder and run it again",
-        ) from error
+        fault = f"cannot be read as a history ({error!r})"
+        raise unread(path, error, fault, "Delete the run's folder and run it again") from error
     return History(active, accuracy)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amst.errors import AmstError
+from amst.errors import AmstError, unread
 from amst.records import PREDICTIONS, RunRecord
 
 DAMAGE = (OSError, EOFError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
@@ -31,10 +31,8 @@ def read_predictions(path: Path, names: Sequence[str] = ()) -> dict[str, NDArray
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in names or file}
     except DAMAGE as error:
-        raise AmstError(
-            f"{path} cannot be read as predictions ({error})",
-            "Delete the run's folder and run it again",
-        ) from error
+        fault = f"cannot be read as predictions ({error})"
+        raise unread(path, error, fault, "Delete the run's folder and run it again") from error
 
 
 def correctness(path: Path, record: RunRecord) -> tuple[list[str], NDArray[np.bool_]]:

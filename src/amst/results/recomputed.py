@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from amst.errors import AmstError
+from amst.errors import AmstError, unread
 from amst.metrics import metrics_of, shapley
 from amst.records import (
     COSTS,
@@ -96,10 +96,8 @@ def _columns(path: Path, names: Collection[str]) -> dict[str, list[float]]:
             rows = list(csv.DictReader(file))
         return {name: [float(row[name]) for row in rows] for name in names if name in rows[0]}
     except (OSError, IndexError, ValueError, TypeError, csv.Error) as error:
-        raise AmstError(
-            f"{path} cannot be read as a table of epochs ({error!r})",
-            "Delete the run's folder and run it again",
-        ) from error
+        fault = f"cannot be read as a table of epochs ({error!r})"
+        raise unread(path, error, fault, "Delete the run's folder and run it again") from error
 
 
 def _of_settings(record: RunRecord) -> Iterator[str]:

@@ -15,7 +15,7 @@ from docutils.core import publish_parts
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from amst.files import write_text
+from amst.files import reading, write_text
 from amst.records import RunRecord
 from amst.results.cells import UNFINISHED, Collection
 from amst.results.common_settings import common_settings
@@ -87,7 +87,7 @@ def write_report(
     values = {
         "sections": _sections(list(make_tables(material, names)), pictures),
         "left_out": left_out,
-        "data": {name: path.read_text("utf-8") for name, path in (data_reports or {}).items()},
+        "data": {name: _text(path) for name, path in (data_reports or {}).items()},
         **_facts(collection),
     }
     template = Path(__file__).with_suffix(".html.j2")
@@ -100,6 +100,11 @@ def write_report(
     )
     environment.filters |= {"anchor": anchor_of, "short_commit": short_commit}
     write_text(out, environment.get_template(template.name).render(values))
+
+
+def _text(path: Path) -> str:
+    with reading(path):
+        return path.read_text("utf-8")
 
 
 def _facts(collection: Collection) -> dict[str, Any]:

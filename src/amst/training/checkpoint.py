@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from amst.errors import AmstError, HostError
+from amst.errors import AmstError, HostError, unread
 from amst.files import replacing, sha256_of
 
 FORMAT = 1
@@ -236,11 +236,11 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         AmstError: the file is missing or no safetensors file.
     """
     try:
+        path.open("rb").close()  # safetensors calls missing whatever it cannot open
         return load_file(path)
     except Exception as error:
-        raise AmstError(
-            f"{path} holds no weights ({_line(error)})", "Give weights.safetensors of a run"
-        ) from error
+        fault = f"holds no weights ({_line(error)})"
+        raise unread(path, error, fault, "Give weights.safetensors of a run") from error
 
 
 def _position(path: Path) -> tuple[int, int]:

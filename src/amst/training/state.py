@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from amst.files import sha256_of
+from amst.files import reading, sha256_of
 
 StateName = Literal["done", "missing", "running", "failed"]
 STALE_AFTER = 120.0
@@ -104,4 +104,5 @@ def adopted_file(results: Path) -> Path:
 def read_adopted(results: Path) -> dict[str, dict[str, str]]:
     """The adoptions; none when there is no such file."""
     path = adopted_file(results)
-    return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
+    with reading(path):
+        return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from amst.config.methods import method_names, settings_class
 from amst.config.run import Recipe, RunSettings
 from amst.errors import AmstError
+from amst.files import reading
 from amst.records import Metrics, RunRecord
 from amst.results.cells import Cell, Collection
 from amst.results.common_settings import dotted
@@ -83,7 +84,7 @@ def read_figures(path: Path) -> list[Figure]:
     """
     try:
         # Spreadsheets put a mark of the encoding in front.
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with reading(path), path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             missing = set(FIELDS).difference(reader.fieldnames or ())
             if missing:
