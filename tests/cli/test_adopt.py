@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from amst.cli import app
 from amst.errors import AmstError
 from amst.grid import Config, read_config
+from amst.grid.adoptions import Adoptions
 from amst.provenance import training_digest
 from amst.records import read_record, write_record
 from tests.cli.test_plan import finished
@@ -80,3 +81,39 @@ def test_what_cannot_be_adopted_leaves_all_named_runs_as_they_were(
     with pytest.raises(AmstError, match=said):
         adopt(*runs, reason=reason)
     assert {path: path.read_bytes() for path in RESULTS.rglob("*") if path.is_file()} == before
+
+
+def test_what_another_call_adopts_meanwhile_stays_adopted(config: Config):
+    one, other = Adoptions(RESULTS), Adoptions(RESULTS)
+    one.add(NAIVE, "a", "b")
+    other.add(PMR, "c", "d")
+    one.save()
+    other.save()
+    assert NAIVE in Adoptions(RESULTS)
+    assert PMR in Adoptions(RESULTS)
+
+
+def test_a_reason_given_twice_for_the_same_code_is_noted_once(config: Config):
+    """As by a second call, where the first one found the disk full at its end."""
+    adopt(NAIVE)
+    adopt(NAIVE)
+    assert len(reasons(NAIVE)) == 1
+
+
+@pytest.mark.parametrize("anew", [True, False])
+def test_a_record_that_is_written_or_deleted_meanwhile_is_not_brought_back(
+    config: Config, anew: bool, monkeypatch: pytest.MonkeyPatch
+):
+    def meanwhile(method: str) -> str:
+        record = read_record(record_of(NAIVE))
+        record_of(NAIVE).unlink()
+        if anew:
+            write_record(record_of(NAIVE), record.model_copy(update={"finished": "later"}))
+        return "now"
+
+    monkeypatch.setattr("amst.cli.plan.training_digest", meanwhile)
+    with pytest.raises(AmstError, match="naive/seed0 was changed meanwhile"):
+        adopt(NAIVE)
+    assert record_of(NAIVE).is_file() == anew
+    assert not anew or not reasons(NAIVE)
+    assert not (RESULTS / "adopted.json").exists()

@@ -238,7 +238,7 @@ def adopt(
     resolve = grid.Resolver(configuration(configfile))
     adoptions = Adoptions(results)
     not_seen = set(unseen(results.parent))
-    changed = {}
+    changed: dict[grid.Cell, tuple[RunRecord, RunRecord]] = {}
     for run in runs:
         cell = cell_of(run)
         record = _record(results, cell)
@@ -258,11 +258,14 @@ def adopt(
         if record.environment.code_digest == digest:
             typer.echo(f"{cell.run}: the code is the one it was made with")
             continue
-        changed[cell.run] = record.model_copy(
-            update={"adopted": (*record.adopted, f"code {digest}: {reason.strip()}")}
-        )
+        said = dict.fromkeys((*record.adopted, f"code {digest}: {reason.strip()}"))
+        changed[cell] = record, record.model_copy(update={"adopted": tuple(said)})
         adoptions.add(cell.run, record.environment.code_digest, digest)
-    for name, record in changed.items():
-        write_record(results / "runs" / name / "run.json", record)
-        typer.echo(f"{name}: adopted")
+    for cell, (read, _) in changed.items():
+        if _record(results, cell) != read:
+            raise AmstError(f"the record of {cell.run} was changed meanwhile", "Call it again")
+    for cell, (_, adopted) in changed.items():
+        write_record(results / "runs" / cell.run / "run.json", adopted)
     adoptions.save()
+    for cell in changed:
+        typer.echo(f"{cell.run}: adopted")

@@ -1,6 +1,10 @@
 """Finished runs that a user declared valid under changed code (`amst adopt`)."""
 
+import fcntl
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from amst.errors import AmstError, not_given
@@ -21,8 +25,14 @@ class Adoptions:
 
     def __init__(self, results: Path) -> None:
         self._results = results
+        self._of = self._written()
+        self._new: dict[str, tuple[str, str]] = {}
+
+    def _written(self) -> dict[str, tuple[str, str]]:
+        """As the file has them now."""
+        results = self._results
         try:
-            self._of = {
+            return {
                 run: (str(each["from"]), str(each["to"]))
                 for run, each in read_adopted(results).items()
             }
@@ -35,12 +45,14 @@ class Adoptions:
 
     def add(self, run: str, made: str, adopted_for: str) -> None:
         """Note that a run made by the code ``made`` is valid under ``adopted_for``: digests."""
-        self._of[run] = made, adopted_for
+        self._of[run] = self._new[run] = made, adopted_for
 
     def save(self) -> None:
-        """Write the file of adoptions."""
-        values = {run: {"from": made, "to": to} for run, (made, to) in self._of.items()}
-        write_json(adopted_file(self._results), values)
+        """Add what was noted to the file of adoptions, which others may have written meanwhile."""
+        with _alone(self._results):
+            self._of = self._written() | self._new
+            values = {run: {"from": made, "to": to} for run, (made, to) in self._of.items()}
+            write_json(adopted_file(self._results), values)
 
     def __contains__(self, run: str) -> bool:
         """Whether a run was ever adopted."""
@@ -82,3 +94,15 @@ class Adoptions:
             if refused := not_given(path, error):
                 raise refused from error  # not to be trained anew for that
             return False
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time for a folder, where its file system has such locks."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
