@@ -5,6 +5,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import stat
 import struct
 from contextlib import suppress
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from amst.files import is_temporary, replacing, write_json, write_text
+from amst.files import is_temporary, replacing, sizes_below, write_json, write_text
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
@@ -145,3 +146,21 @@ def test_a_file_of_which_not_even_the_beginning_is_written_leaves_nothing(tmp_pa
         pass
     monkeypatch.undo()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_sizes_are_those_of_what_is_there(tmp_path, monkeypatch):
+    """Runs that go on write and delete files below a folder that is measured."""
+    for name in ("a", "deep/b", "gone/c"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("12345")
+    (tmp_path / "link").symlink_to("none")
+    assert sorted(sizes_below(tmp_path)) == [5, 5, 5]
+    scandir = os.scandir
+
+    def meanwhile(path):
+        if path == str(tmp_path / "gone"):
+            shutil.rmtree(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", meanwhile)
+    assert sorted(sizes_below(tmp_path)) == [5, 5]

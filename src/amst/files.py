@@ -75,6 +75,21 @@ def write_json(path: Path | str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
+def sizes_below(folder: Path) -> list[int]:
+    """Bytes of each file below a folder that may be read, without those that go meanwhile."""
+
+    def passed_over(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | PermissionError):
+            raise error
+
+    sizes = []
+    for place, _, names in os.walk(folder, onerror=passed_over):
+        for name in names:
+            with suppress(FileNotFoundError):
+                sizes.append(Path(place, name).stat().st_size)
+    return sizes
+
+
 def sha256_of(path: Path | str) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with reading(path), Path(path).open("rb") as file:

@@ -1,8 +1,10 @@
 """`amst clean` shows what no current run needs and removes it only when told."""
 
+import errno
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -10,6 +12,7 @@ from typer.testing import CliRunner
 from amst.cli import app
 from amst.cli.cluster import KINDS
 from amst.cluster.image import image_name
+from amst.cluster.leftovers import Leftover, leftovers
 from amst.cluster.live import prefix_of
 from amst.errors import AmstError
 from amst.grid import Cell, Resolver, as_dict, cells, read_config
@@ -286,4 +289,56 @@ def test_a_note_of_the_last_call_that_is_of_another_version_stops_nothing(work: 
     (work / "results/grid.json").write_text(text)
     said = clean("--remove")
     assert "the last call" not in said
+    assert not (work / "results/checkpoints" / OTHER).exists()
+
+
+def test_the_folder_of_a_running_run_stays_whatever_configuration_has_it(work: Path):
+    events = make(work / "results/runs/digits/random/naive/seed88/tensorboard/events")
+    assert "seed88" not in clean("--remove", *(f"--also={kind}" for kind in KINDS))
+    assert events.exists()
+
+
+@pytest.mark.parametrize("what", ["checkpoints", "runs"])
+def test_what_a_run_works_with_that_has_begun_since_it_was_looked_at_stays(
+    work: Path, what: str, monkeypatch: pytest.MonkeyPatch
+):
+    """On a large grid, to look at all takes minutes, and a call of Snakemake goes on meanwhile."""
+
+    def looked_at(*arguments: Any) -> list[Leftover]:
+        found = leftovers(*arguments)
+        (work / "results/runs" / OTHER / "run.json").unlink()
+        make(work / "results/checkpoints" / OTHER / "lock")
+        return found
+
+    monkeypatch.setattr("amst.cluster.leftovers.leftovers", looked_at)
+    folder = work / "results" / what / OTHER
+    said = clean("--remove", "--also", "runs")
+    assert f"{folder.relative_to(work)}: " in said
+    assert said.count("; kept, the run has begun or ended meanwhile") == 2
+    assert folder.is_dir()
+    assert not (work / "results/checkpoints" / CURRENT).exists()
+
+
+def test_two_calls_at_once_end_well(work: Path, monkeypatch: pytest.MonkeyPatch):
+    """The other one takes a file between two steps of this one, and all else after them."""
+    unlink, taken = os.unlink, []
+
+    def unlinked(name: str, **place: int) -> None:
+        unlink(name, **place)
+        if not taken:
+            taken.append(name)
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", name)
+
+    def looked_at(*arguments: Any) -> list[Leftover]:
+        found = leftovers(*arguments)
+        unlink(parts)
+        return found
+
+    parts = make(work / "results/tables/.main.csv.0123abcd.csv")
+    os.utime(parts, (1, 1))
+    monkeypatch.setattr("amst.cluster.leftovers.leftovers", looked_at)
+    monkeypatch.setattr(os, "unlink", unlinked)
+    clean("--remove")
+    assert taken
+    assert not (work / "results/checkpoints" / CURRENT).exists()
     assert not (work / "results/checkpoints" / OTHER).exists()

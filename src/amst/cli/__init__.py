@@ -26,7 +26,11 @@ _debug = False
 _NO_ROOM = "Make room (`amst clean` says what can go) and call again"
 _NOT_YOURS = "Mend its permissions, or work in a folder of your own"
 _FAILED = "Its file system failed: call again; where that stays so, it is to be mended"
+_MEANWHILE = "Something else may work in this folder: call again when that has ended"
 _REFUSED = {
+    errno.ENOENT: _MEANWHILE,
+    errno.ENOTEMPTY: _MEANWHILE,
+    errno.EBUSY: _MEANWHILE,
     errno.ENOSPC: _NO_ROOM,
     errno.EDQUOT: _NO_ROOM,
     errno.EIO: _FAILED,

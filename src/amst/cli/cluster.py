@@ -125,10 +125,12 @@ def clean(
     images = Path("containers")
     found = leftovers(config, results, images, image_name(SOURCE.parent))
     chosen = [leftover for leftover in found if leftover.kind in kinds]
-    for leftover in chosen:
-        typer.echo(f"{leftover.size / 1e6:9.1f} MB  {leftover.path}: {leftover.why}")
-        if remove:
-            leftover.remove()
+    for leftover in list(chosen):
+        line = f"{leftover.size / 1e6:9.1f} MB  {leftover.path}: {leftover.why}"
+        if remove and not leftover.remove(results):
+            chosen.remove(leftover)
+            line += "; kept, the run has begun or ended meanwhile"
+        typer.echo(line)
     verb = "removed" if remove else "can go"
     typer.echo(f"{verb}: {sum(leftover.size for leftover in chosen) / 1e6:.1f} MB")
     for kind in KINDS:

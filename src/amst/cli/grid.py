@@ -161,5 +161,5 @@ def retry(
         if name not in failed:
             raise AmstError(f"{name} has not failed", "See `amst status`")
     for name in dict.fromkeys(names):
-        failed[name].unlink()
+        failed[name].unlink(missing_ok=True)
         typer.echo(f"{name} will be tried again by the next snakemake call")

@@ -28,6 +28,7 @@ from amst.datasets.digits import DigitsSettings
 from amst.errors import AmstError
 from amst.features.manifest import read_manifest
 from amst.features.samples import read_summary
+from amst.files import sizes_below
 from amst.pretrained import STAGED, model_folder
 from amst.provenance import SOURCE
 from amst.records import RECORD, RUN_FILES, WEIGHTS
@@ -244,7 +245,7 @@ def _image(config: grid.Config) -> Space:
 
 def _measure(folder: Path) -> tuple[int, int]:
     """(bytes, files) below a folder."""
-    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    sizes = sizes_below(folder)
     return sum(sizes), len(sizes)
 
 

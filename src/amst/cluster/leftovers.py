@@ -3,18 +3,19 @@
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from amst import grid
 from amst.cluster.image import PART, noted_at
 from amst.config.run import RunSettings
-from amst.files import is_temporary
+from amst.files import is_temporary, sizes_below
 from amst.grid.last_call import LastCall
 from amst.provenance import present_digest
 from amst.records import RECORD
 from amst.training.kept import KEPT
-from amst.training.state import state_of
+from amst.training.state import StateName, state_of
 
 _DAY = 86_400
 
@@ -28,21 +29,34 @@ class Leftover:
             the configuration does not know and that of another call may; 'features' or 'images'.
         why: in some words.
         size: bytes, everything below it.
+        run: what run it is of; empty where it is of none.
+        state: of that run, when it was looked at.
     """
 
     kind: str
     path: Path
     why: str
     size: int
+    run: str = ""
+    state: StateName = "missing"
 
-    def remove(self) -> None:
-        """Delete it."""
-        if self.path.is_dir():
-            shutil.rmtree(self.path)
-        else:
-            self.path.unlink()
+    def remove(self, results: Path) -> bool:
+        """Delete it, unless its run has begun or ended since; whether it was deleted.
+
+        Args:
+            results: folder that the workflow writes to.
+        """
+        unfinished = ("missing", "failed")  # the one becomes the other with what is removed first
+        now = state_of(results, self.run).name if self.run else self.state
+        if now != self.state and not {now, self.state} <= set(unfinished):
+            return False
+        while self.path.is_dir():
+            with suppress(FileNotFoundError):  # another call deletes, too
+                shutil.rmtree(self.path)
+        self.path.unlink(missing_ok=True)
         if self.kind == "images":
             noted_at(self.path).unlink(missing_ok=True)
+        return True
 
 
 def leftovers(config: grid.Config, results: Path, images: Path, current: str) -> list[Leftover]:
@@ -86,9 +100,11 @@ def shared(results: Path, images: Path) -> list[Path]:
     return [path for path in places if path.is_symlink()]
 
 
-def _leftover(kind: str, path: Path, why: str) -> Leftover:
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return Leftover(kind, path, why, sum(file.stat().st_size for file in files))
+def _leftover(
+    kind: str, path: Path, why: str, run: str = "", state: StateName = "missing"
+) -> Leftover:
+    size = path.stat().st_size if path.is_file() else sum(sizes_below(path))
+    return Leftover(kind, path, why, size, run, state)
 
 
 def _names(folder: Path) -> Iterator[str]:
@@ -112,22 +128,26 @@ def _checkpoints(config: grid.Config, results: Path, last: LastCall) -> Iterator
             # second names of the run's own files take no space, and a call that lives may need them
             for path in inside:
                 if path.name != KEPT:
-                    yield _leftover("checkpoints", path, "the run is done")
+                    yield _leftover("checkpoints", path, "the run is done", name, state)
         elif state == "done":
-            yield _leftover("checkpoints", folder / name, "the run is done")
+            yield _leftover("checkpoints", folder / name, "the run is done", name, state)
         elif last.runs.get(name, own) != own:
             continue  # the last call's settings may be those that it continues with
         elif name in runs:
             owner = results / "features" / grid.features_owner(config, runs[name].dataset)
-            yield from _others(folder / name, resolve(runs[name]), owner)
+            yield from _others(folder / name, resolve(runs[name]), owner, name, state)
         elif (folder / name / KEPT / RECORD).is_file():
             # a killed call had not seen its end: there is no other copy
-            yield _leftover("runs", folder / name, "no run of this configuration, and finished")
+            why = "no run of this configuration, and finished"
+            yield _leftover("runs", folder / name, why, name, state)
         else:
-            yield _leftover("unfinished", folder / name, "no run of this configuration")
+            why = "no run of this configuration"
+            yield _leftover("unfinished", folder / name, why, name, state)
 
 
-def _others(run: Path, settings: RunSettings, features: Path) -> Iterator[Leftover]:
+def _others(
+    run: Path, settings: RunSettings, features: Path, name: str, state: StateName
+) -> Iterator[Leftover]:
     """Checkpoints of other settings, code or data: a run continues only from its own.
 
     Where its own are not there, the newest stay: settings or code may yet go back to them.
@@ -140,7 +160,7 @@ def _others(run: Path, settings: RunSettings, features: Path) -> Iterator[Leftov
     own = run / digest
     for path in sorted(versions):
         if path != (own if own in versions else newest):
-            yield _leftover("checkpoints", path, "of other settings, code or data")
+            yield _leftover("checkpoints", path, "of other settings, code or data", name, state)
 
 
 def _parts(results: Path) -> Iterator[Leftover]:
@@ -155,8 +175,12 @@ def _parts(results: Path) -> Iterator[Leftover]:
 
 def _runs(results: Path, runs: set[str]) -> Iterator[Leftover]:
     for name in _names(results / "runs"):
-        if name not in runs:
-            yield _leftover("runs", results / "runs" / name, "no run of this configuration")
+        if name in runs:
+            continue
+        state = state_of(results, name).name
+        if state != "running":
+            path = results / "runs" / name
+            yield _leftover("runs", path, "no run of this configuration", name, state)
 
 
 def _features(config: grid.Config, results: Path, last: LastCall) -> Iterator[Leftover]:
