@@ -1,10 +1,13 @@
 """Figures as pure functions of records and histories."""
 
+import re
+import resource
 import warnings
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from PIL import Image
 
 from amst.errors import AmstError
@@ -17,7 +20,7 @@ from amst.results.figures.finals import (
     unimodal_against_fused,
 )
 from amst.results.figures.learning import learning_curves, skip_schedule
-from amst.results.figures.style import looks_of, style, wrapped
+from amst.results.figures.style import looks_of, save, style, wrapped
 from amst.results.histories import histories, read_history
 from amst.results.names import FIGURE_FORMS, FIGURE_NAMES
 
@@ -540,3 +543,19 @@ def test_long_names_leave_most_of_a_figure_to_its_marks(make, plan):
             figure.draw_without_rendering()
         assert figure.axes[0].get_position().width > 0.4
     assert wrapped("a" * 40) == "a" * 40, "a word stays whole"
+
+
+def test_a_full_disk_is_told_of_the_figure_and_leaves_the_old_one(tmp_path):
+    old = tmp_path / "a.pdf"
+    old.write_text("old")
+    figure = Figure()
+    for axes in figure.subplots(4, 4).flat:
+        axes.scatter(range(9), range(9), c=range(9))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match=re.escape(f"'{old}'")):
+            save(figure, tmp_path, "a")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]

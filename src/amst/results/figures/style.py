@@ -1,5 +1,6 @@
 """How all figures look, and how they reach the disk with the same bytes every time."""
 
+import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,8 +66,11 @@ def save(figure: Figure, out: Path, name: str) -> list[Path]:
     for form in FIGURE_FORMS:
         hidden = ("CreationDate", "Producer", "Creator") if form == "pdf" else ("Software",)
         path = out / f"{name}.{form}"
+        # not into the file: what a full disk makes of a PDF there is an error of Matplotlib's own
+        content = io.BytesIO()
+        figure.savefig(content, format=form, metadata=dict.fromkeys(hidden))
         with replacing(path) as temporary:
-            figure.savefig(temporary, format=form, metadata=dict.fromkeys(hidden))
+            temporary.write_bytes(content.getvalue())
         written.append(path)
     return written
 
