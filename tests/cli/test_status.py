@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from amst.cli import app
 from amst.files import write_json
-from amst.grid import as_dict, read_config
+from amst.grid import Config, Resolver, as_dict, read_config
 from tests.cli.test_plan import finished
 
 ROOT = Path(__file__).parents[2]
@@ -134,3 +134,24 @@ def test_runs_of_other_settings_and_records_that_cannot_be_read_are_noted(
         "note 1 run (digits/random/naive/seed0) done with settings of the last call" in done.output
     )
     assert "give its --configfile here, too" in done.output
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_run_that_is_started_again_meanwhile_is_not_called_damaged(
+    gone: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Its record goes first; nobody is to delete the folder that it works in."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    record = tmp_path / "results/runs/digits/random/naive/seed0/run.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+
+    def resolver(config: Config) -> Resolver:
+        if gone:
+            record.unlink()
+        return Resolver(config)
+
+    monkeypatch.setattr("amst.grid.Resolver", resolver)
+    done = CliRunner().invoke(app, ["status"], catch_exceptions=False)
+    assert ("Delete the run's folder" in done.output) != gone

@@ -116,7 +116,8 @@ def _outdated(config: grid.Config, states: dict[grid.Cell, State], results: Path
             try:
                 record = read_record(folder / RECORD)
             except AmstError as error:
-                lines.append(str(error))
+                if (folder / RECORD).is_file():  # and not started again since its state was read
+                    lines.append(str(error))
                 continue
             if record.settings_hash == resolve(cell).hash:
                 lost = [name for name in RUN_FILES if not (folder / name).is_file()]
