@@ -5,6 +5,7 @@ Snakemake, one torch and what else jobs need. Every call of Snakemake is a fork 
 folder, the environment and the command line of the call, and runs Snakemake's own entry point.
 Every job in it (``python -m amst ...``) is a fork of the other, and runs the package of the job's
 own checkout.
+
 Calls that are to be interrupted, or are made by another user, start commands instead, and so do
 all jobs of SLURM: a module that the package uses and does not import would fail there.
 """

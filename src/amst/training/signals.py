@@ -1,7 +1,8 @@
 """Requests to stop: signals and the run's own deadline. Imports no torch, so it can listen early.
 
-A signal only leaves a note; the loop reads it between two batches, so the step in work is always
-finished and nothing is saved from within a handler.
+A signal leaves a note; the loop reads it between two batches, so the step in work is always
+finished and nothing is saved from within a handler. That of a closed terminal turns output away
+from it, too.
 """
 
 import os
