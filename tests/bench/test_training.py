@@ -4,6 +4,7 @@ import json
 import threading
 from copy import deepcopy
 from dataclasses import asdict
+from itertools import groupby
 from types import SimpleNamespace
 
 import pytest
@@ -336,6 +337,25 @@ def test_the_loop_is_measured_against_its_bare_steps(config, digits):
     assert cost.loop > 0 < cost.bare
     assert cost.least == cost.ratio == cost.most == cost.loop / cost.bare
     assert cost.lines() == [cost.lines()[0]]
+
+
+def test_loop_and_bare_steps_take_turns_in_every_epoch(config, digits, monkeypatch):
+    """So that a machine that slows down meanwhile slows both, and each has its own model."""
+    settings = settings_of(config, "digits", "naive")
+    settings = settings.model_copy(update={"recipe": Recipe(epochs=2, batch_size=8)})
+    steps = []
+    step = Naive.train_step
+
+    def train_step(method, batch, epoch):
+        steps.append((id(method), epoch))
+        return step(method, batch, epoch)
+
+    monkeypatch.setattr(Naive, "train_step", train_step)
+    measure_loop(settings, digits.manifest, digits.split, Execution(), 1)
+    measured = [key for key, _ in groupby(steps)][-4:]
+    loop, bare = (method for method, _ in measured[:2])
+    assert measured == [(loop, 0), (bare, 0), (loop, 1), (bare, 1)]
+    assert loop != bare
 
 
 def test_what_a_method_decides_before_an_epoch_is_what_is_measured(config, digits, monkeypatch):

@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,7 +18,8 @@ from amst.training.checkpoint import CheckpointFolder
 from amst.training.execution import Execution
 from amst.training.lock import RunLock
 from amst.training.loop import Surroundings, TrainingLoop
-from amst.training.progress import progress
+from amst.training.progress import Progress, progress
+from amst.training.recorder import CostRow, EpochRow
 from amst.training.signals import StopRequest
 
 
@@ -29,8 +30,8 @@ class LoopCost:
     Attributes:
         loop: with loading, augmentation, checkpoints, events, lock and progress; median.
         bare: training steps and validation predictions on batches made before; median.
-        ratio: how much longer the loop takes; the median of the turns' own ratios, which a machine
-            that is faster in one turn than in the next does not move.
+        ratio: how much longer the loop takes; the median of the runs' own ratios, which a machine
+            that is faster in one run than in the next does not move.
         least: the smallest of them.
         most: the largest of them.
     """
@@ -52,25 +53,27 @@ class LoopCost:
 def measure_loop(
     settings: RunSettings, manifest: Path, split: Path, execution: Execution, rounds: int
 ) -> LoopCost:
-    """Train all epochs of a run and its bare steps in turns; the medians.
+    """Train all epochs of a run, each of them followed by its bare steps; the medians.
+
+    A machine's speed changes within seconds when others use it, so the two take turns in every
+    epoch, each with a model of its own.
 
     Args:
         settings: of the run; its recipe says how many epochs.
         manifest: of the dataset.
         split: its split.
         execution: device and residency.
-        rounds: turns, after one that warms up. Every second one begins with the bare steps.
+        rounds: whole runs, after one that warms up.
     """
-
-    def seconds(way: Callable[[Assembly], float]) -> float:
-        return way(assemble_training(settings, manifest, split, execution))
-
     loops, bares = [], []
     for turn in range(rounds + 1):
-        found = {way: seconds(way) for way in (_loop, _bare)[:: 1 if turn % 2 else -1]}
+        loop, bare = _both(
+            assemble_training(settings, manifest, split, execution),
+            assemble_training(settings, manifest, split, execution),
+        )
         if turn:
-            loops.append(found[_loop])
-            bares.append(found[_bare])
+            loops.append(loop)
+            bares.append(bare)
     ratios = [loop / bare for loop, bare in zip(loops, bares, strict=True)]
     return LoopCost(
         statistics.median(loops),
@@ -81,15 +84,46 @@ def measure_loop(
     )
 
 
-def _loop(run: Assembly) -> float:
-    """Seconds of all epochs."""
+class _Between(Progress):
+    """What a run shows, and something else to do when an epoch has been shown.
+
+    Args:
+        shown: what the user sees.
+        other: called with the epoch that is done.
+    """
+
+    def __init__(self, shown: Progress, other: Callable[[int], None]) -> None:
+        self._shown, self._other = shown, other
+        self.seconds = 0.0
+        """What ``other`` has taken."""
+
+    def say(self, text: str) -> None:
+        """Hand it on."""
+        self._shown.say(text)
+
+    def batch(self, epoch: int, done: int, batches: int) -> None:
+        """Hand it on."""
+        self._shown.batch(epoch, done, batches)
+
+    def finished(self, row: EpochRow, cost: CostRow) -> None:
+        """Hand it on, then do the other thing."""
+        self._shown.finished(row, cost)
+        begin = time.perf_counter()
+        self._other(row.epoch)
+        self.seconds += time.perf_counter() - begin
+
+
+def _both(run: Assembly, bare: Assembly) -> tuple[float, float]:
+    """Seconds of all epochs by the loop, and of their bare steps."""
     loop = TrainingLoop(
         run.method, run.loader, run.part("train"), run.part("val"), run.autocast(), None
     )
+    steps = _BareSteps(bare)
     with _surroundings(run, loop) as around:
+        between = _Between(around.progress, steps.epoch)
         begin = time.perf_counter()
-        loop.run(around)
-        return time.perf_counter() - begin
+        loop.run(replace(around, progress=between))
+        return time.perf_counter() - begin - between.seconds, steps.seconds
 
 
 @contextmanager
@@ -105,18 +139,27 @@ def _surroundings(run: Assembly, loop: TrainingLoop) -> Iterator[Surroundings]:
         yield Surroundings(CheckpointFolder(Path(name, "states")), lock, stop, shown, events)
 
 
-def _bare(run: Assembly) -> float:
-    """Seconds of their steps and predictions."""
-    method, loader = run.method, run.loader
-    train, val = run.part("train"), run.part("val")
-    checked = list(loader.in_order(val))
-    seconds = 0.0
-    for epoch in range(run.settings.recipe.epochs):
+class _BareSteps:
+    """The steps and predictions of a run's epochs, on batches that were made before.
+
+    Attributes:
+        seconds: what they have taken; making the batches is not in it.
+    """
+
+    def __init__(self, run: Assembly) -> None:
+        self._run = run
+        self._train, self._val = run.part("train"), run.part("val")
+        self._checked = list(run.loader.in_order(self._val))
+        self.seconds = 0.0
+
+    def epoch(self, epoch: int) -> None:
+        """Train and predict one epoch."""
+        run, method, loader = self._run, self._run.method, self._run.loader
         method.eval()
         with run.autocast():
-            method.begin_epoch(epoch, EpochBatches(loader, train, val, epoch))
+            method.begin_epoch(epoch, EpochBatches(loader, self._train, self._val, epoch))
         active = method.active_modalities(epoch)
-        batches = list(loader.training(train, epoch, active))
+        batches = list(loader.training(self._train, epoch, active))
         wait(run.device)
         begin = time.perf_counter()
         method.train()
@@ -124,10 +167,9 @@ def _bare(run: Assembly) -> float:
             with run.autocast():
                 method.train_step(batch, epoch)
         method.eval()
-        for batch in checked:
+        for batch in self._checked:
             with torch.no_grad(), run.autocast():
                 method.predict(batch)
         wait(run.device)
-        seconds += time.perf_counter() - begin
+        self.seconds += time.perf_counter() - begin
         method.end_epoch()
-    return seconds

@@ -209,7 +209,7 @@ def loop(
     method: Variant = "naive",
     dataset: DatasetName = "digits",
     samples: Samples = 3000,
-    rounds: Annotated[int, typer.Option(min=1, help="turns; the medians are printed")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="whole runs; the medians are printed")] = 3,
     as_json: Json = False,
     configfile: ConfigFiles = None,
 ) -> None:
