@@ -320,6 +320,25 @@ def test_two_datasets_of_the_grid_are_not_shown_as_one(values):
         check_config(values)
 
 
+@pytest.mark.parametrize(
+    ("sweep", "first", "second"),
+    [
+        ({"recipe": {"epochs": [2, "2.0"]}}, "epochs-2", "epochs-2.0"),
+        ({"alpha": [0.5, 0.001, "1e-3"]}, "alpha-0.001", "alpha-1e_3"),
+    ],
+)
+def test_a_sweep_trains_nothing_twice(values, sweep, first, second):
+    """YAML calls 1e-3 text, which is then read as the number."""
+    values["methods"]["weak"] = {"method": "pmr", "sweep": sweep}
+    values["grid"]["methods"] = ["weak"]
+    with pytest.raises(AmstError) as caught:
+        check_config(values)
+    assert str(caught.value) == (
+        f"methods.weak.sweep: weak-{first} and weak-{second} have the same settings. "
+        "Remove one of the two values"
+    )
+
+
 def test_a_sweep_makes_no_second_variant_of_a_name(values):
     values["methods"] |= {
         "strong-alpha-1.0": {"method": "pmr"},

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from amst.config.methods import method_names, settings_class
-from amst.config.run import ENCODERS, Kind, VisualFeatures
+from amst.config.run import ENCODERS, Kind, VisualFeatures, settings_hash
 from amst.config.settings import Config, DatasetSettings, ModalityOverrides
 from amst.datasets import registry
 from amst.datasets.base import Dataset
@@ -173,6 +173,7 @@ def _checked(values: Mapping[str, Any]) -> Config:
     _check_grid(config)
     _check_names(config)
     _check_modalities(config)
+    _check_sweeps(config)
     return config
 
 
@@ -220,6 +221,30 @@ def _check_modalities(config: Config) -> None:
                 settings = validated(settings_class(variant.method), values, where)
                 if wrong := settings.misfit(present):
                     raise AmstError(f"{where}: {wrong}")
+
+
+def _check_sweeps(config: Config) -> None:
+    """Refuse a sweep that would train the same twice, as of 0.001 and 1e-3, which YAML calls text.
+
+    Values that come to the same on one dataset may differ on another, and are left.
+    """
+    variants = all_variants(config)
+    seen: dict[tuple[str, str], str] = {}
+    for variant in (variants[one] for one in grid_variants(config) if one not in config.methods):
+        trained = [
+            [
+                method_settings(config, name, variant),
+                recipe_of(config, name, variant.recipe).model_dump(mode="json"),
+            ]
+            for name in config.grid.datasets
+            if applies(name, variant)
+        ]
+        first = seen.setdefault((variant.entry, settings_hash(trained)), variant.name)
+        if first != variant.name and trained:
+            raise AmstError(
+                f"methods.{variant.entry}.sweep: {first} and {variant.name} have the same settings",
+                "Remove one of the two values",
+            )
 
 
 def _check_dataset(config: Config, name: str, settings: DatasetSettings) -> None:
