@@ -12,7 +12,7 @@ import pytest
 from amst.datasets import mvsa, rawfiles
 from amst.datasets.base import Rejected, Sample
 from amst.datasets.iemocap import IEMOCAP
-from amst.datasets.mvsa import combined
+from amst.datasets.mvsa import MVSA, combined
 from amst.datasets.registry import load
 from amst.errors import AmstError
 from amst.features.samples import list_samples, raw_files, read_rejected, write_samples
@@ -73,7 +73,7 @@ def test_a_list_is_not_made_while_the_storage_of_one_file_fails(suffix, tree_of,
 def test_a_caption_whose_storage_fails_is_not_rejected(tree_of, monkeypatch):
     raw = tree_of("MVSA").raw
 
-    def fail(_):
+    def fail(*_):
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(mvsa, "decode", fail)
@@ -183,6 +183,23 @@ def test_mvsa_captions_are_read_as_utf8_or_else_latin1(tree_of):
     assert samples["5001"].text == "RT @so: cut¡\xad"
     assert samples["5002"].text == "naïve ☺"
     assert samples["5001"].files == {"text": "data/5001.txt", "visual": "data/5001.jpg"}
+
+
+def test_mvsa_captions_can_be_read_as_what_they_are(tree_of, tmp_path):
+    raw = tmp_path / "raw"
+    shutil.copytree(tree_of("MVSA", oddities=True).raw, raw)
+
+    def captions():
+        rows = load("MVSA", {"captions": "gb18030"}).read(raw)
+        return {row.id: row.text for row in rows if isinstance(row, Sample)}
+
+    assert captions()["5001"] == "RT @so: cut…"
+    assert captions()["5002"] == "naïve ☺", "UTF-8 goes before"
+    (raw / "data/5001.txt").write_bytes("olé!".encode("latin-1"))
+    assert captions()["5001"] == "olé!", "which is no GB18030"
+    assert MVSA("gb18030").fingerprint() != MVSA().fingerprint()
+    with pytest.raises(AmstError, match=r"'gbk'\. It can be latin-1 or gb18030"):
+        MVSA("gbk")
 
 
 def test_an_iemocap_utterance_is_a_clip_of_its_dialogue(tree_of):

@@ -8,7 +8,7 @@ header line.
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 from amst.config.run import Kind
 from amst.datasets.base import Dataset, Rejected, Sample
@@ -21,7 +21,10 @@ from amst.datasets.rawfiles import (
     read_annotation,
     unread,
 )
+from amst.errors import AmstError
 
+Captions = Literal["latin-1", "gb18030"]
+"""What captions are read as that are neither UTF-8 nor UTF-16."""
 LABELS = "labelResultAll.txt"
 SENTIMENTS = ("negative", "neutral", "positive")
 CONTRADICTION = "text and image are of opposite sentiment"
@@ -32,6 +35,13 @@ class MVSA(Dataset):
 
     A pair whose text and image are of opposite sentiment is no sample by definition; neutral gives
     way to the other label (Xu and Mao, CIKM 2017).
+
+    Args:
+        captions: what captions are read as that are neither UTF-8 nor UTF-16: `latin-1`, as in the
+            released code, or `gb18030`, which is what they are.
+
+    Raises:
+        AmstError: ``captions`` is neither.
     """
 
     name = "MVSA"
@@ -41,6 +51,18 @@ class MVSA(Dataset):
     splits: ClassVar[tuple[str, ...]] = ("amst", "random")
     folders = ("", "data")
     page = "docs/datasets/MVSA.md"
+
+    def __init__(self, captions: Captions = "latin-1") -> None:
+        if captions not in get_args(Captions):
+            raise AmstError(
+                f"option captions of {self.name} is {captions!r}",
+                f"It can be {' or '.join(get_args(Captions))}",
+            )
+        self.captions = captions
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Facts that features depend on: those of every dataset, and how captions are read."""
+        return {**super().fingerprint(), "captions": self.captions}
 
     def read(self, raw: Path) -> Iterator[Sample | Rejected]:
         """Rows in the order of the label file; pairs left out by definition give none.
@@ -75,37 +97,36 @@ class MVSA(Dataset):
                 yield Rejected(id=f"{LABELS}:{number}", reason=reason, file=LABELS)
             else:
                 lines[pair] = number
-                yield _row(raw, pair, sentiments, pictures.file(pair), captions.file(pair))
+                yield self._row(raw, pair, sentiments, pictures.file(pair), captions.file(pair))
         yield from pictures.unannotated(lines, LABELS)
         yield from captions.unannotated(lines, LABELS)
 
-
-def _row(
-    raw: Path, pair: str, sentiments: list[str], picture: RawFile, caption: RawFile
-) -> Sample | Rejected | str:
-    unknown = [each for each in sentiments if each not in SENTIMENTS]
-    if unknown:
-        reason = f"label {unknown[0]!r} is none of {', '.join(SENTIMENTS)}"
-        return Rejected(id=pair, reason=reason, file=LABELS)
-    label = combined(*sentiments)
-    if label is None:
-        return CONTRADICTION
-    if fault := first_fault(picture, caption):
-        return Rejected(id=pair, reason=fault[0], file=fault[1])
-    try:
-        text = decode((raw / caption.path).read_bytes()).strip()
-    except OSError as error:
-        reason = f"{caption.path} {unread(raw / caption.path, error)}"
-        return Rejected(id=pair, reason=reason, file=caption.path)
-    if not text:
-        return Rejected(id=pair, reason=f"{caption.path} has no caption", file=caption.path)
-    return Sample(
-        id=pair,
-        label=label,
-        group=pair,
-        files={"text": caption.path, "visual": picture.path},
-        text=text,
-    )
+    def _row(
+        self, raw: Path, pair: str, sentiments: list[str], picture: RawFile, caption: RawFile
+    ) -> Sample | Rejected | str:
+        unknown = [each for each in sentiments if each not in SENTIMENTS]
+        if unknown:
+            reason = f"label {unknown[0]!r} is none of {', '.join(SENTIMENTS)}"
+            return Rejected(id=pair, reason=reason, file=LABELS)
+        label = combined(*sentiments)
+        if label is None:
+            return CONTRADICTION
+        if fault := first_fault(picture, caption):
+            return Rejected(id=pair, reason=fault[0], file=fault[1])
+        try:
+            text = decode((raw / caption.path).read_bytes(), self.captions).strip()
+        except OSError as error:
+            reason = f"{caption.path} {unread(raw / caption.path, error)}"
+            return Rejected(id=pair, reason=reason, file=caption.path)
+        if not text:
+            return Rejected(id=pair, reason=f"{caption.path} has no caption", file=caption.path)
+        return Sample(
+            id=pair,
+            label=label,
+            group=pair,
+            files={"text": caption.path, "visual": picture.path},
+            text=text,
+        )
 
 
 def combined(text: str, image: str) -> str | None:

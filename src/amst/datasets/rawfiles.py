@@ -266,13 +266,21 @@ def unreadable(path: Path, error: OSError) -> AmstError:
     )
 
 
-def decode(content: bytes) -> str:
-    """Bytes as UTF-8, or as UTF-16 if its byte order mark says so, or else as Latin-1.
+def decode(content: bytes, otherwise: str = "latin-1") -> str:
+    """Bytes as UTF-8, or as UTF-16 if its byte order mark says so, or else as told, or as Latin-1.
 
     The mark is dropped. Latin-1 never fails.
+
+    Args:
+        content: of a file.
+        otherwise: encoding of what is no Unicode.
     """
     try:
         return _unicode(content)
+    except UnicodeDecodeError:
+        pass
+    try:
+        return content.decode(otherwise)
     except UnicodeDecodeError:
         return content.decode("latin-1")
 
