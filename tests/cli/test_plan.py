@@ -217,6 +217,22 @@ def test_names_that_are_longer_than_a_narrow_page_are_told_whole(tmp_path: Path,
     assert all(name in shown for name in names), done.output
 
 
+def test_what_would_be_trained_under_two_names_is_told(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_json(
+        tmp_path / "twice.yaml",
+        {
+            "grid": {"datasets": ["CREMAD"], "methods": ["naive", "same"], "seeds": [0]},
+            "methods": {"same": {"method": "naive"}},
+        },
+    )
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    done = CliRunner().invoke(app, ["plan", "--configfile", "twice.yaml"])
+    assert done.exit_code == 0, done.output
+    line = "naive, same have the same settings on CREMAD: each is trained"
+    assert f"note {line}" in done.output.splitlines()
+
+
 def test_a_damaged_manifest_stops_no_plan(paper: Config, tmp_path: Path):
     (tmp_path / "features/CREMAD").mkdir(parents=True)
     (tmp_path / "features/CREMAD/manifest.json").write_text("{")

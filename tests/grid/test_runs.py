@@ -20,6 +20,7 @@ from amst.grid import (
     models_of,
     raw_root,
     tokenizers_of,
+    trained_alike,
 )
 
 
@@ -88,6 +89,28 @@ def test_a_sweep_makes_an_entry_of_each_value(values):
     assert settings(values, names[1]).method_settings["skip"] == {"audio": 5, "text": 3}
     values["methods"]["sweep"]["sweep"]["skip"][1] = {"text": 3, "audio": 5}
     assert cells(check_config(values))[-1].variant == names[1], "whatever its keys' order"
+
+
+def test_variants_that_come_to_the_same_are_told_by_dataset(values):
+    """An entry of its own may have the value that another has by default, here or everywhere."""
+    values["methods"] |= {
+        "same": {"method": "naive"},
+        "pmr": {"method": "pmr"},
+        "pmr_alpha": {"method": "pmr", "sweep": {"alpha": [0.5, 1.0]}},
+    }
+    values["grid"] = {"datasets": ["digits", "CREMAD"], "methods": ["naive", "same"], "seeds": [0]}
+    assert trained_alike(check_config(values)) == [
+        "naive, same have the same settings on digits, CREMAD: each is trained"
+    ]
+    values["grid"]["methods"] = ["naive", "pmr", "pmr_alpha"]
+    assert trained_alike(check_config(values)) == [
+        "pmr, pmr_alpha-alpha-1.0 have the same settings on digits, CREMAD: each is trained"
+    ]
+    values["datasets"]["digits"]["method_defaults"] = {"pmr": {"alpha": 0.5}}
+    assert trained_alike(check_config(values)) == [
+        "pmr, pmr_alpha-alpha-0.5 have the same settings on digits: each is trained",
+        "pmr, pmr_alpha-alpha-1.0 have the same settings on CREMAD: each is trained",
+    ]
 
 
 def test_a_sweep_goes_over_the_recipe_too(values):

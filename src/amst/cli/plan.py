@@ -181,7 +181,7 @@ def plan(
     console.print(f"{len(todo)} of {len(planned)} runs to train: {_hours(todo)} hours in all")
     for line in _about_hours(todo, configfile or []):
         console.print(line, soft_wrap=True)
-    for line in grid.left_out(config):
+    for line in (*grid.left_out(config), *grid.trained_alike(config)):
         console.print(Text("note", "yellow"), line, soft_wrap=True)
     console.print()
     for line in table_of_space(space_of(config, results, jobs)):

@@ -49,8 +49,9 @@ HOW = f"""
 - **Several values of one entry**: `sweep` makes a variant of each value, and of each combination
   where it has several keys: settings of the method, and below `recipe` keys of the recipe. A swept
   value wins over the entry's own. The table `validation` is there to choose by
-  ([docs/results.md](results.md)). `mslr` does not use its recipe's `learning_rate` and would train
-  the same numbers again: sweep its rates.
+  ([docs/results.md](results.md)). `amst plan` names variants whose settings come to the same on a
+  dataset, as of a value that another entry has by default; both are trained. `mslr` does not use
+  its recipe's `learning_rate` and would train the same numbers again: sweep its rates.
 - **The recipe of one entry on one dataset**: an entry of its own, in a file for `--configfile`
   whose `grid` names this dataset only.
 """

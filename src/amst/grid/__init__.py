@@ -15,6 +15,7 @@ from amst.grid.runs import (
     models_of,
     raw_root,
     tokenizers_of,
+    trained_alike,
 )
 from amst.grid.variants import Variant, all_variants, grid_variants
 
@@ -37,4 +38,5 @@ __all__ = [
     "raw_root",
     "read_config",
     "tokenizers_of",
+    "trained_alike",
 ]

@@ -130,6 +130,24 @@ def left_out(config: Config, names: Mapping[str, str] | None = None) -> list[str
     ]
 
 
+def trained_alike(config: Config) -> list[str]:
+    """One line for variants of the grid whose settings come to the same, but for their names."""
+    resolve = Resolver(config)
+    found: dict[tuple[str, ...], list[str]] = {}
+    for dataset in config.grid.datasets:
+        alike: dict[str, list[str]] = {}
+        for name in grid_variants(config):
+            if applies(dataset, resolve.variants[name]):
+                alike.setdefault(resolve.but_for_names(dataset, name), []).append(name)
+        for names in alike.values():
+            if len(names) > 1:
+                found.setdefault(tuple(names), []).append(dataset)
+    return [
+        f"{', '.join(names)} have the same settings on {', '.join(datasets)}: each is trained"
+        for names, datasets in found.items()
+    ]
+
+
 def features_owner(config: Config, dataset: str) -> str:
     """The dataset whose raw root, shards and splits ``dataset`` uses: mostly itself."""
     return config.datasets[dataset].shares or dataset
@@ -262,6 +280,15 @@ class Resolver:
     def hash(self, cell: Cell) -> str:
         """The hash of a run's settings."""
         return hash_of(self.text(cell, SEPARATORS))
+
+    def but_for_names(self, dataset: str, variant: str) -> str:
+        """The hash of what a variant trains on a dataset: not of its name, split and seed.
+
+        Raises:
+            AmstError: as of calling.
+        """
+        trained = {**self._of(dataset, variant), "variant": ""}
+        return RunSettings(split="", seed=0, **trained).hash
 
     def _of(self, dataset: str, variant: str) -> dict[str, Any]:
         """What all seeds and splits of a variant on a dataset share."""
