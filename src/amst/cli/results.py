@@ -17,6 +17,7 @@ from amst.grid.planned import PlannedGrid
 from amst.results.names import CHECKOUT, FIGURE_NAMES, PUBLISHED, TABLE_NAMES
 
 if TYPE_CHECKING:
+    from amst.results.anonymous import Identities
     from amst.results.cells import Collection
     from amst.results.tables import Material
 
@@ -29,6 +30,14 @@ Partial = Annotated[
 ]
 Only = Annotated[
     list[str] | None, typer.Option("--only", help="one of them; may be given several times")
+]
+Anonymous = Annotated[
+    bool,
+    typer.Option(
+        "--anonymous",
+        help="for double-blind review: without hosts, commits, SLURM jobs, times and folders; "
+        "stops where a file holds a name of yours",
+    ),
 ]
 Published = Annotated[
     Path, typer.Option(dir_okay=False, help="published figures that `reproduction` compares with")
@@ -185,6 +194,7 @@ def report(
     planned: GridFile = None,
     published: Published = PUBLISHED,
     partial: Partial = False,
+    anonymous: Anonymous = False,
     out: Annotated[
         Path | None, typer.Option(dir_okay=False, help="the report, one HTML file")
     ] = None,
@@ -196,7 +206,8 @@ def report(
 
     what = planned_grid(planned, configfile)
     material = material_of(what, results, partial, published, "report")
-    page = out or results / ("report-partial.html" if partial else "report.html")
+    whose = "-anonymous" if anonymous else ""
+    page = out or results / f"report{'-partial' if partial else ''}{whose}.html"
     data = {
         owner: results / "features" / owner / "report.html"
         for owner in sorted(set(what["features"].values()))
@@ -206,23 +217,27 @@ def report(
         page,
         left_out=what["left_out"],
         data_reports={name: path for name, path in data.items() if path.is_file()},
+        anonymous=identities(material) if anonymous else None,
     )
     typer.echo(f"{page}, from {runs_in(material.collection)}")
     if not (partial or out):
-        clear(results / "report-partial.html")
+        clear(results / f"report-partial{whose}.html")
 
 
 def export(
     out: Annotated[
         Path | None,
         typer.Argument(
-            metavar="FILE", help="the bundle, a .tar.gz; results/export.tar.gz unless given"
+            metavar="FILE",
+            help="the bundle, a .tar.gz; results/export.tar.gz (export-anonymous.tar.gz) unless "
+            "given",
         ),
     ] = None,
     planned: GridFile = None,
     published: Published = PUBLISHED,
     partial: Partial = False,
     weights: Annotated[bool, typer.Option("--weights", help="with the weights of runs")] = False,
+    anonymous: Anonymous = False,
     results: Results = RESULTS,
     configfile: ConfigFiles = None,
 ) -> None:
@@ -230,14 +245,15 @@ def export(
     from amst.results.bundle import write_bundle
     from amst.results.bundle_readme import runs_of_edited_code
 
-    out = out or results / "export.tar.gz"
+    out = out or results / f"export{'-anonymous' if anonymous else ''}.tar.gz"
     if not out.name.endswith(".tar.gz"):
         raise AmstError(f"{out} is no .tar.gz", "Name a file that ends in .tar.gz")
     what = planned_grid(planned, configfile)
     material = material_of(what, results, partial, published, "export")
     settings = files_of_settings(what, planned, configfile)
     others = files_besides(what, results, settings, published)
-    count = write_bundle(material, out, weights=weights, others=others)
+    hidden = identities(material) if anonymous else None
+    count = write_bundle(material, out, weights=weights, others=others, anonymous=hidden)
     typer.echo(f"{out}: {count} files of {runs_in(material.collection)}")
     if edited := runs_of_edited_code(material.collection):
         typer.echo(
@@ -245,6 +261,17 @@ def export(
             "committed, and the bundle does not hold them: nobody else can make these runs again",
             err=True,
         )
+
+
+def identities(material: "Material") -> "Identities":
+    """What an anonymous output must not hold; names that are not searched for are told."""
+    from amst.results.anonymous import Identities
+
+    found = Identities.of(material.collection)
+    if found.ordinary:
+        names = ", ".join(f"{name!r} ({found.kinds[name]})" for name in found.ordinary)
+        typer.echo(f"note: not searched for, as ordinary text may hold it: {names}", err=True)
+    return found
 
 
 def files_of_settings(

@@ -21,7 +21,7 @@ and arrays the files of a run have, `docs/methods/` what the settings mean.
 
 ## To check it
 
-In this folder, with the environment of a checkout of a commit named above; the one that `make
+In this folder, with the environment of a checkout of a {made_of} named above; the one that `make
 light` sets up there is enough, without torch and without a GPU.
 
 ```
@@ -58,19 +58,32 @@ PLACES = {
     "requirements.txt": "the pinned packages of the suite",
 }
 """Beginning of paths in a bundle -> what lies there."""
+IF_ANONYMOUS = {
+    "tables/": "every table as CSV, Markdown, LaTeX and HTML; `runs.csv` has the digests of every "
+    "run",
+    "settings/": "`grid.json`, the runs with the hash of the settings of each; `config.yaml`, the "
+    "configuration",
+}
+ANONYMOUS = """
+
+For double-blind review, this bundle does not tell who made it: hosts are numbered by the order of
+their names; commits, SLURM jobs and times of day are empty; of a setting that is a path outside
+the working folder there is the last part, and the hash is of the settings as they are here."""
 
 
-def readme(collection: Collection, names: Members[str]) -> bytes:
+def readme(collection: Collection, names: Members[str], *, anonymous: bool = False) -> bytes:
     """The page, the same bytes for the same records and files.
 
     Args:
         collection: the grid's cells.
         names: paths of the other files in the bundle.
+        anonymous: whether the records are anonymous, for double-blind review.
     """
+    places = PLACES | IF_ANONYMOUS if anonymous else PLACES
     weights = f", `{WEIGHTS}`" if any(name.endswith(WEIGHTS) for name in names) else ""
     where = [
         f"| `{place}` | {what.format(weights=weights)} |"
-        for place, what in PLACES.items()
+        for place, what in places.items()
         if any(name.startswith(place) for name in names)
     ]
     done, planned = collection.finished, collection.runs
@@ -83,7 +96,8 @@ def readme(collection: Collection, names: Members[str]) -> bytes:
     text = TEXT.format(
         done=len(done),
         all=len(planned),
-        made_by=_made_by(collection),
+        made_by=_made_by(collection, anonymous),
+        made_of="version" if anonymous else "commit",
         where="\n".join(where),
         tables=" ".join(tables),
         evaluate=f"amst evaluate {first} --results . --from-predictions",
@@ -92,11 +106,13 @@ def readme(collection: Collection, names: Members[str]) -> bytes:
     return text.encode()
 
 
-def _made_by(collection: Collection) -> str:
+def _made_by(collection: Collection, anonymous: bool) -> str:
+    if anonymous:
+        found = sorted({record.environment.suite_version for record in collection.records})
+        return f"Made with: version {', '.join(found) or 'unknown'}.{ANONYMOUS}"
     made = {
         (record.environment.suite_version, record.environment.commit or "unknown")
-        for cell in collection.cells
-        for record in cell.records.values()
+        for record in collection.records
     }
     versions = "; ".join(f"version {version}, commit {commit}" for version, commit in sorted(made))
     said = f"Made with: {versions or 'no run is done'}."
@@ -107,8 +123,8 @@ def _made_by(collection: Collection) -> str:
 
 def runs_of_edited_code(collection: Collection) -> int:
     """How many finished runs were made by code that no commit holds."""
-    records = [record for cell in collection.cells for record in cell.records.values()]
-    return sum(record.environment.commit.endswith("+changes") for record in records)
+    commits = [record.environment.commit for record in collection.records]
+    return sum(commit.endswith("+changes") for commit in commits)
 
 
 def _of_tables(collection: Collection) -> str:

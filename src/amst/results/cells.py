@@ -175,6 +175,11 @@ class Collection:
         """The runs whose records are here."""
         return [run for cell in self.cells for run in cell.runs if run.seed in cell.records]
 
+    @property
+    def records(self) -> list[RunRecord]:
+        """The records of the finished runs."""
+        return [record for cell in self.cells for record in cell.records.values()]
+
     def find(self, dataset: str, split: str, variant: str) -> Cell | None:
         """One cell; None when the grid does not expect it."""
         return self._by_key.get((dataset, split, variant))

@@ -7,7 +7,7 @@ import base64
 import html
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from PIL import Image
 
 from amst.files import reading, write_text
 from amst.records import RunRecord
+from amst.results.anonymous import Identities, without_identities
 from amst.results.cells import UNFINISHED, Collection
 from amst.results.common_settings import common_settings
 from amst.results.figures import write_figures
@@ -69,6 +70,7 @@ def write_report(
     *,
     left_out: Sequence[str] = (),
     data_reports: Mapping[str, Path] | None = None,
+    anonymous: Identities | None = None,
 ) -> None:
     """Write the report.
 
@@ -77,16 +79,21 @@ def write_report(
         out: the HTML file.
         left_out: lines on what the grid cannot run.
         data_reports: dataset -> its data report, an HTML page.
+        anonymous: what must not be in it, for double-blind review; None for all as it is.
 
     Raises:
-        AmstError: a file beside a record, or the published figures, are not what they should be.
+        AmstError: a file beside a record, or the published figures, are not what they should be,
+            or an anonymous report would hold an identity.
     """
+    if anonymous:
+        material = replace(material, collection=without_identities(material.collection))
     collection = material.collection
     names = [name for name in TABLE_NAMES if name in TITLES]
     pictures = _pictures(collection)
     values = {
         "sections": _sections(list(make_tables(material, names)), pictures),
         "left_out": left_out,
+        "anonymous": bool(anonymous),
         "data": {name: _text(path) for name, path in (data_reports or {}).items()},
         **_facts(collection),
     }
@@ -99,7 +106,10 @@ def write_report(
         lstrip_blocks=True,
     )
     environment.filters |= {"anchor": anchor_of, "short_commit": short_commit}
-    write_text(out, environment.get_template(template.name).render(values))
+    page = environment.get_template(template.name).render(values)
+    if anonymous:
+        anonymous.refuse_in("report.html", page.encode())
+    write_text(out, page)
 
 
 def _text(path: Path) -> str:
@@ -109,7 +119,7 @@ def _text(path: Path) -> str:
 
 def _facts(collection: Collection) -> dict[str, Any]:
     """What the page says of the runs besides their results."""
-    records = [record for cell in collection.cells for record in cell.records.values()]
+    records = collection.records
     blocks = [(collection.title(*block), collection.block(*block)) for block in collection.blocks]
     return {
         "label": collection.label,
