@@ -278,6 +278,8 @@ def test_complete_tables_clear_the_partial_ones_and_say_so(results):
         (("tables", "--only", "mian"), r"--only: unknown name 'mian'\. Did you mean 'main'"),
         (("figures", "--only", "x"), r"--only: unknown name 'x'\. Valid names: curves, hours"),
         (("export", "mine.zip"), r"mine\.zip is no \.tar\.gz\. Name a file that ends in"),
+        (("export", "..tar.gz"), r"\.\.tar\.gz is no \.tar\.gz\. Name a file that ends in"),
+        (("export", ".tar.gz"), r"^\.tar\.gz is no \.tar\.gz\. Name a file that ends in"),
         (("tables", "--published", "nope.csv"), r"--published: there is no file nope\.csv"),
         (("report", "--published", "nope.csv"), r"--published: there is no file nope\.csv"),
         (("export", "--published", "nope.csv"), r"--published: there is no file nope\.csv"),
@@ -447,6 +449,22 @@ def test_a_bundle_without_a_name_is_written_to_the_folder_of_its_results(
     assert amst(results, "export").startswith(f"{results}/export.tar.gz: ")
     assert (results / "export.tar.gz").is_file()
     assert not list(Path().iterdir())
+
+
+def test_data_of_a_bundle_that_are_not_there_are_told(results, write_data):
+    call = ["export", "--results", str(results), "--grid", str(results / "planned.json")]
+    change_plan(results, features={"digits": "owner"})
+    files = [results / "features/owner" / name for name in ("manifest.json", "splits/random.json")]
+
+    def told():
+        done = CliRunner().invoke(app, [*call, "--partial"], catch_exceptions=False)
+        return [line for line in done.stderr.splitlines() if "Make it again: snakemake" in line]
+
+    *_, manifest, split = told()
+    assert manifest == f"left out: {files[0]} is missing. Make it again: snakemake {files[0]}"
+    assert split == f"left out: {files[1]} is missing. Make it again: snakemake {files[1]}"
+    write_data(files[1], "")
+    assert told()[-1] == manifest
 
 
 def test_tables_that_are_written_elsewhere_leave_those_of_unfinished_runs(

@@ -246,11 +246,13 @@ def export(
     from amst.results.bundle_readme import runs_of_edited_code
 
     out = out or results / f"export{'-anonymous' if anonymous else ''}.tar.gz"
-    if not out.name.endswith(".tar.gz"):
+    # what stands before it is the folder that the bundle unpacks to
+    if not out.name.endswith(".tar.gz") or not out.name.removesuffix(".tar.gz").strip("."):
         raise AmstError(f"{out} is no .tar.gz", "Name a file that ends in .tar.gz")
     what = planned_grid(planned, configfile)
     material = material_of(what, results, partial, published, "export")
     settings = files_of_settings(what, planned, configfile)
+    tell_of_absent_data(material.collection, what, results)
     others = files_besides(what, results, settings, published)
     hidden = identities(material) if anonymous else None
     count = write_bundle(material, out, weights=weights, others=others, anonymous=hidden)
@@ -299,6 +301,18 @@ def files_of_settings(
         raise AmstError(f"{file}: {why}", f"{remedy}, or none, for a bundle without these files")
     typer.echo(f"left out: the files of the configuration: {why}. {remedy}", err=True)
     return []
+
+
+def tell_of_absent_data(collection: "Collection", planned: dict[str, Any], results: Path) -> None:
+    """Name manifests and splits of finished runs that are not there: a purge took them, say."""
+    wanted: dict[Path, None] = {}
+    for run in collection.finished:
+        folder = results / "features" / planned["features"][run.dataset]
+        files = folder / "manifest.json", folder / "splits" / f"{run.split}.json"
+        wanted |= dict.fromkeys(files)
+    for path in wanted:
+        if not path.is_file():
+            typer.echo(f"left out: {path} is missing. Make it again: snakemake {path}", err=True)
 
 
 def files_besides(
