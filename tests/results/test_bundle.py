@@ -101,6 +101,11 @@ def test_a_file_that_a_run_lacks_is_named(tmp_path, runs):
     assert not (tmp_path / "mine.tar.gz").exists()
 
 
+def test_of_weights_that_are_gone_the_bundle_without_them_is_named(tmp_path, runs):
+    with pytest.raises(AmstError, match=r"seed0/weights\.safetensors is missing\. Leave out"):
+        write_bundle(material(runs), tmp_path / "mine.tar.gz", weights=True)
+
+
 def test_a_run_that_is_made_again_while_files_are_packed_stops_the_bundle(
     tmp_path, runs, monkeypatch
 ):

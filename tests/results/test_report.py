@@ -137,6 +137,12 @@ def test_data_reports_are_part_of_it_with_their_own_style(complete):
     assert f'<template shadowrootmode="open">{DATA}</template>' in complete
 
 
+def test_a_data_report_that_is_no_text_is_named(tmp_path, make, grid, report):
+    (tmp_path / "data.html").write_bytes(b"\xff\xfe")
+    with pytest.raises(AmstError, match=r"data\.html is no page .*again: snakemake .*data\.html"):
+        report(make(*grid("naive", seeds=1)), data_reports={"digits": tmp_path / "data.html"})
+
+
 def test_unfinished_runs_are_refused_or_shown_as_such(make, grid, report):
     plans = grid("naive", "amst_full", seeds=2)
     runs = make(*plans[:-1], plans[-1].with_(state="failed"))

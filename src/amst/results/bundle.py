@@ -118,7 +118,10 @@ def _content(path: Path) -> bytes:
         with reading(path):
             return path.read_bytes()
     except FileNotFoundError as error:
-        raise AmstError(f"{path} is missing", "Delete the run's folder and run it again") from error
+        remedy = "Delete the run's folder and run it again"
+        if path.name == WEIGHTS:
+            remedy = "Leave out --weights; or train the run again: snakemake without targets does"
+        raise AmstError(f"{path} is missing", remedy) from error
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:

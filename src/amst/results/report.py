@@ -15,6 +15,7 @@ from docutils.core import publish_parts
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
+from amst.errors import AmstError
 from amst.files import reading, write_text
 from amst.records import RunRecord
 from amst.results.anonymous import Identities, without_identities
@@ -113,8 +114,12 @@ def write_report(
 
 
 def _text(path: Path) -> str:
-    with reading(path):
-        return path.read_text("utf-8")
+    try:
+        with reading(path):
+            return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        remedy = f"Delete it and make it again: snakemake {path}"
+        raise AmstError(f"{path} is no page ({error})", remedy) from error
 
 
 def _facts(collection: Collection) -> dict[str, Any]:
