@@ -15,8 +15,10 @@ from PIL import Image, PngImagePlugin
 from typer.testing import CliRunner
 
 from amst.cli import app
-from amst.config.run import RunSettings
+from amst.config.run import RunSettings, TextFeatures
 from amst.errors import AmstError
+from amst.features.manifest import read_manifest
+from amst.files import write_json
 from amst.records import read_record, write_record
 from amst.results.anonymous import Identities, without_folders
 from amst.results.cells import collect
@@ -52,7 +54,7 @@ def user(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def work(tmp_path, make, plan, monkeypatch, user):
+def work(tmp_path, make, plan, monkeypatch, user, write_data):
     """A working folder of finished runs that were made on two hosts, from a model of the user's."""
     work = tmp_path / "doe-lab"
     runs = make(*(plan.with_(root=work / "results/runs", seed=seed) for seed in range(3)))
@@ -80,9 +82,11 @@ def work(tmp_path, make, plan, monkeypatch, user):
     }
     (work / "grid.json").write_text(json.dumps(planned))
     features = work / "results/features/digits"
-    features.mkdir(parents=True)
-    manifest = {"settings": {"text": {"tokenizer": "/home/jdoe42/models/roberta-base"}}}
-    (features / "manifest.json").write_text(json.dumps(manifest))
+    write_data(features / "manifest.json", "")
+    manifest = read_manifest(features / "manifest.json")
+    text = TextFeatures(tokenizer="/home/jdoe42/models/roberta-base")
+    manifest = manifest.model_copy(update={"classes": ("/r/a", "../b"), "settings": {"t": text}})
+    write_json(features / "manifest.json", manifest.model_dump(mode="json"))
     rows = ({"id": f"test-{i:04d}", "label": f"{i % 10}", "group": f"{i % 6}"} for i in range(60))
     (features / "samples.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     (work / "config.yaml").write_text((CHECKOUT / "config.yaml").read_text())
@@ -124,7 +128,8 @@ def test_a_bundle_tells_neither_who_made_it_nor_where_nor_when(export):
     assert settings["datasets"]["digits"]["raw"] == "digits"
     assert settings["datasets"]["CREMAD"]["raw"] == "data/CREMAD"
     manifest = json.loads(members["blind/data/digits/manifest.json"])
-    assert manifest == {"settings": {"text": {"tokenizer": "roberta-base"}}}
+    assert manifest["settings"]["t"]["tokenizer"] == "roberta-base"
+    assert manifest["classes"] == ["/r/a", "../b"]
 
 
 def test_which_runs_shared_a_host_is_still_seen(export):
@@ -193,7 +198,9 @@ def test_names_that_come_in_another_way_stop_the_bundle_and_the_report(export, w
     record = read_record(path)
     reason = "code 12: as Jane\tvan Doe said"
     write_record(path, record.model_copy(update={"adopted": (reason,)}))
-    said = r"report\.html is not anonymous: it holds 'Jane\\tvan Doe' \(git's user\.name\), in '"
+    with pytest.raises(AmstError, match=r"^jdoe42\.html is not anonymous: it holds 'jdoe42'"):
+        amst("report", "--anonymous", "--out", "jdoe42.html")
+    said = r"^report-anonymous\.html is not.* holds 'Jane\\tvan Doe' \(git's user\.name\), in '"
     with pytest.raises(AmstError, match=said):
         amst("report", "--anonymous")
     with pytest.raises(AmstError, match=r"blind/runs/.*/naive/seed0/run\.json is not anonymous"):

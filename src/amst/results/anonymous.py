@@ -25,7 +25,8 @@ import yaml
 from PIL import Image
 
 from amst.config.run import RunSettings
-from amst.errors import AmstError, unread
+from amst.errors import AmstError
+from amst.features.manifest import read_manifest
 from amst.grid.reading import read_yaml
 from amst.grid.variants import merge
 from amst.records import RunRecord
@@ -38,9 +39,9 @@ ORDINARY = (
     "root user users admin administrator guest student test tests home work data scratch local "
     "localhost host node compute login default ubuntu debian docker runner jovyan python model "
     "models train training results runs main head audio visual video text image multimodal unknown "
-    "none anonymous"
+    "none anonymous holm shapley wilcoxon mcnemar bert roberta adam"
 )
-"""Names that ordinary text holds; they are not searched for either, nor do they tell much."""
+"""Names that ordinary text or that of the tables holds; they are not searched for either."""
 NOT_PASSED_ON = ("CITATION.cff", "LICENSE")
 """Files that name their authors, who are the user's where the checkout is a fork."""
 SETTINGS = "settings/config.yaml"
@@ -92,19 +93,26 @@ def anonymous_files(
         files: path in the bundle -> file, or what is to be in it; files of the configuration in
             the order in which they are merged.
         collection: the anonymous records.
+
+    Raises:
+        AmstError: a manifest is not what it should be.
     """
     settings: dict[str, Any] = {}
     kept: dict[str, Path | bytes] = {}
     for name, file in files.items():
         if name == "settings/grid.json":
-            planned = _read(file)
+            assert isinstance(file, bytes)
+            planned = json.loads(file)
             hashes = {each.settings.run_id: each.settings_hash for each in collection.records}
             kept[name] = _json({**planned, "runs": planned["runs"] | hashes})
         elif name.startswith("settings/"):
             assert isinstance(file, Path)
             settings = merge(settings, read_yaml(file))
         elif name.endswith("/manifest.json"):
-            kept[name] = _json(without_folders(_read(file)))
+            assert isinstance(file, Path)
+            manifest = read_manifest(file).model_dump(mode="json")
+            # not so classes and ids, which may look like paths
+            kept[name] = _json(manifest | {"settings": without_folders(manifest["settings"])})
         elif name not in NOT_PASSED_ON:
             kept[name] = file
     settings.pop("container", None)
@@ -123,14 +131,6 @@ def record_bytes(record: RunRecord) -> bytes:
 
 def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
-
-
-def _read(file: Path | bytes) -> Any:
-    try:
-        return json.loads(file if isinstance(file, bytes) else file.read_bytes())
-    except (OSError, ValueError) as error:
-        name = "settings/grid.json" if isinstance(file, bytes) else file
-        raise unread(name, error, f"is no JSON ({error})", "Make it again") from error
 
 
 def without_folders(value: Any) -> Any:

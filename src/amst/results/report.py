@@ -109,7 +109,7 @@ def write_report(
     environment.filters |= {"anchor": anchor_of, "short_commit": short_commit}
     page = environment.get_template(template.name).render(values)
     if anonymous:
-        anonymous.refuse_in("report.html", page.encode())
+        anonymous.refuse_in(out.with_suffix(".html").name, page.encode())
     write_text(out, page)
 
 
