@@ -49,7 +49,7 @@ def user(monkeypatch, tmp_path):
         monkeypatch.setenv(name, value)
     (tmp_path / "gitconfig").write_text(
         "[user]\nname = Jane van  Doe\nemail = jane@example.org\n"
-        '[remote "origin"]\nurl = git@example.org:doelab/fork.git\n'
+        '[remote "origin"]\nurl = git@example.org:doelab/fork.git/\n'
     )
 
 

@@ -235,17 +235,25 @@ def _of_git() -> Iterator[tuple[str, str]]:
         for key, value in _git_settings(folder):
             if key.startswith("remote."):
                 # owner and name at the end of any address
-                yield f"git's {key}", "/".join(re.split("[/:]", value.removesuffix(".git"))[-2:])
+                parts = re.split("[/:]", value.rstrip("/").removesuffix(".git"))
+                yield f"git's {key}", "/".join(parts[-2:])
             else:
                 yield f"git's {key}", value
 
 
 def _git_settings(folder: Path) -> Iterator[tuple[str, str]]:
     pattern = r"^(user\.(name|email)|remote\..*\.url)$"
-    command = ["git", "-C", str(folder), "config", "--null", "--get-regexp", pattern]
+    # else git says nothing of a checkout that another user owns
+    of_any_owner = ["-C", str(folder), "-c", "safe.directory=*"]
+    command = ["git", *of_any_owner, "config", "--null", "--get-regexp", pattern]
     try:
         ended = subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=_GIT_SECONDS
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=True,
+            timeout=_GIT_SECONDS,
         )
     except (OSError, subprocess.SubprocessError):
         return
