@@ -285,6 +285,26 @@ def test_a_name_that_ordinary_text_holds_is_told_and_searched_for_as_a_folder(
         known().refuse_in("a.txt", f"in /srv/people/{login}/x".encode())
 
 
+def test_a_name_that_stands_in_the_results_by_chance_can_be_spared(work, monkeypatch):
+    monkeypatch.setenv("LOGNAME", "naive")
+    refused = amst_fails("report", "--anonymous")
+    assert "holds 'naive' (the login name)" in refused
+    assert refused.endswith("where it is but an ordinary word, with --ordinary naive")
+    done = amst("report", "--anonymous", "--ordinary", "Naive")
+    assert "'naive' (the login name)" in done.stderr
+    assert Path("results/report-anonymous.html").is_file()
+    assert amst_fails("report", "--anonymous", "--ordinary", "naive", "--ordinary", "native") == (
+        "--ordinary: 'native' is not searched for. Leave it out, or mend its spelling"
+    )
+    assert amst_fails("export", "--ordinary", "naive").startswith("--ordinary is of --anonymous")
+
+
+def amst_fails(*arguments):
+    with pytest.raises(AmstError) as caught:
+        amst(*arguments)
+    return str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("given", "kept"),
     [

@@ -39,6 +39,15 @@ Anonymous = Annotated[
         "stops where a file holds a name of yours",
     ),
 ]
+Ordinary = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ordinary",
+        metavar="NAME",
+        help="with --anonymous: do not search for this name of yours, which stands in the results "
+        "as an ordinary word; may be given several times",
+    ),
+]
 Published = Annotated[
     Path, typer.Option(dir_okay=False, help="published figures that `reproduction` compares with")
 ]
@@ -195,6 +204,7 @@ def report(
     published: Published = PUBLISHED,
     partial: Partial = False,
     anonymous: Anonymous = False,
+    ordinary: Ordinary = None,
     out: Annotated[
         Path | None, typer.Option(dir_okay=False, help="the report, one HTML file")
     ] = None,
@@ -217,7 +227,7 @@ def report(
         page,
         left_out=what["left_out"],
         data_reports={name: path for name, path in data.items() if path.is_file()},
-        anonymous=identities(material) if anonymous else None,
+        anonymous=identities(material, anonymous, ordinary),
     )
     typer.echo(f"{page}, from {runs_in(material.collection)}")
     if not (partial or out):
@@ -238,6 +248,7 @@ def export(
     partial: Partial = False,
     weights: Annotated[bool, typer.Option("--weights", help="with the weights of runs")] = False,
     anonymous: Anonymous = False,
+    ordinary: Ordinary = None,
     results: Results = RESULTS,
     configfile: ConfigFiles = None,
 ) -> None:
@@ -254,7 +265,7 @@ def export(
     settings = files_of_settings(what, planned, configfile)
     tell_of_absent_data(material.collection, what, results)
     others = files_besides(what, results, settings, published)
-    hidden = identities(material) if anonymous else None
+    hidden = identities(material, anonymous, ordinary)
     count = write_bundle(material, out, weights=weights, others=others, anonymous=hidden)
     typer.echo(f"{out}: {count} files of {runs_in(material.collection)}")
     if edited := runs_of_edited_code(material.collection):
@@ -265,11 +276,17 @@ def export(
         )
 
 
-def identities(material: "Material") -> "Identities":
+def identities(
+    material: "Material", anonymous: bool, ordinary: list[str] | None
+) -> "Identities | None":
     """What an anonymous output must not hold; names that are not searched for are told."""
+    if not anonymous:
+        if ordinary:
+            raise AmstError("--ordinary is of --anonymous only", "Give that, too, or leave it out")
+        return None
     from amst.results.anonymous import Identities
 
-    found = Identities.of(material.collection)
+    found = Identities.of(material.collection, ordinary or ())
     if found.ordinary:
         names = ", ".join(f"{name!r} ({found.kinds[name]})" for name in found.ordinary)
         typer.echo(f"note: not searched for, as ordinary text may hold it: {names}", err=True)

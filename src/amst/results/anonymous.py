@@ -12,8 +12,9 @@ import os
 import platform
 import pwd
 import re
+import shlex
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
@@ -152,27 +153,39 @@ class Identities:
 
     Attributes:
         kinds: name, address or folder -> what it is.
+        spared: those of them that are not searched for because the user says so.
     """
 
     kinds: Mapping[str, str]
+    spared: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, collection: Collection) -> "Identities":
+    def of(cls, collection: Collection, spared: Iterable[str] = ()) -> "Identities":
         """Those of this user, this machine, this folder, and of the records.
 
         Args:
             collection: the records as they were made.
+            spared: names that stand in the results as ordinary words.
+
+        Raises:
+            AmstError: a spared name is none of them.
         """
         found: dict[str, str] = {}
         for kind, name in (*_of_user(), *_of_git(), *_of_records(collection)):
-            if plain := " ".join(name.lower().split()):
+            if plain := _plain(name):
                 found.setdefault(plain, kind)
-        return cls(found)
+        for name in spared:
+            if _plain(name) not in found:
+                raise AmstError(
+                    f"--ordinary: {name!r} is not searched for",
+                    "Leave it out, or mend its spelling",
+                )
+        return cls(found, frozenset(map(_plain, spared)))
 
     @property
     def ordinary(self) -> list[str]:
         """The names that are not searched for, as ordinary text holds them."""
-        return sorted(name for name in self.kinds if _is_ordinary(name))
+        return sorted(name for name in self.kinds if name in self.spared or _is_ordinary(name))
 
     def refuse_in(self, name: str, content: bytes) -> None:
         """Refuse a file that holds one of them, in its name or in its text, as a whole word.
@@ -193,11 +206,16 @@ class Identities:
         if found is None:
             return
         around = text[max(0, found.start() - 20) : found.end() + 20]
-        kind = self.kinds.get(" ".join(found[0].lower().split()), "an identity")
+        kind = self.kinds.get(_plain(found[0]), "an identity")
         raise AmstError(
             f"{name} is not anonymous: it holds {found[0]!r} ({kind}), in {around!r}",
-            "Change what says so, as a name in the configuration, or leave it out, and call again",
+            "Change what says so, as a name in the configuration, or leave it out, and call again; "
+            f"where it is but an ordinary word, with --ordinary {shlex.quote(found[0])}",
         )
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.lower().split())
 
 
 def _is_ordinary(name: str) -> bool:
