@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,21 @@ def test_a_folder_is_refused_where_a_file_is_wanted(command, folder, monkeypatch
     done = CliRunner().invoke(cli.app, [*command.split(), folder])
     assert done.exit_code == 2
     assert "is a directory" in done.output
+
+
+def test_a_crash_of_a_library_says_where():
+    """The log of the job is empty else: as of a decoder that a damaged film makes crash."""
+    code = (
+        "import ctypes, resource; from amst import cli; "
+        "resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); "
+        "cli.app = lambda: ctypes.string_at(0); cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGSEGV
+    assert done.stderr.startswith("Fatal Python error: Segmentation fault")
+    assert "in main" in done.stderr
+    silent = subprocess.run(["sh", "-c", 'exec "$@" 2>&-', "", sys.executable, "-c", code])
+    assert silent.returncode == -signal.SIGSEGV
 
 
 NO_ROOM = OSError(errno.ENOSPC, "No space left on device", "shards/000.h5")

@@ -1,8 +1,10 @@
 """The command ``amst``: one sub-command per step, the same that the workflow's rules call."""
 
 import errno
+import faulthandler
 import os
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -67,7 +69,13 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; a user's mistake gives one line on stderr."""
+    """Run the command line; a user's mistake gives one line on stderr.
+
+    A crash of a library, as of a decoder, says where: else the log of the job would be empty.
+    """
+    if not faulthandler.is_enabled():
+        with suppress(OSError, RuntimeError):  # where stderr is closed, or no file
+            faulthandler.enable()
     try:
         app()
     except AmstError as error:
