@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and their checksums."""
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -9,7 +10,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 _TEMPORARY = re.compile(r"\..+(\.[^.]+)\.[0-9a-f]{8}\1")
 
@@ -23,6 +24,47 @@ def reading(path: Path | str) -> Iterator[None]:
         if error.errno and error.filename is None:
             error.filename = str(path)
         raise
+
+
+class _Disk(io.FileIO):
+    """Notes what the disk refuses."""
+
+    refused: OSError | None = None
+
+    def seek(self, *place: int) -> int:
+        with self._noting():
+            return super().seek(*place)
+
+    def readinto(self, buffer: Any) -> int:
+        with self._noting():
+            return super().readinto(buffer)
+
+    def readall(self) -> bytes:
+        with self._noting():
+            return super().readall()
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.refused = error
+            raise
+
+
+@contextmanager
+def opened(path: Path | str) -> Iterator[BinaryIO]:
+    """A file for libraries that take it for damaged whenever the disk does not give it.
+
+    What the disk refuses is raised as it was, in place of what the block makes of it.
+    """
+    with reading(path), _Disk(path) as disk, io.BufferedReader(disk) as file:
+        try:
+            yield file
+        except Exception as error:
+            if disk.refused is None:
+                raise
+            raise disk.refused from error
 
 
 @contextmanager

@@ -2,11 +2,13 @@ import errno
 import resource
 import signal
 from collections import Counter, OrderedDict, deque
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
 
+from amst import files
 from amst.errors import AmstError, HostError
 from amst.training.checkpoint import CheckpointFolder, load_weights
 from amst.training.signals import SAVED
@@ -156,6 +158,78 @@ def test_damaged_fits_are_named_and_are_none(folder, capsys):
     _spoil(folder.path / "fits.pt", 300)
     assert folder.load_fits() is None
     assert "fits.pt is damaged" in capsys.readouterr().err
+
+
+def _in_a_circle(path):
+    """Put something there that no disk gives."""
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+@pytest.fixture
+def stale(monkeypatch):
+    """Makes the n-th use of a file that zipfile and PyTorch look into fail, and none after it."""
+
+    def fails(number):
+        left = iter(range(number))
+
+        class Stale(files._Disk):
+            @contextmanager
+            def _noting(self):
+                with super()._noting():
+                    if next(left, None) == number - 1:
+                        raise OSError(errno.ESTALE, "Stale file handle")
+                    yield
+
+        monkeypatch.setattr(files, "_Disk", Stale)
+
+    return fails
+
+
+@pytest.mark.parametrize("use", range(1, 20, 2))
+def test_a_state_that_the_disk_does_not_give_is_not_called_damaged(folder, stale, use):
+    """zipfile and PyTorch have words of their own for what they are refused."""
+    path = folder.save(0, 0, _state(1))
+    stale(use)
+    with pytest.raises(
+        HostError, match=rf"{path} cannot be read \(Stale.*delete the file: the run"
+    ):
+        folder.load()
+    assert folder.load()["value"].tolist() == [1, 1, 1], "nothing is lost"
+
+
+def test_fits_that_the_disk_does_not_give_are_not_called_damaged(folder, stale):
+    folder.save_fits(_state(1))
+    stale(3)
+    with pytest.raises(HostError, match=r"fits\.pt cannot be read \(Stale"):
+        folder.load_fits()
+    assert folder.load_fits()["value"].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("refused", ["epoch-0001-batch-000000.pt", "weights-0000.safetensors"])
+def test_where_a_disk_never_gives_a_file_it_may_be_deleted(folder, capsys, refused):
+    folder.save(0, 0, _state(1))
+    folder.save(1, 0, _state(2, {0: folder.save_weights(0, {"w": torch.arange(4.0)})}))
+    path = folder.path / refused
+    path.unlink()
+    path.symlink_to(path.name)  # leads in a circle
+    for _ in range(2):
+        with pytest.raises(HostError, match=rf"{path} cannot be read \(Too many levels"):
+            folder.load()
+    assert capsys.readouterr().err == ""
+    path.unlink()
+    assert folder.load()["value"].tolist() == [1, 1, 1]
+
+
+def test_a_state_for_which_there_is_no_memory_is_not_called_damaged(folder, monkeypatch):
+    path = folder.save(0, 0, _state(1))
+
+    load = torch.load
+    monkeypatch.setattr(torch, "load", lambda *_, **__: torch.empty(2**50))
+    with pytest.raises(HostError, match=f"{path} does not fit"):
+        folder.load()
+    monkeypatch.setattr(torch, "load", load)
+    assert folder.load()["value"].tolist() == [1, 1, 1]
 
 
 def test_weights_stay_while_a_kept_state_refers_to_them(folder):

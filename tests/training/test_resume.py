@@ -1,5 +1,6 @@
 """A run may be killed at any instant, any number of times, and ends with the same bits."""
 
+import errno
 import os
 import signal
 import sys
@@ -245,6 +246,27 @@ def test_a_finished_run_is_left_alone(workplace):
     before = {path: path.stat().st_mtime_ns for path in place.out.rglob("*")}
     assert "nothing to do" in place.finish().said
     assert {path: path.stat().st_mtime_ns for path in place.out.rglob("*")} == before
+
+
+def test_a_finished_run_whose_record_the_disk_does_not_give_is_not_trained_again(workplace):
+    def before():
+        read_text = Path.read_text
+
+        def failing(self, *how, **more):
+            if self.name == "run.json":
+                raise OSError(errno.EIO, "Input/output error")
+            return read_text(self, *how, **more)
+
+        Path.read_text = failing
+
+    place = workplace()
+    place.finish()
+    record = (place.out / "run.json").read_bytes()
+    failed = place.start(before)
+    assert failed.wait() == 1
+    assert "run.json cannot be read (Input/output error)" in failed.said
+    assert (place.out / "run.json").read_bytes() == record
+    assert "nothing to do" in place.finish().said
 
 
 def test_a_run_with_changed_settings_starts_anew_and_says_so(

@@ -21,8 +21,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from amst.errors import AmstError, HostError, unread
-from amst.files import replacing, sha256_of
+from amst.errors import AmstError, HostError, not_given, unread
+from amst.files import opened, replacing, sha256_of
 
 FORMAT = 1
 _KEPT = 2
@@ -106,15 +106,18 @@ class CheckpointFolder:
         """The newest state that is whole; None when there is none.
 
         A damaged one is named on standard error and removed.
+
+        Raises:
+            HostError: the disk or the memory does not let it be read; nothing is removed.
         """
-        if not self.path.is_dir():
-            return None
         self._drop_unfinished()
         for path in reversed(self._states()):
             try:
                 state = self._read(path)
                 self._refers[path] = set(state["weights"])
                 return state
+            except HostError:
+                raise
             except Exception as error:  # whatever a damaged file makes the reader raise
                 print(
                     f"checkpoint {path} is damaged ({_line(error)}); going back to the one before",
@@ -134,11 +137,17 @@ class CheckpointFolder:
             torch.save({"format": FORMAT, **state}, temporary)
 
     def load_fits(self) -> dict[str, Any] | None:
-        """What ``save_fits`` was given last; None when there is nothing whole."""
+        """What ``save_fits`` was given last; None when there is nothing whole.
+
+        Raises:
+            HostError: the disk or the memory does not let it be read.
+        """
         if not self._fits.is_file():
             return None
         try:
             return _read(self._fits)
+        except HostError:
+            raise
         except Exception as error:  # whatever a damaged file makes the reader raise
             said = f"{self._fits} is damaged ({_line(error)}); fitting anew"
             print(said, file=sys.stderr, flush=True)
@@ -161,16 +170,20 @@ class CheckpointFolder:
             self.path.rmdir()
 
     def _states(self) -> list[Path]:
-        if not self.path.is_dir():
+        try:
+            found = [path for path in self.path.iterdir() if _STATE.fullmatch(path.name)]
+        except FileNotFoundError:
             return []
-        found = [path for path in self.path.iterdir() if _STATE.fullmatch(path.name)]
         return sorted(found, key=_position)
 
     def _read(self, path: Path) -> dict[str, Any]:
         state = _read(path)
         for epoch, digest in state["weights"].items():
-            if sha256_of(self.weights_path(epoch)) != digest:
-                raise ValueError(f"{self.weights_path(epoch).name} is not the file it refers to")
+            weights = self.weights_path(epoch)
+            with _refused_told(weights):
+                found = sha256_of(weights)
+            if found != digest:
+                raise ValueError(f"{weights.name} is not the file it refers to")
         return state
 
     def _drop_weights(self) -> None:
@@ -191,13 +204,39 @@ class CheckpointFolder:
             path.unlink()
 
 
+@contextmanager
+def _refused_told(path: Path) -> Iterator[None]:
+    """Tell apart what this machine does not give from what is damaged.
+
+    Raises:
+        HostError: the disk does not give the file, or it does not fit into the memory.
+    """
+    try:
+        yield
+    except Exception as error:
+        if refused := not_given(path, error):
+            raise HostError(
+                refused.message,
+                "`amst retry` when that has passed; where it stays so, delete the file: the run "
+                "goes on from what else is saved",
+            ) from error
+        if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+            raise HostError(
+                f"{path} does not fit into the memory that this process may take",
+                "Raise mem_mb of the training jobs; then `amst retry`",
+            ) from error
+        raise
+
+
 def _read(path: Path) -> dict[str, Any]:
-    with zipfile.ZipFile(path) as archive:
-        # torch.load does not look at the checksums of the archive that it reads.
-        damaged = archive.testzip()
-    if damaged is not None:
-        raise ValueError(f"checksum of {damaged}")
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    with _refused_told(path), opened(path) as file:
+        with zipfile.ZipFile(file) as archive:
+            # torch.load does not look at the checksums of the archive that it reads.
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"checksum of {damaged}")
+        file.seek(0)
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     if state["format"] != FORMAT:
         raise ValueError(f"format {state['format']}, this version reads {FORMAT}")
     return state

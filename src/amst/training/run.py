@@ -153,11 +153,17 @@ def _end(out: Path, checkpoints: Path, execution: Execution, attempt: Attempt) -
 
 
 def _finished(out: Path, digest: str) -> RunRecord | None:
-    """The record of a run that is done with this digest; its folder has all but the events."""
+    """The record of a run that is done with this digest; its folder has all but the events.
+
+    Raises:
+        HostError: the disk does not give its record.
+    """
     if not all((out / name).is_file() for name in FILES):
         return None
     try:
         record = read_record(out / RECORD)
+    except HostError:
+        raise
     except AmstError:
         return None
     return record if record.digest == digest else None
