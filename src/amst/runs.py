@@ -19,6 +19,9 @@ from amst.training.state import run_digest, state_of
 if TYPE_CHECKING:
     from amst.training.assembly import Assembly
 
+IMPORT = "import.json"
+"""In a folder of ``amst import-checkpoint``: where its weights come from."""
+
 
 def open_run(
     run: str | Path,
@@ -73,7 +76,7 @@ def open_run(
 def folder_of(run: str, results: Path) -> Path | None:
     """Folder of a finished run or an imported checkpoint; None if there is none."""
     for folder in (results / "runs" / run, Path(run)):
-        if run and any((folder / name).is_file() for name in (RECORD, "import.json")):
+        if run and any((folder / name).is_file() for name in (RECORD, IMPORT)):
             return folder
     return None
 

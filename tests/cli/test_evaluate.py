@@ -197,6 +197,20 @@ def test_weights_of_an_import_can_be_given_by_option(here, naive):
     assert by_name == by_option
 
 
+def test_an_import_that_broke_off_is_told(here, naive):
+    folder = Path("taken/half")
+    amst("import-checkpoint", naive, "--out", folder)
+    (folder / "weights.safetensors").write_bytes(b"of another import")
+    again = "an import broke off, or it was changed. Import naive_lsum.pth again"
+    for given in ([folder], ["--weights", folder], [NAIVE, "--weights", folder]):
+        amst("evaluate", *given, *SPLIT, refused=again)
+    (folder / "weights.safetensors").unlink()
+    amst("evaluate", folder, *SPLIT, refused=again)
+    amst("export-checkpoint", folder, "half.pth", refused=again)
+    assert not Path("half.pth").exists()
+    amst("evaluate", folder, "--weights", f"results/runs/{NAIVE}/weights.safetensors", *SPLIT)
+
+
 def test_a_single_modality_is_evaluated_alone(here):
     models.save_alone(here / "audio.pth", models.alone("audio", CLASSES), "audio")
     amst("import-checkpoint", "audio.pth", "--method", "unimodal", "--out", "taken/audio")

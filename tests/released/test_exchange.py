@@ -1,11 +1,15 @@
 """Released checkpoints become folders and come back bit by bit."""
 
+import errno
 import hashlib
+import json
+import os
+from pathlib import Path
 
 import pytest
 import torch
 
-from amst.errors import AmstError
+from amst.errors import AmstError, HostError
 from amst.loading.batch import Batch, TextTokens
 from amst.released import exchange
 from amst.released.exchange import export_import, read_import
@@ -154,6 +158,8 @@ def test_a_checkpoint_that_calls_itself_another_is_refused(tmp_path, take_over, 
         ("helpers.t.bias", torch.zeros(6), "has superfluous"),
         ("helpers.a.weight", torch.zeros(6, 300), "has misshapen"),
         ("fusion.out_layers.v.bias", torch.zeros(6).half(), "has misshapen"),
+        ("fusion.out_layers.v.bias", torch.zeros(6).to_sparse(), "has misshapen"),
+        ("fusion.out_layers.v.bias", torch.empty(6, device="meta"), "has misshapen"),
     ],
 )
 def test_tensors_that_do_not_fit_are_named(tmp_path, take_over, naive, name, tensor, reason):
@@ -165,19 +171,108 @@ def test_tensors_that_do_not_fit_are_named(tmp_path, take_over, naive, name, ten
         take_over(path)
 
 
-def test_an_import_that_breaks_off_is_none(tmp_path, take_over, naive, monkeypatch):
-    def full(*_):
-        raise OSError("no space left")
+def _full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
 
+
+def test_an_import_that_breaks_off_is_none(tmp_path, take_over, naive, monkeypatch):
     path = models.save(tmp_path / "a.pth", naive, "naive")
-    monkeypatch.setattr(exchange, "save_file", full)
-    with pytest.raises(OSError, match="no space left"):
+    monkeypatch.setattr(exchange, "save_file", _full)
+    with pytest.raises(
+        HostError, match=r"weights.* cannot be written \(No space left .*call again"
+    ):
         take_over(path)
     assert not list(tmp_path.rglob("import.json"))
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
-@pytest.mark.parametrize("extra", [torch.zeros(2), float("nan")])
+@pytest.fixture
+def two_files(tmp_path, naive):
+    """Released files of one run with different weights."""
+    state = naive.state_dict()
+    other = state | {"fusion.out_layers.v.bias": torch.arange(6.0)}
+    return [
+        models.save(tmp_path / f"{name}.pth", naive, "naive", state=each)
+        for name, each in (("first", state), ("second", other))
+    ]
+
+
+@pytest.mark.parametrize("step", ["save_file", "write_json"])
+def test_an_import_stays_where_the_next_one_finds_no_room(
+    step, take_over, two_files, monkeypatch, tmp_path
+):
+    before, folder = take_over(two_files[0])
+    monkeypatch.setattr(exchange, step, _full)
+    with pytest.raises(HostError, match="No space left"):
+        take_over(two_files[1])
+    assert read_import(folder) == before
+    export_import(folder, tmp_path / "back.pth")
+    assert_same(read_file(two_files[0]), read_file(tmp_path / "back.pth"))
+    assert len(list(folder.iterdir())) == 2
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("earlier", "renamed"),
+    [("today's", 0), ("none", 1), ("today's", 1), ("of an earlier version", 1)],
+)
+def test_weights_and_note_of_different_imports_are_told(
+    earlier, renamed, take_over, two_files, monkeypatch, tmp_path
+):
+    """Killed before each of the two files has its name."""
+    if earlier != "none":
+        _, folder = take_over(two_files[0])
+    if earlier == "of an earlier version":
+        note = json.loads((folder / "import.json").read_text())
+        del note["weights_sha256"]
+        (folder / "import.json").write_text(json.dumps(note))
+        export_import(folder, tmp_path / "back.pth")
+    replace, left = Path.replace, iter(range(renamed))
+
+    def killed(self, target):
+        if next(left, None) is None:
+            raise Killed
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(Killed):
+        take_over(two_files[1])
+    monkeypatch.setattr(Path, "replace", replace)
+    folder = tmp_path / "imported/CREMAD/amst/naive/seed0"
+    if renamed:
+        told = "weights.safetensors is not what import.json beside .* Import second.pth again"
+        with pytest.raises(AmstError, match=told):
+            export_import(folder, tmp_path / "back.pth")
+    elif earlier != "none":
+        export_import(folder, tmp_path / "back.pth")
+        assert_same(read_file(two_files[0]), read_file(tmp_path / "back.pth"))
+    else:
+        assert not (folder / "import.json").exists()
+    take_over(two_files[1])
+    export_import(folder, tmp_path / "back.pth")
+    assert_same(read_file(two_files[1]), read_file(tmp_path / "back.pth"))
+
+
+def test_the_folder_of_a_run_is_no_place_for_an_import(tmp_path, resolve, naive):
+    path = models.save(tmp_path / "a.pth", naive, "naive")
+    run = tmp_path / "runs"
+    run.mkdir()
+    for name in ("run.json", "weights.safetensors"):
+        (run / name).write_text("mine")
+    with pytest.raises(AmstError, match=f"{run} holds a run of your own. Give another folder"):
+        exchange.import_checkpoint(path, resolve, run, tmp_path)
+    assert (run / "weights.safetensors").read_text() == "mine"
+
+
+def test_a_name_that_is_no_text_is_told_as_far_as_it_is(tmp_path, take_over, naive):
+    path = models.save(tmp_path / os.fsdecode(b"\xe9.pth"), naive, "naive")
+    assert take_over(path)[0].file == "\ufffd.pth"
+
+
+@pytest.mark.parametrize("extra", [torch.zeros(2), float("nan"), "\udcff"])
 def test_command_lines_with_more_than_plain_values_are_refused(extra, tmp_path, take_over, naive):
     path = models.save(tmp_path / "a.pth", naive, "naive", extra=extra)
     with pytest.raises(AmstError, match="more than plain values"):

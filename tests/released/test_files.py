@@ -1,14 +1,18 @@
 """Released files are read without running anything in them."""
 
 import argparse
+import errno
 import os
+import resource
 import zipfile
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
 
-from amst.errors import AmstError
+from amst import files
+from amst.errors import AmstError, HostError
 from amst.released.files import ReleasedFile, read_file, write_file
 
 ARGS = argparse.Namespace(dataset="CREMAD", device_list=[0], data_path="", run_test=True)
@@ -91,6 +95,10 @@ def test_only_floating_point_numbers_of_numpy_are_read(tmp_path):
         ({"model": {"fc.bias": 3}}, "no map of tensors"),
         ({"best_val_acc": None}, "no number"),
         ({"epoch": "4"}, "no number"),
+        ({"epoch": True}, "no number"),
+        ({"best_val_acc": float("nan")}, "no number"),
+        ({"best_test_acc": np.float64("inf")}, "test accuracy is no number"),
+        ({"best_test_acc": "high"}, "test accuracy is no number"),
     ],
 )
 def test_other_files_of_torch_are_refused(tmp_path, changes, reason):
@@ -118,6 +126,53 @@ def test_missing_torn_and_damaged_files_are_refused(tmp_path):
     assert "is damaged" in refusal(tmp_path / "damaged.pth")
     (tmp_path / "junk.pth").write_bytes(b"<html>not found</html>")
     assert "not what torch.save writes" in refusal(tmp_path / "junk.pth")
+
+
+@pytest.mark.parametrize(("at", "byte"), [(8, 99), (6, 1)])
+def test_what_zipfile_does_not_read_is_refused(tmp_path, at, byte):
+    """An entry's way of compression, and whether it is encrypted."""
+    content = bytearray(save(tmp_path / "a.pth").read_bytes())
+    content[content.index(b"PK\x01\x02") + 2 + at] = byte
+    (tmp_path / "b.pth").write_bytes(content)
+    assert "not what torch.save writes" in refusal(tmp_path / "b.pth")
+
+
+def test_nothing_in_it_is_refused(tmp_path):
+    (tmp_path / "a.pth").touch()
+    assert "not what torch.save writes" in refusal(tmp_path / "a.pth")
+    zipfile.ZipFile(tmp_path / "b.pth", "w").close()
+    assert "to be a checkpoint" in refusal(tmp_path / "b.pth")
+
+
+@pytest.mark.parametrize("use", [2, 12, 22, 32])
+def test_a_file_that_the_disk_does_not_give_is_not_called_another(tmp_path, monkeypatch, use):
+    left = iter(range(use))
+
+    class Failing(files._Disk):
+        @contextmanager
+        def _noting(self):
+            with super()._noting():
+                if next(left, None) == use - 1:
+                    raise OSError(errno.EIO, "Input/output error")
+                yield
+
+    monkeypatch.setattr(files, "_Disk", Failing)
+    path = save(tmp_path / "a.pth")
+    with pytest.raises(HostError, match=rf"{path} cannot be read \(Input/output error\)"):
+        read_file(path)
+    assert read_file(path).epoch == 4
+
+
+def test_a_disk_that_takes_no_more_is_told_in_one_line(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    content = ReleasedFile({"fc.bias": torch.ones(10_000)}, vars(ARGS), 3, 0.7, 0.6)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(HostError, match=r"a\.pth cannot be written \(.*then call again"):
+            write_file(tmp_path / "a.pth", content, unimodal=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("unimodal", [False, True])

@@ -16,8 +16,8 @@ from amst.config.execution import Device
 from amst.config.run import RunSettings
 from amst.datasets.base import Part
 from amst.errors import AmstError
-from amst.records import RECORD, Metrics, RunRecord, read_record
-from amst.runs import data_of, folder_of, not_there, results_of, told_of_data
+from amst.records import RECORD, WEIGHTS, Metrics, RunRecord, read_record
+from amst.runs import IMPORT, data_of, folder_of, not_there, results_of, told_of_data
 
 
 def register(app: typer.Typer) -> None:
@@ -142,9 +142,9 @@ def subject_of(
     name = run or str(weights)
     folder = folder_of(name, results)
     if weights is not None and weights.is_dir():
-        weights = weights / "weights.safetensors"
+        weights = _weights_in(weights)
     if folder is not None:
-        return _subject_in(folder, name, weights or folder / "weights.safetensors", results)
+        return _subject_in(folder, name, weights, results)
     if not run:
         raise AmstError(
             f"{name} does not say which run it is of", "Name the run besides, or the whole folder"
@@ -155,7 +155,8 @@ def subject_of(
     return Subject(run, run_settings(run, None, configfile), weights, None, results / "features")
 
 
-def _subject_in(folder: Path, name: str, weights: Path, results: Path) -> Subject:
+def _subject_in(folder: Path, name: str, weights: Path | None, results: Path) -> Subject:
+    weights = weights or _weights_in(folder)
     if (folder / RECORD).is_file():
         record = read_record(folder / RECORD)
         where = results_of(folder, record, results) / "features"
@@ -163,6 +164,15 @@ def _subject_in(folder: Path, name: str, weights: Path, results: Path) -> Subjec
     from amst.released.exchange import read_import
 
     return Subject(name, read_import(folder).settings, weights, None, results / "features")
+
+
+def _weights_in(folder: Path) -> Path:
+    """The weights in a folder, which those of an import are only where its note says so."""
+    if not (folder / IMPORT).is_file():
+        return folder / WEIGHTS
+    from amst.released.exchange import read_import, weights_of
+
+    return weights_of(folder, read_import(folder))
 
 
 def _planned(configfile: list[Path] | None) -> Collection[str]:
@@ -312,8 +322,8 @@ def export_checkpoint(
     folder = folder_of(run, results)
     if folder is None:
         raise not_there(run, results, (), "import a checkpoint")
-    if (folder / "import.json").is_file():
+    if (folder / IMPORT).is_file():
         export_import(folder, file)
     else:
-        export_run(read_record(folder / "run.json"), folder / "weights.safetensors", file)
+        export_run(read_record(folder / RECORD), folder / WEIGHTS, file)
     typer.echo(f"{file}")

@@ -1,9 +1,11 @@
 """A released checkpoint as a folder that ``amst evaluate`` takes, and back.
 
-The folder holds ``weights.safetensors`` under our names and, written last, ``import.json``.
+The folder holds ``weights.safetensors`` under our names and ``import.json``, which has their
+SHA-256: of an import that broke off, the two do not belong together.
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -14,14 +16,15 @@ from torch import Tensor
 from amst.config.run import RunSettings, Settings
 from amst.datasets import registry
 from amst.documents import read_document
-from amst.errors import AmstError
-from amst.files import replacing, sha256_of, write_json
+from amst.errors import AmstError, unread
+from amst.files import sha256_of, write_json
 from amst.models.released import released_names
-from amst.records import RunRecord
+from amst.records import RECORD, WEIGHTS, RunRecord
 from amst.released.arguments import DATASETS, UNIMODAL, arguments_of, method_of
 from amst.released.files import ReleasedFile, read_file, write_file
+from amst.runs import IMPORT
 from amst.training.assembly import build_method
-from amst.training.checkpoint import load_weights
+from amst.training.checkpoint import load_weights, storing
 
 FORMAT: Literal[1] = 1
 
@@ -32,6 +35,7 @@ class Imported(Settings):
     Attributes:
         file: name of the released checkpoint.
         sha256: of its bytes.
+        weights_sha256: of ``weights.safetensors``; None in notes of earlier versions.
         args: its command line, by argument.
         epoch: of the weights, counted from 0.
         best_val_acc: as noted in it, of 1.
@@ -41,6 +45,7 @@ class Imported(Settings):
     format: Literal[1] = FORMAT
     file: str
     sha256: str
+    weights_sha256: str | None = None
     args: dict[str, Any]
     epoch: int
     best_val_acc: float
@@ -84,20 +89,24 @@ def import_checkpoint(
         )
     settings = resolve(found.args)
     weights = _fitted(found.model, settings)
-    imported = Imported(
-        file=path.name,
-        sha256=sha256_of(path),
-        args=_plain(found.args),
-        epoch=found.epoch,
-        best_val_acc=found.best_val_acc,
-        best_test_acc=found.best_test_acc,
-        classes=registry.load(settings.dataset).classes,
-        settings=settings,
-    )
+    facts: dict[str, Any] = {
+        "file": os.fsencode(path.name).decode(errors="replace"),
+        "sha256": sha256_of(path),
+        "args": _plain(found.args),
+        "epoch": found.epoch,
+        "best_val_acc": found.best_val_acc,
+        "best_test_acc": found.best_test_acc,
+        "classes": registry.load(settings.dataset).classes,
+        "settings": settings,
+    }
     folder = out or below / settings.run_id
-    with replacing(folder / "weights.safetensors") as temporary:
+    if (folder / RECORD).exists():
+        raise AmstError(f"{folder} holds a run of your own", "Give another folder by --out")
+    with storing(folder / WEIGHTS, "call again") as temporary:
         save_file(weights, temporary)
-    write_json(folder / "import.json", imported.model_dump(mode="json"))
+        imported = Imported(**facts, weights_sha256=sha256_of(temporary))
+        # before the weights have their name: notes of earlier versions do not tell whose they are
+        write_json(folder / IMPORT, imported.model_dump(mode="json"))
     return imported, folder
 
 
@@ -107,8 +116,25 @@ def read_import(folder: Path) -> Imported:
     Raises:
         AmstError: it is damaged or of another format version.
     """
-    path, remedy = folder / "import.json", "Import the checkpoint again"
+    path, remedy = folder / IMPORT, "Import the checkpoint again"
     return read_document(path, Imported, "note of an import", remedy)
+
+
+def weights_of(folder: Path, imported: Imported) -> Path:
+    """The weights of an import.
+
+    Raises:
+        AmstError: they are not those that its ``import.json`` tells of.
+    """
+    path, remedy = folder / WEIGHTS, f"Import {imported.file} again"
+    fault = f"is not what {IMPORT} beside it tells of: an import broke off, or it was changed"
+    try:
+        digest = sha256_of(path)
+    except OSError as error:
+        raise unread(path, error, fault, remedy) from error
+    if imported.weights_sha256 not in (None, digest):
+        raise AmstError(f"{path} {fault}", remedy)
+    return path
 
 
 def export_import(folder: Path, path: Path) -> None:
@@ -117,7 +143,7 @@ def export_import(folder: Path, path: Path) -> None:
     _export(
         path,
         imported.settings,
-        load_weights(folder / "weights.safetensors"),
+        load_weights(weights_of(folder, imported)),
         ReleasedFile(
             {}, imported.args, imported.epoch, imported.best_val_acc, imported.best_test_acc
         ),
@@ -187,8 +213,7 @@ def _fitted(model: Mapping[str, Tensor], settings: RunSettings) -> dict[str, Ten
     unfit = sorted(
         theirs
         for ours, theirs in names.items()
-        if theirs in model
-        and (model[theirs].shape, model[theirs].dtype) != (own[ours].shape, own[ours].dtype)
+        if theirs in model and _form(model[theirs]) != _form(own[ours])
     )
     for tensors, what in (
         (lacking, "lacks"),
@@ -204,6 +229,10 @@ def _fitted(model: Mapping[str, Tensor], settings: RunSettings) -> dict[str, Ten
     return {ours: model[theirs].clone().contiguous() for ours, theirs in names.items()}
 
 
+def _form(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.shape, tensor.dtype, tensor.layout, tensor.device.type
+
+
 def _expect(what: str, found: str, expected: str | None) -> None:
     if expected is not None and found != expected:
         raise AmstError(f"the checkpoint is of {what} {found}, not of {expected}")
@@ -211,6 +240,7 @@ def _expect(what: str, found: str, expected: str | None) -> None:
 
 def _plain(args: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        return dict(json.loads(json.dumps(args, allow_nan=False)))
-    except (TypeError, ValueError) as error:
+        text = json.dumps(args, allow_nan=False, ensure_ascii=False)
+        return dict(json.loads(text.encode()))
+    except (TypeError, ValueError, RecursionError) as error:
         raise AmstError(f"args of the checkpoint hold more than plain values ({error})") from error

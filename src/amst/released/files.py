@@ -1,19 +1,21 @@
 """Files that the released code saves: read without running anything in them, and written."""
 
 import argparse
+import math
 import pickle
 import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeGuard
 
 import torch
 from torch import Tensor
 
-from amst.errors import AmstError
-from amst.files import replacing
+from amst.errors import AmstError, not_given
+from amst.files import opened
+from amst.training.checkpoint import storing
 
 
 @dataclass(frozen=True)
@@ -82,36 +84,28 @@ def read_file(path: Path) -> ReleasedFile:
         raise _no_checkpoint(path, "its model is no map of tensors")
     accuracies = [value.get(key) for key in ("best_val_acc", "best_acc", "best_test_acc")]
     val = accuracies[0] if accuracies[0] is not None else accuracies[1]
-    if not isinstance(value["epoch"], int) or not isinstance(val, float | int):
-        raise _no_checkpoint(path, "its epoch or validation accuracy is no number")
     test = accuracies[2]
+    if type(value["epoch"]) is not int or not _is_number(val):
+        raise _no_checkpoint(path, "its epoch or validation accuracy is no number")
+    if not (test is None or _is_number(test)):
+        raise _no_checkpoint(path, "its test accuracy is no number")
     return ReleasedFile(
         model, vars(args), value["epoch"], float(val), None if test is None else float(test)
     )
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return type(value) in (float, int) and math.isfinite(value)
 
 
 def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise AmstError(f"there is no file {path}")
     try:
-        with zipfile.ZipFile(path) as archive:
-            # torch.load does not look at the checksums of the archive that it reads.
-            damaged = archive.testzip()
-    except zipfile.BadZipFile as error:
-        raise _no_checkpoint(path, "it is not what torch.save writes, or cut short") from error
-    if damaged is not None:
-        raise _no_checkpoint(path, f"its entry {damaged} is damaged")
-    with torch.serialization.safe_globals(_ALLOWED):
-        try:
-            foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-            if not foreign:
-                value = torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            why = "it holds more than tensors, plain values and a command line"
-            raise _no_checkpoint(path, why) from error
-        except Exception as error:  # whatever a file made to mislead brings about
-            line = str(error).strip().partition("\n")[0] or type(error).__name__
-            raise _no_checkpoint(path, line) from error
+        with opened(path) as file:
+            value, foreign = _unpickled(path, file)
+    except OSError as error:
+        raise not_given(path, error) or error from error
     if foreign:
         raise AmstError(
             f"{path} asks for {', '.join(sorted(foreign))} to be run; nothing of it was",
@@ -120,6 +114,31 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _no_checkpoint(path, f"it holds a {type(value).__name__}")
     return value
+
+
+def _unpickled(path: Path, file: BinaryIO) -> tuple[Any, list[str]]:
+    """What is in a file; None, and what it asks for to be run, where it asks for that."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            # torch.load does not look at the checksums of the archive that it reads.
+            damaged = archive.testzip()
+    except Exception as error:  # whatever is in place of what such a file begins and ends with
+        raise _no_checkpoint(path, "it is not what torch.save writes, or cut short") from error
+    if damaged is not None:
+        raise _no_checkpoint(path, f"its entry {damaged} is damaged")
+    with torch.serialization.safe_globals(_ALLOWED):
+        try:
+            file.seek(0)
+            if foreign := torch.serialization.get_unsafe_globals_in_checkpoint(file):
+                return None, foreign
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True), []
+        except pickle.UnpicklingError as error:
+            why = "it holds more than tensors, plain values and a command line"
+            raise _no_checkpoint(path, why) from error
+        except Exception as error:  # whatever a file made to mislead brings about
+            line = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise _no_checkpoint(path, line) from error
 
 
 def _no_checkpoint(path: Path, why: str) -> AmstError:
@@ -147,5 +166,5 @@ def write_file(path: Path, content: ReleasedFile, *, unimodal: bool) -> None:
     else:
         value["best_val_acc"] = content.best_val_acc
         value["best_test_acc"] = content.best_test_acc
-    with replacing(path) as temporary:
+    with storing(path, "call again") as temporary:
         torch.save(value, temporary)

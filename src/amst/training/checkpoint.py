@@ -33,8 +33,12 @@ _WEIGHTS = re.compile(r"weights-(\d+)\.safetensors")
 
 
 @contextmanager
-def _storing(path: Path) -> Iterator[Path]:
+def storing(path: Path, then: str = "`amst retry`") -> Iterator[Path]:
     """``replacing``, in one line where the disk refuses, which its libraries say in their own ways.
+
+    Args:
+        path: the file.
+        then: what to do when there is room again.
 
     Raises:
         HostError: the file cannot be written.
@@ -48,7 +52,7 @@ def _storing(path: Path) -> Iterator[Path]:
         told = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise HostError(
             f"{path} cannot be written ({told})",
-            "Make room (`amst clean` says what can go) or mend its permissions; then `amst retry`",
+            f"Make room (`amst clean` says what can go) or mend its permissions; then {then}",
         ) from error
 
 
@@ -78,7 +82,7 @@ class CheckpointFolder:
         """
         check_plain(state)
         path = self.path / f"epoch-{epoch:04d}-batch-{batch:06d}.pt"
-        with _storing(path) as temporary:
+        with storing(path) as temporary:
             torch.save({"format": FORMAT, **state}, temporary)
         self._refers[path] = set(state["weights"])
         for old in self._states()[:-_KEPT]:
@@ -93,7 +97,7 @@ class CheckpointFolder:
             Hexadecimal SHA-256 of the file, for the state that refers to it.
         """
         path = self.weights_path(epoch)
-        with _storing(path) as temporary:
+        with storing(path) as temporary:
             on_host = {name: value.cpu().contiguous() for name, value in weights.items()}
             save_file(on_host, temporary)
         return sha256_of(path)
@@ -133,7 +137,7 @@ class CheckpointFolder:
         Args:
             state: plain containers and tensors.
         """
-        with _storing(self._fits) as temporary:
+        with storing(self._fits) as temporary:
             torch.save({"format": FORMAT, **state}, temporary)
 
     def load_fits(self) -> dict[str, Any] | None:
