@@ -1,11 +1,14 @@
 """A file whose disk does not give it is not damaged: nobody is told to delete it."""
 
+import errno
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from amst import files
 from amst.cluster.leftovers import leftovers
 from amst.config.settings import Config
 from amst.errors import AmstError, HostError
@@ -47,6 +50,26 @@ def test_no_reader_takes_it_for_damaged(read: Callable[[Path], object], tmp_path
     with pytest.raises(AmstError) as told:
         read(tmp_path / "none")
     assert not isinstance(told.value, HostError)
+
+
+@pytest.mark.parametrize("use", [3, 6, 9])
+def test_predictions_are_not_called_damaged_for_a_later_read_that_fails(run, monkeypatch, use):
+    """zipfile says that a file is none of its own when the disk does not give its end."""
+    left = iter(range(use))
+
+    class Failing(files._Disk):
+        @contextmanager
+        def _noting(self) -> Iterator[None]:
+            with super()._noting():
+                if next(left, None) == use - 1:
+                    raise OSError(errno.EIO, "Input/output error")
+                yield
+
+    monkeypatch.setattr(files, "_Disk", Failing)
+    predictions = run.path.with_name("predictions.npz")
+    with pytest.raises(HostError, match=rf"predictions\.npz {GONE}"):
+        read_predictions(predictions)
+    assert read_predictions(predictions)
 
 
 def test_a_run_is_not_to_be_deleted_for_its_history(run):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from amst.errors import AmstError, unread
+from amst.files import opened
 from amst.records import PREDICTIONS, RunRecord
 
 DAMAGE = (OSError, EOFError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
@@ -28,8 +29,8 @@ def read_predictions(path: Path, names: Sequence[str] = ()) -> dict[str, NDArray
         AmstError: it is missing or damaged, or lacks one of these arrays.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in names or file}
+        with opened(path) as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in names or arrays}
     except DAMAGE as error:
         fault = f"cannot be read as predictions ({error})"
         raise unread(path, error, fault, "Delete the run's folder and run it again") from error
