@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -78,8 +80,17 @@ def test_a_pretrained_tokenizer_is_read_from_a_folder(roberta_folder):
 
 def test_a_tokenizer_that_is_not_here_is_an_error_without_a_connection(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    with pytest.raises(AmstError, match="'nobody/none' is not on this machine"):
+    with pytest.raises(AmstError, match="'nobody/none' cannot be found on this machine"):
         load_tokenizer(TextFeatures(tokenizer="nobody/none"))
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff\xfe", b"<html>"])
+def test_a_damaged_tokenizer_is_told_in_one_line(roberta_folder, tmp_path, content):
+    folder = shutil.copytree(roberta_folder, tmp_path / "copy")
+    (folder / "tokenizer.json").write_bytes(content)
+    with pytest.raises(AmstError, match=rf"'{folder}' cannot be read \(.*\)\. Fetch") as told:
+        load_tokenizer(TextFeatures(tokenizer=str(folder)))
+    assert "\n" not in str(told.value)
 
 
 def test_a_folder_without_a_tokenizer_is_an_error_that_names_it(tmp_path):

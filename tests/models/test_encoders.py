@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 from transformers import RobertaConfig, RobertaModel
@@ -21,7 +22,7 @@ from amst.config.run import (
     TextFeatures,
     VisualFeatures,
 )
-from amst.errors import AmstError
+from amst.errors import AmstError, HostError
 from amst.loading.batch import TextTokens
 from amst.models.encoders import build_encoder, stem_in_blocks
 
@@ -201,13 +202,71 @@ def test_parts_that_a_checkpoint_lacks_are_the_same_in_every_run(tmp_path: Path)
     assert poolers[0].equal(poolers[1])
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a RoBERTa of one layer."""
+    folder = tmp_path_factory.mktemp("small")
+    RobertaModel(
+        RobertaConfig(vocab_size=20, hidden_size=12, num_hidden_layers=1, num_attention_heads=2)
+    ).save_pretrained(folder)
+    return folder
+
+
+def _with(folder: Path, tmp_path: Path, name: str, content: bytes) -> str:
+    """The path of a copy with another content of one file."""
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / name).write_bytes(content)
+    return str(copy)
+
+
+@pytest.mark.parametrize("lacking", ["encoder.layer.0.output.", "embeddings.word", ""])
+def test_weights_that_lack_more_than_the_pooler_are_refused(
+    small: Path, tmp_path: Path, lacking: str
+) -> None:
+    """Transformers would draw them at random."""
+    weights = load_file(small / "model.safetensors")
+    kept = {name: each for name, each in weights.items() if not name.startswith(lacking)}
+    where = _with(small, tmp_path, "model.safetensors", save(kept, {"format": "pt"}))
+    told = rf"cannot be read \(it lacks \d+ tensors of a RoBERTa, '{lacking or 'embeddings'}.*fetch"
+    with pytest.raises(AmstError, match=told):
+        encoder_of("text", Roberta(weights=where))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("model.safetensors", b"", "header too small"),
+        ("model.safetensors", b"<html>log in first</html>", "header too large"),
+        ("config.json", b"", "not a valid JSON file"),
+        ("config.json", b"[]", "list indices"),
+        ("config.json", b"{}", "not of the shapes that its config.json says"),
+    ],
+)
+def test_damaged_weights_are_told_in_one_line(
+    small: Path, tmp_path: Path, name: str, content: bytes, why: str
+) -> None:
+    with pytest.raises(AmstError, match=rf"cannot be read \(.*{why}.*\)\. Fetch") as told:
+        encoder_of("text", Roberta(weights=_with(small, tmp_path, name, content)))
+    assert "\n" not in str(told.value)
+
+
+def test_weights_that_the_disk_does_not_give_are_not_to_be_fetched(
+    small: Path, tmp_path: Path
+) -> None:
+    where = _with(small, tmp_path, "config.json", b"")
+    Path(where, "config.json").unlink()
+    Path(where, "config.json").symlink_to("/proc/self/mem")  # which nothing can be read from
+    with pytest.raises(HostError, match=r"cannot be read \(Input/output error\)"):
+        encoder_of("text", Roberta(weights=where))
+
+
 def test_roberta_of_another_width_is_refused(roberta: Callable[..., Roberta]) -> None:
     with pytest.raises(AmstError, match=r"length 12, but embedding is 8.*embedding: 12"):
         encoder_of("text", roberta(), 8)
 
 
 def test_weights_that_are_not_here_are_named_without_a_look_at_the_network() -> None:
-    with pytest.raises(AmstError, match="'nobody/nothing' are not on this machine"):
+    with pytest.raises(AmstError, match="'nobody/nothing' cannot be found on this machine"):
         encoder_of("text", Roberta(weights="nobody/nothing"))
 
 

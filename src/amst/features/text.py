@@ -1,7 +1,6 @@
 """Sentences to token ids and attention masks."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
@@ -10,8 +9,7 @@ from numpy.typing import NDArray
 from amst.config.run import TextFeatures
 from amst.datasets.rawfiles import decode
 from amst.datasets.sentences import SENTENCES, WORDS
-from amst.errors import AmstError
-from amst.pretrained import located
+from amst.pretrained import located, not_loaded
 
 DIGITS = "digits"
 
@@ -73,7 +71,7 @@ class PretrainedTokenizer:
     """A tokenizer of the transformers library, from a local folder or the local cache.
 
     Raises:
-        AmstError: it is not on this machine.
+        AmstError: it is not on this machine, or cannot be read.
     """
 
     def __init__(self, name: str) -> None:
@@ -83,13 +81,13 @@ class PretrainedTokenizer:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(
                 located(name), local_files_only=True
             )
-        except (OSError, ValueError) as error:
-            what = "cannot be read" if Path(name).is_dir() else "is not on this machine"
-            raise AmstError(
-                f"the tokenizer {name!r} {what}",
+        except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+            # the last three where a JSON file holds something else than it should
+            remedy = (
                 "Fetch it where there is a network (`amst fetch`), or name a local folder that "
-                "holds it",
-            ) from error
+                "holds it"
+            )
+            raise not_loaded("the tokenizer", name, error, remedy) from error
         self._padding = int(self._tokenizer.pad_token_id or 0)
 
     @property

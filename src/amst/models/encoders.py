@@ -9,6 +9,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad, pixel_unshuffle
 
@@ -18,7 +19,7 @@ from amst.errors import AmstError
 from amst.loading.batch import TextTokens
 from amst.models.capture import CapturedPass, uncached_autocast
 from amst.models.initial import initialise
-from amst.pretrained import located
+from amst.pretrained import located, not_loaded
 from amst.randomness import stream_seed
 
 CHANNELS = {"audio": 1, "visual": 3}
@@ -438,22 +439,36 @@ def load_roberta(weights: str) -> Any:
     Never opens a connection.
 
     Raises:
-        AmstError: the weights are not on this machine.
+        AmstError: the weights are not on this machine, cannot be read, or lack some of a RoBERTa
+            other than its pooler, which the embedding does not use.
     """
     from transformers import RobertaModel
 
+    what = "RoBERTa weights"
+    remedy = (
+        "Fetch them first (`amst fetch`), or set `weights` to a folder that holds config.json and "
+        "model.safetensors"
+    )
+    loaded: Any
     try:
         # Plain attention, since the backward pass of the fused kernels is not reproducible.
-        model: Any = RobertaModel.from_pretrained(
+        loaded = RobertaModel.from_pretrained(
             located(weights),
             local_files_only=True,
             attn_implementation="eager",
             dtype=torch.float32,
+            output_loading_info=True,
         )
-    except OSError as error:
-        raise AmstError(
-            f"RoBERTa weights {weights!r} are not on this machine",
-            "Fetch them first (`amst fetch`), or set `weights` to a folder that holds "
-            "config.json and model.safetensors",
-        ) from error
+    except (OSError, SafetensorError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise not_loaded(what, weights, error, remedy) from error
+    except RuntimeError as error:
+        if "mismatched" not in str(error):
+            raise
+        shapes = ValueError("its tensors are not of the shapes that its config.json says")
+        raise not_loaded(what, weights, shapes, remedy) from error
+    model, found = loaded
+    # transformers draws those at random
+    if lacking := sorted(n for n in found["missing_keys"] if not n.startswith("pooler.")):
+        few = ValueError(f"it lacks {len(lacking)} tensors of a RoBERTa, {lacking[0]!r} among them")
+        raise not_loaded(what, weights, few, remedy)
     return model.to(torch.get_default_dtype())
