@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -93,6 +94,20 @@ def test_a_call_that_failed_is_continued_by_the_next(hub, tmp_path, model_files)
     assert (folder / "config.json").read_bytes() == model_files["config.json"]
 
 
+def test_a_disk_that_takes_no_more_is_no_error_of_the_network(hub, tmp_path, model_files):
+    """Neither asked again for it, nor to be called where there is a network."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: '.*\.model\.safetensors\.part'"):
+            fetch_model("tiny", tmp_path, hub.address, pause=0.01)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [name for name, _ in hub.asked].count("model.safetensors") == 1
+    folder = fetch_model("tiny", tmp_path, hub.address)
+    assert (folder / "model.safetensors").read_bytes() == model_files["model.safetensors"]
+
+
 def test_a_server_that_sends_no_rest_of_a_file_sends_all_of_it_again(hub, tmp_path):
     hub.breaks, hub.ranges = 1, False
     folder = fetch_model("tiny", tmp_path, hub.address, pause=0.01)
@@ -149,9 +164,10 @@ def test_a_file_that_is_lacking_is_an_error_unless_a_model_may_do_without(hub, t
         fetch_model("tiny" if pinned else name, tmp_path, hub.address, pause=0.01)
 
 
-def test_without_the_note_of_what_was_fetched_nothing_is_taken_for_it(hub, tmp_path):
+@pytest.mark.parametrize("note", ["{", "[]", '{"files": []}', '{"files": {"config.json": {}}}'])
+def test_without_the_note_of_what_was_fetched_nothing_is_taken_for_it(hub, tmp_path, note):
     folder = fetch_model("somebody/other", tmp_path, hub.address)
-    (folder / "staged.json").write_text("{")
+    (folder / "staged.json").write_text(note)
     with pytest.raises(AmstError, match=r"staged\.json is damaged .*Delete the folder"):
         fetch_model("somebody/other", tmp_path, hub.address)
 

@@ -3,14 +3,36 @@
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
 from amst.errors import AmstError
-from amst.files import sha256_of
+from amst.files import reading, sha256_of
 
 _CHUNK = 1 << 20
+
+
+class _UnreachedError(Exception):
+    """An error of the network or the server; those of the disk are of the same types."""
+
+    def __init__(self, why: Exception) -> None:
+        self.why = why
+
+
+@contextmanager
+def _network() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, HTTPException) as error:
+        raise _UnreachedError(error) from error
+
+
+def _chunk(answer: HTTPResponse) -> bytes:
+    with _network():
+        return answer.read(_CHUNK)
 
 
 @dataclass(frozen=True)
@@ -43,12 +65,14 @@ class Download:
         Raises:
             AmstError: the source cannot be reached, refuses, or sends other bytes than expected,
                 which are then deleted.
+            OSError: the disk does not take what comes.
         """
         for attempt in range(1, attempts + 1):
             try:
                 self._continue()
                 break
-            except (OSError, HTTPException) as error:
+            except _UnreachedError as unreached:
+                error = unreached.why
                 code = error.code if isinstance(error, urllib.error.HTTPError) else 0
                 if code == 404 and may_lack:
                     return False
@@ -65,19 +89,23 @@ class Download:
         if begin:
             request.add_header("Range", f"bytes={begin}-")
         try:
-            answer = urllib.request.urlopen(request, timeout=60)
-        except urllib.error.HTTPError as error:
-            if error.code == 416:  # nothing follows what is there, whatever that is
+            with _network():
+                answer = urllib.request.urlopen(request, timeout=60)
+        except _UnreachedError as unreached:
+            # nothing follows what is there, whatever that is
+            if isinstance(unreached.why, urllib.error.HTTPError) and unreached.why.code == 416:
                 return
             raise
-        with answer, self.path.open("ab" if answer.status == 206 else "wb") as file:
+        mode = "ab" if answer.status == 206 else "wb"
+        with answer, reading(self.path), self.path.open(mode) as file:
             length = int(answer.headers.get("Content-Length") or 0)
             came = 0
-            while chunk := answer.read(_CHUNK):
+            while chunk := _chunk(answer):
                 file.write(chunk)
                 came += len(chunk)
         if came < length:
-            raise OSError(f"the connection ended after {came} of {length} bytes")
+            told = f"the connection ended after {came} of {length} bytes"
+            raise _UnreachedError(OSError(told))
 
     def _check(self) -> None:
         digest = sha256_of(self.path)

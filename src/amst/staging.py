@@ -110,7 +110,11 @@ def fetch_model(
 
 def recorded(folder: Path) -> dict[str, str]:
     """File -> SHA-256 as it was first fetched; empty when nothing was."""
-    return {file: str(facts["sha256"]) for file, facts in _read(folder).get("files", {}).items()}
+    return _digests(_read(folder))
+
+
+def _digests(lock: dict[str, Any]) -> dict[str, str]:
+    return {file: str(facts["sha256"]) for file, facts in lock.get("files", {}).items()}
 
 
 def damaged(folder: Path, sha256: Callable[[Path], str] = sha256_of) -> list[str]:
@@ -130,11 +134,12 @@ def damaged(folder: Path, sha256: Callable[[Path], str] = sha256_of) -> list[str
 def _read(folder: Path) -> dict[str, Any]:
     try:
         value: dict[str, Any] = json.loads((folder / LOCK).read_text("utf-8"))
+        _digests(value)
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
         remedy = "Delete the folder and fetch the model again"
-        raise AmstError(f"{folder / LOCK} is damaged ({error})", remedy) from error
+        raise AmstError(f"{folder / LOCK} is damaged ({error!r})", remedy) from error
     return value
 
 
