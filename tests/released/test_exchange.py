@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -178,12 +179,21 @@ def _full(*_):
 def test_an_import_that_breaks_off_is_none(tmp_path, take_over, naive, monkeypatch):
     path = models.save(tmp_path / "a.pth", naive, "naive")
     monkeypatch.setattr(exchange, "save_file", _full)
-    with pytest.raises(
-        HostError, match=r"weights.* cannot be written \(No space left .*call again"
-    ):
+    with pytest.raises(OSError, match="No space left"):
         take_over(path)
     assert not list(tmp_path.rglob("import.json"))
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_disk_that_takes_no_more_is_told_in_one_line(tmp_path, take_over, naive):
+    path = models.save(tmp_path / "a.pth", naive, "naive")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(HostError, match=r"weights\S+ cannot be written \(.*File too large"):
+            take_over(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture
@@ -203,7 +213,7 @@ def test_an_import_stays_where_the_next_one_finds_no_room(
 ):
     before, folder = take_over(two_files[0])
     monkeypatch.setattr(exchange, step, _full)
-    with pytest.raises(HostError, match="No space left"):
+    with pytest.raises(OSError, match="No space left"):
         take_over(two_files[1])
     assert read_import(folder) == before
     export_import(folder, tmp_path / "back.pth")

@@ -168,7 +168,7 @@ def test_a_disk_that_takes_no_more_is_told_in_one_line(tmp_path):
     content = ReleasedFile({"fc.bias": torch.ones(10_000)}, vars(ARGS), 3, 0.7, 0.6)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
-        with pytest.raises(HostError, match=r"a\.pth cannot be written \(.*then call again"):
+        with pytest.raises(HostError, match=r"a\.pth cannot be written \(.*and call again"):
             write_file(tmp_path / "a.pth", content, unimodal=False)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

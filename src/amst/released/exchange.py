@@ -21,10 +21,10 @@ from amst.files import sha256_of, write_json
 from amst.models.released import released_names
 from amst.records import RECORD, WEIGHTS, RunRecord
 from amst.released.arguments import DATASETS, UNIMODAL, arguments_of, method_of
-from amst.released.files import ReleasedFile, read_file, write_file
+from amst.released.files import ReleasedFile, read_file, saving, write_file
 from amst.runs import IMPORT
 from amst.training.assembly import build_method
-from amst.training.checkpoint import load_weights, storing
+from amst.training.checkpoint import load_weights
 
 FORMAT: Literal[1] = 1
 
@@ -102,7 +102,7 @@ def import_checkpoint(
     folder = out or below / settings.run_id
     if (folder / RECORD).exists():
         raise AmstError(f"{folder} holds a run of your own", "Give another folder by --out")
-    with storing(folder / WEIGHTS, "call again") as temporary:
+    with saving(folder / WEIGHTS) as temporary:
         save_file(weights, temporary)
         imported = Imported(**facts, weights_sha256=sha256_of(temporary))
         # before the weights have their name: notes of earlier versions do not tell whose they are

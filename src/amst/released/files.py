@@ -5,17 +5,18 @@ import math
 import pickle
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeGuard
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
-from amst.errors import AmstError, not_given
-from amst.files import opened
-from amst.training.checkpoint import storing
+from amst.errors import AmstError, HostError, not_given
+from amst.files import opened, replacing
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,24 @@ def _no_checkpoint(path: Path, why: str) -> AmstError:
     )
 
 
+@contextmanager
+def saving(path: Path) -> Iterator[Path]:
+    """``replacing`` for PyTorch and safetensors, whose words for a full disk are their own.
+
+    Raises:
+        HostError: the file cannot be written.
+        OSError: the same, where it has a number.
+    """
+    try:
+        with replacing(path) as temporary:
+            yield temporary
+    except (RuntimeError, SafetensorError) as error:
+        raise HostError(
+            f"{path} cannot be written ({str(error).splitlines()[0]})",
+            "Make room (`amst clean` says what can go) and call again",
+        ) from error
+
+
 def write_file(path: Path, content: ReleasedFile, *, unimodal: bool) -> None:
     """Write a checkpoint that the released code reads, by rename.
 
@@ -166,5 +185,5 @@ def write_file(path: Path, content: ReleasedFile, *, unimodal: bool) -> None:
     else:
         value["best_val_acc"] = content.best_val_acc
         value["best_test_acc"] = content.best_test_acc
-    with storing(path, "call again") as temporary:
+    with saving(path) as temporary:
         torch.save(value, temporary)

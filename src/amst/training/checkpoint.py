@@ -33,12 +33,8 @@ _WEIGHTS = re.compile(r"weights-(\d+)\.safetensors")
 
 
 @contextmanager
-def storing(path: Path, then: str = "`amst retry`") -> Iterator[Path]:
+def _storing(path: Path) -> Iterator[Path]:
     """``replacing``, in one line where the disk refuses, which its libraries say in their own ways.
-
-    Args:
-        path: the file.
-        then: what to do when there is room again.
 
     Raises:
         HostError: the file cannot be written.
@@ -52,7 +48,7 @@ def storing(path: Path, then: str = "`amst retry`") -> Iterator[Path]:
         told = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise HostError(
             f"{path} cannot be written ({told})",
-            f"Make room (`amst clean` says what can go) or mend its permissions; then {then}",
+            "Make room (`amst clean` says what can go) or mend its permissions; then `amst retry`",
         ) from error
 
 
@@ -82,7 +78,7 @@ class CheckpointFolder:
         """
         check_plain(state)
         path = self.path / f"epoch-{epoch:04d}-batch-{batch:06d}.pt"
-        with storing(path) as temporary:
+        with _storing(path) as temporary:
             torch.save({"format": FORMAT, **state}, temporary)
         self._refers[path] = set(state["weights"])
         for old in self._states()[:-_KEPT]:
@@ -97,7 +93,7 @@ class CheckpointFolder:
             Hexadecimal SHA-256 of the file, for the state that refers to it.
         """
         path = self.weights_path(epoch)
-        with storing(path) as temporary:
+        with _storing(path) as temporary:
             on_host = {name: value.cpu().contiguous() for name, value in weights.items()}
             save_file(on_host, temporary)
         return sha256_of(path)
@@ -137,7 +133,7 @@ class CheckpointFolder:
         Args:
             state: plain containers and tensors.
         """
-        with storing(self._fits) as temporary:
+        with _storing(self._fits) as temporary:
             torch.save({"format": FORMAT, **state}, temporary)
 
     def load_fits(self) -> dict[str, Any] | None:
