@@ -7,9 +7,12 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from amst import files
 from amst.errors import AmstError, HostError
+from amst.training import checkpoint
 from amst.training.checkpoint import CheckpointFolder, load_weights
 from amst.training.signals import SAVED
 
@@ -266,6 +269,26 @@ def test_what_is_no_weights_file_is_refused(tmp_path):
     (tmp_path / "weights.safetensors").write_bytes(b"no")
     with pytest.raises(AmstError, match="holds no weights"):
         load_weights(tmp_path / "weights.safetensors")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        SafetensorError("Cannot allocate memory (os error 12)"),
+        RuntimeError("unable to open file <w> in read-only mode: Cannot allocate memory (12)"),
+    ],
+)
+def test_weights_that_are_not_given_are_no_mistake_of_the_user(tmp_path, monkeypatch, told):
+    """A run would be refused on all hosts for good."""
+
+    def refused(_):
+        raise told
+
+    path = tmp_path / "weights.safetensors"
+    save_file({"a": torch.zeros(2)}, path)
+    monkeypatch.setattr(checkpoint, "load_file", refused)
+    with pytest.raises(HostError, match=rf"{path} cannot be read \(Cannot allocate memory\)"):
+        load_weights(path)
 
 
 def test_a_run_goes_on_from_the_state_before_a_damaged_one(workplace, undisturbed, signal_in_step):

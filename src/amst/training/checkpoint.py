@@ -7,6 +7,7 @@ evaluation has fitted (``fits.pt``), if that takes long. Its name carries the di
 the numbers depend on, so that a changed run never continues an old one.
 """
 
+import os
 import re
 import sys
 import zipfile
@@ -278,8 +279,18 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         path.open("rb").close()  # safetensors calls missing whatever it cannot open
         return load_file(path)
     except Exception as error:
-        fault = f"holds no weights ({_line(error)})"
-        raise unread(path, error, fault, "Give weights.safetensors of a run") from error
+        fault, remedy = f"holds no weights ({_line(error)})", "Give weights.safetensors of a run"
+        raise unread(path, _numbered(error), fault, remedy) from error
+
+
+def _numbered(error: Exception) -> Exception:
+    """What the disk has refused, where safetensors and PyTorch have only its text and number."""
+    text = str(error)
+    for found in re.finditer(r"\((?:os error )?(\d+)\)", text):
+        number = int(found[1])
+        if os.strerror(number) in text:
+            return OSError(number, os.strerror(number))
+    return error
 
 
 def _position(path: Path) -> tuple[int, int]:
