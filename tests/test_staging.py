@@ -172,6 +172,14 @@ def test_without_the_note_of_what_was_fetched_nothing_is_taken_for_it(hub, tmp_p
         fetch_model("somebody/other", tmp_path, hub.address)
 
 
+def test_a_note_that_the_disk_does_not_give_is_named(hub, tmp_path):
+    note = fetch_model("tiny", tmp_path, hub.address) / "staged.json"
+    note.unlink()
+    note.symlink_to("/proc/self/mem")  # which nothing can be read from
+    with pytest.raises(OSError, match=f"Input/output error: '{note}'"):
+        fetch_model("tiny", tmp_path, hub.address)
+
+
 def test_other_bytes_than_the_pinned_ones_are_refused(hub, tmp_path):
     hub.content[f"/nobody/tiny/resolve/{REVISION}/config.json"] = b"<html>log in first</html>"
     with pytest.raises(AmstError, match=r"config\.json is not the expected file"):

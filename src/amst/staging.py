@@ -9,7 +9,7 @@ from typing import Any
 from amst.datasets.lists import LISTS, SOURCE
 from amst.download import Download
 from amst.errors import AmstError
-from amst.files import replacing, sha256_of, write_json
+from amst.files import reading, replacing, sha256_of, write_json
 from amst.pretrained import LOCK, STAGED, model_folder
 
 HUB = "https://huggingface.co"
@@ -133,7 +133,8 @@ def damaged(folder: Path, sha256: Callable[[Path], str] = sha256_of) -> list[str
 
 def _read(folder: Path) -> dict[str, Any]:
     try:
-        value: dict[str, Any] = json.loads((folder / LOCK).read_text("utf-8"))
+        with reading(folder / LOCK):
+            value: dict[str, Any] = json.loads((folder / LOCK).read_text("utf-8"))
         _digests(value)
     except FileNotFoundError:
         return {}
