@@ -266,6 +266,15 @@ def test_weights_and_note_of_different_imports_are_told(
     assert_same(read_file(two_files[1]), read_file(tmp_path / "back.pth"))
 
 
+def test_what_a_killed_import_left_goes_with_the_next_one(take_over, two_files):
+    _, folder = take_over(two_files[0])
+    (folder / ".weights.safetensors.0123abcd.safetensors").touch()
+    (folder / ".weights.safetensors.mine").touch()
+    take_over(two_files[1])
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"import.json", "weights.safetensors", ".weights.safetensors.mine"}
+
+
 def test_the_folder_of_a_run_is_no_place_for_an_import(tmp_path, resolve, naive):
     path = models.save(tmp_path / "a.pth", naive, "naive")
     run = tmp_path / "runs"

@@ -17,7 +17,7 @@ from amst.config.run import RunSettings, Settings
 from amst.datasets import registry
 from amst.documents import read_document
 from amst.errors import AmstError, unread
-from amst.files import sha256_of, write_json
+from amst.files import is_temporary, sha256_of, write_json
 from amst.models.released import released_names
 from amst.records import RECORD, WEIGHTS, RunRecord
 from amst.released.arguments import DATASETS, UNIMODAL, arguments_of, method_of
@@ -102,6 +102,9 @@ def import_checkpoint(
     folder = out or below / settings.run_id
     if (folder / RECORD).exists():
         raise AmstError(f"{folder} holds a run of your own", "Give another folder by --out")
+    for left in folder.glob(f".{WEIGHTS}.*"):
+        if is_temporary(left):  # of an import that was killed
+            left.unlink()
     with saving(folder / WEIGHTS) as temporary:
         save_file(weights, temporary)
         imported = Imported(**facts, weights_sha256=sha256_of(temporary))
