@@ -131,6 +131,17 @@ def test_a_file_that_had_come_whole_when_a_call_was_killed_is_taken(hub, tmp_pat
     assert not list(folder.glob(".*"))
 
 
+@pytest.mark.parametrize("name", ["tiny", "somebody/other"])
+def test_a_model_may_be_fetched_by_several_at_a_time(hub, tmp_path, model_files, name):
+    """Two that write into one file spoil it; of an unpinned model that would be taken for it."""
+    with ThreadPoolExecutor(8) as pool:
+        calls = [pool.submit(fetch_model, name, tmp_path, hub.address, 1) for _ in range(8)]
+        (folder,) = {call.result() for call in calls}
+    assert not damaged(folder)
+    assert (folder / "config.json").read_bytes() == model_files["config.json"]
+    assert len(hub.asked) == len(set(hub.asked)), "the later ones find what the first has brought"
+
+
 def test_more_bytes_than_a_file_has_are_none_of_it(hub, tmp_path, model_files):
     folder = tmp_path / "models/tiny"
     folder.mkdir(parents=True)

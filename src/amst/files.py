@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, and their checksums."""
 
 import errno
+import fcntl
 import hashlib
 import io
 import json
@@ -8,6 +9,7 @@ import os
 import re
 import secrets
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -67,6 +69,22 @@ def opened(path: Path | str) -> Iterator[BinaryIO]:
             if disk.refused is None:
                 raise
             raise disk.refused from error
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """One process at a time for a folder, where its file system has such locks."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            try:
+                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"{folder}: waiting for another process", file=sys.stderr, flush=True)
+                fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 from amst.datasets.lists import LISTS, SOURCE
 from amst.download import Download
 from amst.errors import AmstError
-from amst.files import reading, replacing, sha256_of, write_json
+from amst.files import alone, reading, replacing, sha256_of, write_json
 from amst.pretrained import LOCK, STAGED, model_folder
 
 HUB = "https://huggingface.co"
@@ -85,6 +85,12 @@ def fetch_model(
     model = PINNED.get(name, Model(name))
     folder = model_folder(name, staged)
     folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder):  # two would write into one file
+        _fetch_into(folder, model, source, attempts, pause)
+    return folder
+
+
+def _fetch_into(folder: Path, model: Model, source: str, attempts: int, pause: float) -> None:
     known = model.sha256 or recorded(folder)
     files = {}
     for file in sorted(known or (*REQUIRED, *OPTIONAL)):
@@ -105,7 +111,6 @@ def fetch_model(
     }
     if _read(folder) != lock:
         write_json(folder / LOCK, lock)
-    return folder
 
 
 def recorded(folder: Path) -> dict[str, str]:

@@ -1,14 +1,10 @@
 """Finished runs that a user declared valid under changed code (`amst adopt`)."""
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from amst.errors import AmstError, not_given
-from amst.files import write_json
+from amst.files import alone, write_json
 from amst.records import RUN_FILES
 from amst.training.state import adopted_file, read_adopted, run_digest
 
@@ -49,7 +45,7 @@ class Adoptions:
 
     def save(self) -> None:
         """Add what was noted to the file of adoptions, which others may have written meanwhile."""
-        with _alone(self._results):
+        with alone(self._results):
             self._of = self._written() | self._new
             values = {run: {"from": made, "to": to} for run, (made, to) in self._of.items()}
             write_json(adopted_file(self._results), values)
@@ -94,15 +90,3 @@ class Adoptions:
             if refused := not_given(path, error):
                 raise refused from error  # not to be trained anew for that
             return False
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time for a folder, where its file system has such locks."""
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            fcntl.flock(number, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(number)
