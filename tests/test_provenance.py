@@ -331,7 +331,7 @@ def forgetful(monkeypatch):
         package_digest.cache_clear()
 
     def use(find):
-        monkeypatch.setattr(provenance, "distribution", find)
+        monkeypatch.setattr(provenance.Distribution, "discover", lambda name, path: find(name))
         forget()
 
     yield use
@@ -351,18 +351,16 @@ class Package:
 
 
 def test_packages_that_are_not_installed_count_as_pinned(forgetful):
-    def nothing(name):
-        raise provenance.PackageNotFoundError(name)
-
-    forgetful(lambda name: Package(f"Name: x\nVersion: {provenance.pinned_packages()[name]}\n"))
+    pins = provenance.pinned_packages()
+    forgetful(lambda name: [Package(f"Name: x\nVersion: {pins[name]}\n")])
     pinned = package_digest()
-    forgetful(nothing)
+    forgetful(lambda name: [])
     assert package_digest() == pinned
-    assert dict(installed_packages()) == provenance.pinned_packages()
-    forgetful(lambda name: Package("Metadata-Version: 2.1\nVersion: 0\n\nVersion: 1"))
+    assert dict(installed_packages()) == pins
+    forgetful(lambda name: [Package("Metadata-Version: 2.1\nVersion: 0\n\nVersion: 1")])
     assert package_digest() != pinned
     assert set(dict(installed_packages()).values()) == {"0"}
-    forgetful(lambda name: Package(None, "2"))
+    forgetful(lambda name: [Package(None, "2")])
     assert set(dict(installed_packages()).values()) == {"2"}, "one of an older kind"
 
 

@@ -34,7 +34,12 @@ from amst.grid.adoptions import Adoptions
 from amst.grid.stale_data import generated_otherwise
 from amst.grid.unseen import has_no_note, hidden_change
 from amst.pretrained import LOCK, STAGED, model_folder
-from amst.provenance import code_digest, package_digest, training_digest
+from amst.provenance import (
+    code_digest,
+    package_digest,
+    shadowed_packages,
+    training_digest,
+)
 from amst.records import RUN_FILES
 from amst.training.kills import kills
 from amst.results.names import (
@@ -376,6 +381,16 @@ def stop_for(unseen):
     if this_call().runs:
         sys.exit(f"amst: {unseen}")
     print(f"amst: {unseen}", file=sys.stderr)
+
+
+# Everything would be made anew for packages that no job has.
+if workflow.is_main_process and (_shadowed := shadowed_packages()):
+    _more = f", and {len(_shadowed) - 1} more" if _shadowed[1:] else ""
+    stop_for(
+        f"PYTHONPATH has other packages than jobs get ({_shadowed[0]}{_more}), and all that is "
+        "done would count as made with others: `unset PYTHONPATH`, which an environment module "
+        "may have set, and call again"
+    )
 
 
 # Whether what Snakemake notes of its outputs are files in .snakemake.

@@ -5,10 +5,12 @@ digest; a change that can, does.
 """
 
 import hashlib
+import os
 import re
 import subprocess
+import sys
 from functools import cache
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import Distribution
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -144,13 +146,34 @@ def installed_packages() -> tuple[tuple[str, str], ...]:
     A package that is not installed counts with its pinned version: the light set-up plans with
     the same digest as the machine that computes.
     """
-    return tuple((name, _installed(name, pin)) for name, pin in sorted(pinned_packages().items()))
+    return _installed_in(sys.path)
 
 
-def _installed(name: str, pin: str) -> str:
-    try:
-        found = distribution(name)
-    except PackageNotFoundError:
+def shadowed_packages() -> list[str]:
+    """Pinned packages that PYTHONPATH, as environment modules set it, has in another version.
+
+    Jobs get none of it, so they have other packages than this process.
+    """
+    given = os.environ.get("PYTHONPATH", "")
+    if not given:
+        return []
+    brought = {Path(path).absolute() for path in given.split(os.pathsep)}
+    own = _installed_in([path for path in sys.path if Path(path).absolute() not in brought])
+    return [
+        f"{name} {here} in place of {there}"
+        for (name, here), (_, there) in zip(installed_packages(), own, strict=True)
+        if here != there
+    ]
+
+
+def _installed_in(folders: list[str]) -> tuple[tuple[str, str], ...]:
+    pins = sorted(pinned_packages().items())
+    return tuple((name, _installed(name, pin, folders)) for name, pin in pins)
+
+
+def _installed(name: str, pin: str, folders: list[str]) -> str:
+    found = next(iter(Distribution.discover(name=name, path=folders)), None)
+    if found is None:
         return pin
     # One header of some dozens, without the parser of mails that reads them all: every start of
     # Snakemake asks for every package.

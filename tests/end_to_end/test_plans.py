@@ -3,8 +3,10 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -134,6 +136,35 @@ def test_checkout_and_working_folder_may_have_odd_characters_in_their_paths(tmp_
     suite = Suite.new(tmp_path / "a {folder} of o'b", few)
     suite.snakemake("results/raw/digits/digits.json", "--cores", "1")
     assert suite.file("results/raw/digits/digits.json").is_file()
+
+
+def test_packages_of_pythonpath_that_jobs_do_not_get_end_a_call(fresh: Suite, tmp_path):
+    """Through real commands: what waits has read PYTHONPATH before."""
+    metadata = tmp_path / "modules" / "numpy-1.20.0.dist-info" / "METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 1.20.0\n")
+    paths = f"{fresh.checkout / 'src'}:{tmp_path / 'modules'}"
+
+    def said(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "snakemake", *words, *fresh.command()[1:]],
+            cwd=fresh.work,
+            env={**fresh.environment(), "PYTHONPATH": paths},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    line = f"(numpy 1.20.0 in place of {version('numpy')}), and all that is done would count"
+    done = said("results/grid.json", "--cores", "1")
+    assert done.returncode == 1
+    assert line in done.stderr.splitlines()[-1]
+    assert not fresh.file("results").exists()
+    looked = said("-n", "results/grid.json")
+    assert looked.returncode == 0
+    assert line in looked.stderr
+    shutil.rmtree(metadata.parent)
+    assert "PYTHONPATH" not in said("-n", "results/grid.json").stderr
 
 
 def test_a_python_that_cannot_start_jobs_is_refused_in_one_line(fresh: Suite, tmp_path):
