@@ -415,3 +415,15 @@ def test_a_machine_that_does_not_tell_a_process_its_cores(monkeypatch):
     """Macs are such."""
     monkeypatch.delattr(os, "sched_getaffinity")
     assert f"{os.cpu_count()} cores" in node._processors().text
+
+
+def test_a_user_of_whom_a_machine_knows_no_name_has_a_number(tmp_path, monkeypatch):
+    """As a node whose directory of users does not answer."""
+
+    def nobody(uid: int):
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert node._user() == str(os.getuid())
+    for found in node.examine(tmp_path / "amst.sif"):
+        assert "getpwuid" not in found.text

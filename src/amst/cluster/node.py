@@ -135,7 +135,7 @@ def _container(image: Path | None, built: bool) -> Iterator[Finding]:
     if spaces.is_file() and int(spaces.read_text()) == 0:
         yield note("image", "no user namespaces: the image cannot be built here, only run")
         return
-    user = pwd.getpwuid(os.getuid()).pw_name
+    user = _user()
     ranges = Path("/etc/subuid")
     if ranges.is_file() and re.search(rf"^({user}|{os.getuid()}):", ranges.read_text(), re.M):
         yield ok("image", "can be built here")
@@ -143,6 +143,14 @@ def _container(image: Path | None, built: bool) -> Iterator[Finding]:
         yield note(
             "image", f"no range for {user} in /etc/subuid: build the image elsewhere if it fails"
         )
+
+
+def _user() -> str:
+    """Name of this user; its number where this machine knows no name for it."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def _compiling(image: Path | None) -> Iterator[Finding]:
