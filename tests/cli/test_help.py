@@ -1,5 +1,8 @@
 """Every command, argument and option says what it is for."""
 
+import sys
+
+import pytest
 from typer.main import get_command
 
 from amst import cli
@@ -16,3 +19,11 @@ def without_a_word(command, name):
 
 def test_everything_has_a_word_of_help():
     assert list(without_a_word(get_command(cli.app), "amst")) == []
+
+
+def test_a_terminal_that_says_it_has_no_columns_shows_something(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "0")
+    monkeypatch.setattr(sys, "argv", ["amst", "status", "--help"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "failed" in capsys.readouterr().out

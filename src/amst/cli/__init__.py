@@ -76,6 +76,8 @@ def main() -> None:
     if not faulthandler.is_enabled():
         with suppress(OSError, RuntimeError):  # where stderr is closed, or no file
             faulthandler.enable()
+    if os.environ.get("COLUMNS") == "0":  # as of a terminal without a size: nothing would be shown
+        del os.environ["COLUMNS"]
     try:
         app()
     except AmstError as error:
