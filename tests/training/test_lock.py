@@ -219,6 +219,33 @@ def test_a_writer_elsewhere_is_followed_when_its_heart_has_stopped(tmp_path):
         pass
 
 
+def test_a_writer_elsewhere_whose_clock_was_ahead_is_followed_when_its_heart_has_stopped(tmp_path):
+    path = tmp_path / "lock"
+    _left_behind(path)
+    ahead = time.time() + 3600
+    os.utime(path, (ahead, ahead))
+    with _lock(path, wait=60, stale_after=0.5):
+        pass
+
+
+def test_a_writer_elsewhere_whose_clock_is_ahead_is_believed_while_its_heart_beats(tmp_path):
+    path, ended = tmp_path / "lock", threading.Event()
+    _left_behind(path)
+
+    def beat():
+        while not ended.wait(0.1):
+            os.utime(path, (time.time() + 3600,) * 2)
+
+    heart = threading.Thread(target=beat)
+    heart.start()
+    try:
+        with pytest.raises(AmstError, match="elsewhere"):
+            _lock(path, wait=5, stale_after=3).__enter__()
+    finally:
+        ended.set()
+        heart.join()
+
+
 def test_a_lock_that_was_never_finished_is_followed_when_it_is_old(tmp_path):
     path = tmp_path / "lock"
     path.write_text("")

@@ -1,9 +1,10 @@
 """One writer per run: a lock file with a heartbeat, for file systems without flock.
 
 A hard link to a file that names the writer takes the lock: it is there with its writer's name, or
-not at all, whenever a kill comes. Its modification time is the heartbeat. The lock of a dead writer
-is taken over by renaming it away; whoever renamed looks what it got, and puts a lock back that was
-not the dead one. A writer whose lock was lost sees that at its next check.
+not at all, whenever a kill comes. Its modification time is the heartbeat: a writer is dead when
+that is old, or does not change while somebody waits, as where the clock that set it was ahead. The
+lock of a dead writer is taken over by renaming it away; whoever renamed looks what it got, and puts
+a lock back that was not the dead one. A writer whose lock was lost sees that at its next check.
 """
 
 import json
@@ -105,6 +106,7 @@ class RunLock:
         self._stale_after = stale_after
         self._stop = stop
         self._me = Writer.this()
+        self._seen = (0.0, 0.0)  # a heartbeat of another writer, and when it was first seen
         self._released = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True)
 
@@ -200,10 +202,13 @@ class RunLock:
         """Put the lock of a dead writer away; True when there is none any more."""
         found = self._holder()
         try:
-            age = self._now() - self._path.stat().st_mtime
+            beat = self._path.stat().st_mtime
         except FileNotFoundError:
             return True
-        if age < self._stale_after and not (found and found.surely_dead(self._me)):
+        if beat != self._seen[0]:
+            self._seen = beat, time.monotonic()
+        silent = max(self._now() - beat, time.monotonic() - self._seen[1])
+        if silent < self._stale_after and not (found and found.surely_dead(self._me)):
             return False
         aside = self._beside("dead")
         try:
