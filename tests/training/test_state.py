@@ -47,6 +47,27 @@ def test_a_run_goes_through_its_states(tmp_path: Path):
     assert state_of(tmp_path, RUN) == State("done"), "its lock goes in a moment"
 
 
+def test_a_run_is_running_though_this_hosts_clock_is_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    lock = tmp_path / "checkpoints" / RUN / "lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    later = time.time() + 3600
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert state_of(tmp_path, RUN) == State("running")
+    assert list(lock.parent.iterdir()) == [lock]
+    os.utime(lock, (later - 3600 - STALE_AFTER,) * 2)
+    assert state_of(tmp_path, RUN) == State("missing"), "its process is gone"
+    lock.touch()
+
+    def refuse(*words: object, **named: object):
+        raise PermissionError
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    assert state_of(tmp_path, RUN) == State("missing"), "as far as can be told"
+
+
 @pytest.mark.parametrize(
     ("changes", "for_good"),
     [
