@@ -402,6 +402,19 @@ def test_the_commit_says_whether_the_checkout_was_edited(tmp_path, monkeypatch):
     assert commit() == f"{clean}+changes", "of somebody else's checkout, too"
 
 
+def test_the_commit_is_that_of_the_checkout_whatever_repository_is_named(tmp_path, monkeypatch):
+    """As a hook of git does, or a manager of dotfiles."""
+    for name in ("own", "other"):
+        (tmp_path / name).mkdir()
+        _checkout(tmp_path / name)
+    monkeypatch.setattr(provenance, "SOURCE", tmp_path / "own" / "src")
+    own = commit()
+    (tmp_path / "other" / "module.py").unlink()
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other" / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path / "other"))
+    assert commit() == own
+
+
 def test_without_a_checkout_the_commit_is_empty(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "SOURCE", tmp_path)
     assert commit() == ""
