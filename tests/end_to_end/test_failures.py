@@ -18,7 +18,11 @@ def broken(finished: Suite, tmp_path_factory: pytest.TempPathFactory) -> Suite:
     (suite.work / "config.yaml").write_text((suite.checkout / "config.yaml").read_text())
     # Only the run: the grid that lies there stays that of the call before.
     record = "results/runs/digits/random/diverging/seed0/run.json"
-    assert suite.snakemake("--retries", "2", record, check=False).returncode != 0
+    place = suite.checkout.parent / "of my own"
+    place.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(place))
+        assert suite.snakemake("--retries", "2", record, check=False).returncode != 0
     assert "diverging" not in suite.file("results/grid.json").read_text()
     return suite
 

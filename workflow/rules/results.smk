@@ -112,7 +112,7 @@ onerror:
             planned.write(as_json(planned_grid()))
             planned.flush()
             shell(
-                f"python -m amst tables --grid {planned.name} --partial 1>&2 || true"
+                "python -m amst tables --grid {planned.name:q} --partial 1>&2 || true"
             )
     if NOTES_IN_FILES:
         forget_seen(Path())
