@@ -160,6 +160,22 @@ def test_passes_are_captured_on_a_gpu_where_that_is_asked_for(monkeypatch, devic
     assert captured == [True] * done
 
 
+def test_variables_by_which_libraries_compute_otherwise_are_told(monkeypatch, capsys):
+    run = SimpleNamespace(device=torch.device("cpu"))
+    monkeypatch.setattr(assembly, "assemble", lambda *_: run)
+    for name in assembly._ARITHMETIC:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as a run sets it
+    assemble_training(None, None, None, Execution())
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    assemble_training(None, None, None, Execution())
+    told = capsys.readouterr().err.splitlines()
+    names = [line.partition(" is set in the environment")[0] for line in told]
+    assert names == ["CUBLAS_WORKSPACE_CONFIG=:0:0", "NVIDIA_TF32_OVERRIDE=0"]
+
+
 def test_in_half_precision_too_a_weight_is_the_present_one_in_every_pass():
     settings = SimpleNamespace(arithmetic=Arithmetic(precision="bf16"))
     loader = SimpleNamespace(device=torch.device("cpu"))

@@ -33,6 +33,18 @@ from amst.randomness import stream_seed
 from amst.training.execution import Execution
 
 _GPU_FILES = "dev/nvidia[0-9]*"
+_CUBLAS = "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+_ARITHMETIC = (
+    "ATEN_CPU_CAPABILITY",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "MKL_CBWR",
+    "NVIDIA_TF32_OVERRIDE",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "TORCHDYNAMO_DISABLE",
+    "TORCH_COMPILE_DISABLE",
+)
+"""Environment variables by which libraries compute otherwise than they would by the settings."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +184,7 @@ def _why_no_gpu() -> str:
 def set_arithmetic(arithmetic: Arithmetic, seed: int) -> None:
     """Make this process compute reproducibly, as fast as that allows."""
     # Read by cuBLAS when its first handle is made; deterministic products need it.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ.setdefault(*_CUBLAS)
     # Pretrained weights come from local files; no library may ask a hub about them.
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
     torch.set_num_threads(arithmetic.threads)
@@ -194,6 +206,7 @@ def assemble_training(
         AmstError: as ``assemble``; something is missing that compiling needs, or a captured pass
             computes something else.
     """
+    _tell_of_variables()
     run = assemble(settings, manifest, split, execution)
     if run.device.type == "cpu":
         return run
@@ -206,6 +219,20 @@ def assemble_training(
         with run.autocast():
             run.method.capture_training()
     return run
+
+
+def _tell_of_variables() -> None:
+    """Say what of the environment changes numbers; no setting and no digest knows it."""
+    found = {name: os.environ[name] for name in _ARITHMETIC if os.environ.get(name)}
+    if found.get(_CUBLAS[0]) == _CUBLAS[1]:
+        del found[_CUBLAS[0]]
+    for name, value in found.items():
+        print(
+            f"{name}={value} is set in the environment: numbers may be others than by the settings "
+            "alone; set it for all runs that are compared, or for none",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def check_last_batch(method: Method[Any], samples: int) -> None:
