@@ -134,6 +134,7 @@ def main(monkeypatch):
         (RENAMED, 1, "out: Is a directory. A file is wanted here: name one"),
         (FileExistsError(errno.EEXIST, "", "out"), 1, "out: File exists. A folder is wanted here"),
         (OSError(errno.ENAMETOOLONG, "", "a"), 1, "a: File name too long. Choose a shorter name"),
+        (OSError(errno.EMFILE, "", "a"), 1, "a: Too many open files. Raise `ulimit -n`, or cut"),
         (OSError(errno.ELOOP, "", "a"), 1, "a: Too many levels of symbolic links. Mend the links"),
         (
             OSError(errno.EIO, "", "a"),

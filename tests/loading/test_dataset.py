@@ -1,4 +1,5 @@
 import json
+import resource
 
 import h5py
 import numpy as np
@@ -35,6 +36,18 @@ def test_mapped_and_resident_parts_hold_the_same(stored, modalities, large, monk
         for column in resident:
             assert torch.equal(resident[column], mapped[column])
             assert resident[column].dtype == mapped[column].dtype
+
+
+def test_many_shards_may_be_open(stored):
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    hard = before[1]
+    most = 1 << 16 if hard == resource.RLIM_INFINITY else min(1 << 16, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
+        FeatureStore(stored.manifest)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (most, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_only_the_modalities_of_the_run_are_read(stored, modalities):

@@ -35,6 +35,7 @@ _REFUSED = {
     errno.EBUSY: _MEANWHILE,
     errno.ENOSPC: _NO_ROOM,
     errno.EDQUOT: _NO_ROOM,
+    errno.EMFILE: "Raise `ulimit -n`, or cut the features into fewer shards",
     errno.EIO: _FAILED,
     errno.ESTALE: _FAILED,
     errno.ENOTCONN: _FAILED,  # of FUSE

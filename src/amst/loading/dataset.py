@@ -1,6 +1,7 @@
 """Parts of a split, from the shards that a manifest names into memory or mapped from disk."""
 
 import math
+import resource
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ NEEDED: dict[Kind, tuple[str, ...]] = {
 """Columns of a shard that a batch of each kind is made of."""
 
 _HASHING_THREADS = 4
+_FILES = 1 << 16  # that may be open, where the hard limit allows as many
 _LARGE_ROW = 1 << 14  # bytes; below, a copy of its own costs more than it saves
 _PIECE = 1 << 26  # bytes of a column on their way to a device
 _NAMED_IDS = 5  # how many ids an error message lists
@@ -170,6 +172,7 @@ class FeatureStore:
 
     def __init__(self, manifest: Path | str, stage: Path | None = None) -> None:
         self.manifest: Manifest = read_manifest(manifest)
+        _allow_open_files()
         entries, originals = self.manifest.shards, self.manifest.paths(manifest)
         paths = staged(originals, entries, stage) if stage else originals
         with ThreadPoolExecutor(_HASHING_THREADS) as pool:
@@ -291,6 +294,18 @@ class FeatureStore:
                     f"{self.manifest.dataset}, and {wanted[key]} in the run's settings",
                     remedy,
                 )
+
+
+def _allow_open_files() -> None:
+    """Let this process have as many files open as the mapped parts may need, where it may ask.
+
+    A part that is mapped has a shard open once for each of its columns, so that some hundred shards
+    are more than the 1024 files that Linux allows at first.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _check_file(path: Path, entry: ShardEntry) -> None:
