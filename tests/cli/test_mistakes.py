@@ -243,3 +243,9 @@ def test_a_step_that_the_light_set_up_cannot_do_is_told_in_one_line(tmp_path: Pa
         "amst: the package sklearn is not installed here. "
         "This needs more than the light set-up: `make environment`\n"
     )
+
+
+def test_figures_are_drawn_whatever_backend_a_notebook_hands_on():
+    code = "from amst import cli; cli.app = lambda: __import__('matplotlib.figure'); cli.main()"
+    named = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, **named}, check=True)

@@ -79,6 +79,8 @@ def main() -> None:
             faulthandler.enable()
     if os.environ.get("COLUMNS") == "0":  # as of a terminal without a size: nothing would be shown
         del os.environ["COLUMNS"]
+    # Figures are only saved, and a notebook hands on the name of a backend that is not here.
+    os.environ["MPLBACKEND"] = "agg"
     try:
         app()
     except AmstError as error:
