@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 
+import matplotlib as mpl
 import pytest
 from PIL import Image
 
@@ -75,6 +76,14 @@ def test_equal_data_give_an_equal_page(digits):
     first = page.read_bytes()
     write_report(*digits)
     assert page.read_bytes() == first
+
+
+def test_the_page_is_the_same_whatever_a_user_has_set_for_figures(digits):
+    write_report(*digits)
+    page = (digits[1].parent / "report.html").read_bytes()
+    with mpl.rc_context({"text.usetex": True, "font.size": 30}):
+        write_report(*digits)
+    assert (digits[1].parent / "report.html").read_bytes() == page
 
 
 def test_equal_sounds_in_two_parts_are_a_leak_and_equal_sentences_are_none(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import matplotlib as mpl
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
@@ -78,7 +79,9 @@ def _figures(features: Features) -> dict[str, list[_Figure]]:
             figures[name] = [_frames(features, name, sample) for sample in chosen]
         elif isinstance(settings, AudioFeatures):
             chosen = features.examples(_SHOWN_SOUNDS)
-            figures[name] = [_spectrogram(features, name, sample) for sample in chosen]
+            with mpl.rc_context():
+                mpl.rcdefaults()  # a user's own may want LaTeX, which nodes lack
+                figures[name] = [_spectrogram(features, name, sample) for sample in chosen]
     return figures
 
 
