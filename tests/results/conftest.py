@@ -1,6 +1,7 @@
 """Runs as training leaves them: real records, histories and predictions in real folders."""
 
 import csv
+import json
 import shutil
 import subprocess
 from dataclasses import dataclass, field, replace
@@ -25,7 +26,7 @@ from amst.datasets.splitfile import Split, write_split
 from amst.features.manifest import Manifest
 from amst.metrics import metrics_of, shapley
 from amst.randomness import stream_seed
-from amst.records import Cost, Environment, Result, RunRecord, write_record
+from amst.records import Cost, Environment, Result, RunRecord, read_record, write_record
 from amst.results.cells import Run
 
 MODALITIES = {
@@ -309,6 +310,26 @@ def make():
 def grid(tmp_path):
     """Plans of a grid: variants x seeds."""
     return lambda *variants, **changes: plans_of(tmp_path / "runs", variants, **changes)
+
+
+@pytest.fixture
+def write_grid():
+    """Function: finished runs of ``naive`` on digits, a file -> the grid that plans them."""
+
+    def write(runs, path):
+        planned = {
+            "format": 2,
+            "metric": "accuracy",
+            "names": {},
+            "variants": [{"name": "naive", "method": "naive"}],
+            "datasets": ["digits"],
+            "features": {"digits": "digits"},
+            "runs": {run.id: read_record(run.path).settings_hash for run in runs},
+            "left_out": [],
+        }
+        path.write_text(json.dumps(planned))
+
+    return write
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def user(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def work(tmp_path, make, plan, monkeypatch, user, write_data):
+def work(tmp_path, make, plan, monkeypatch, user, write_data, write_grid):
     """A working folder of finished runs that were made on two hosts, from a model of the user's."""
     work = tmp_path / "doe-lab"
     runs = make(*(plan.with_(root=work / "results/runs", seed=seed) for seed in range(3)))
@@ -70,17 +70,7 @@ def work(tmp_path, make, plan, monkeypatch, user, write_data):
         made = record.environment.model_copy(update=where)
         changed = {"environment": made, "settings": settings, "settings_hash": settings.hash}
         write_record(run.path, record.model_copy(update=changed))
-    planned = {
-        "format": 2,
-        "metric": "accuracy",
-        "names": {},
-        "variants": [{"name": "naive", "method": "naive"}],
-        "datasets": ["digits"],
-        "features": {"digits": "digits"},
-        "runs": {run.id: read_record(run.path).settings_hash for run in runs},
-        "left_out": [],
-    }
-    (work / "grid.json").write_text(json.dumps(planned))
+    write_grid(runs, work / "grid.json")
     features = work / "results/features/digits"
     write_data(features / "manifest.json", "")
     manifest = read_manifest(features / "manifest.json")

@@ -23,21 +23,11 @@ from amst.results.names import CHECKOUT
 
 
 @pytest.fixture
-def results(make, plan):
+def results(make, plan, write_grid):
     """A results folder with two finished runs and a stale grid.json."""
     folder = plan.root.parent
     runs = make(plan, plan.with_(seed=1))
-    planned = {
-        "format": 2,
-        "metric": "accuracy",
-        "names": {},
-        "variants": [{"name": "naive", "method": "naive"}],
-        "datasets": ["digits"],
-        "features": {"digits": "digits"},
-        "runs": {run.id: read_record(run.path).settings_hash for run in runs},
-        "left_out": [],
-    }
-    (folder / "planned.json").write_text(json.dumps(planned))
+    write_grid(runs, folder / "planned.json")
     (folder / "grid.json").write_text("stale")
     samples = folder / "features" / "digits" / "samples.jsonl"
     samples.parent.mkdir(parents=True)
