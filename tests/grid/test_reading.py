@@ -339,6 +339,15 @@ def test_a_sweep_trains_nothing_twice(values, sweep, first, second):
     )
 
 
+def test_swept_values_that_a_dataset_makes_alike_are_left(values):
+    """On a dataset with other settings they differ, and a grid may name one of the two only."""
+    values["datasets"]["digits"]["method_defaults"] = {"amst_*": {"skip": {"audio": 4}}}
+    sweep = {"skip": [{"audio": 4, "text": 5}, {"text": 5}]}
+    values["methods"]["often"] = {"method": "amst_full", "sweep": sweep}
+    values["grid"] |= {"datasets": ["digits"], "methods": ["often"]}
+    check_config(values)
+
+
 def test_a_sweep_makes_no_second_variant_of_a_name(values):
     values["methods"] |= {
         "strong-alpha-1.0": {"method": "pmr"},

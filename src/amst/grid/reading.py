@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from amst.config.methods import method_names, settings_class
-from amst.config.run import ENCODERS, Kind, VisualFeatures, settings_hash
+from amst.config.run import ENCODERS, Kind, Recipe, VisualFeatures, settings_hash
 from amst.config.settings import Config, DatasetSettings, ModalityOverrides
 from amst.datasets import registry
 from amst.datasets.base import Dataset
@@ -24,6 +24,7 @@ from amst.grid.variants import (
     merge,
     method_settings,
     modality_of,
+    own_settings,
 )
 
 _OF_OWNER = ("raw", "generate", "options", "lists", "shards", "split_seed", "max_lost")
@@ -226,23 +227,22 @@ def _check_modalities(config: Config) -> None:
 def _check_sweeps(config: Config) -> None:
     """Refuse a sweep that would train the same twice, as of 0.001 and 1e-3, which YAML calls text.
 
-    Values that come to the same on one dataset may differ on another, and are left.
+    Values that come to the same by what a dataset sets may differ on another, and are left.
     """
     variants = all_variants(config)
+    common = config.recipe.model_dump()
     seen: dict[tuple[str, str], str] = {}
     for variant in (variants[one] for one in grid_variants(config) if one not in config.methods):
-        trained = [
-            [
-                method_settings(config, name, variant),
-                recipe_of(config, name, variant.recipe).model_dump(mode="json"),
-            ]
-            for name in config.grid.datasets
-            if applies(name, variant)
+        where = f"methods.{variant.entry}"
+        recipe = validated(Recipe, {**common, **variant.recipe}, f"{where}.recipe")
+        own = [
+            own_settings(variant).model_dump(mode="json", exclude_unset=True),
+            recipe.model_dump(mode="json"),
         ]
-        first = seen.setdefault((variant.entry, settings_hash(trained)), variant.name)
-        if first != variant.name and trained:
+        first = seen.setdefault((variant.entry, settings_hash(own)), variant.name)
+        if first != variant.name:
             raise AmstError(
-                f"methods.{variant.entry}.sweep: {first} and {variant.name} have the same settings",
+                f"{where}.sweep: {first} and {variant.name} have the same settings",
                 "Remove one of the two values",
             )
 

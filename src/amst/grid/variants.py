@@ -194,15 +194,15 @@ def _settings(method: str, values: Mapping[str, Any], where: str) -> MethodSetti
         raise foreign_name(method, error) from error
 
 
-def _check_own(variant: Variant) -> None:
-    """Check a variant's own values, without the dataset's.
+def own_settings(variant: Variant) -> MethodSettings:
+    """A variant's own values, checked, without the dataset's.
 
     Raises:
         AmstError: with the path of the key as it stands in the file, which a sweep makes longer.
     """
     where = f"methods.{variant.entry}"
     try:
-        _settings(variant.method, variant.settings, where)
+        return _settings(variant.method, variant.settings, where)
     except AmstError as error:
         key = error.message.removeprefix(f"{where}.").partition(":")[0].partition(".")[0]
         if key not in variant.swept:
@@ -218,7 +218,7 @@ def method_settings(config: Config, dataset: str, variant: Variant) -> dict[str,
         AmstError: a value is out of range or of a wrong type.
     """
     fields = settings_class(variant.method).model_fields
-    _check_own(variant)
+    own_settings(variant)
     values: dict[str, Any] = {}
     places: dict[str, str] = {}
     for name, defaults in _defaults_of(config, dataset, variant.method):
