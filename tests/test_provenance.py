@@ -6,6 +6,8 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -348,6 +350,41 @@ class Package:
     def read_text(self, name: str) -> str | None:
         assert name == "METADATA"
         return self.metadata
+
+
+@pytest.mark.parametrize("written", ["{0}/modules", "{0}/x/../modules", "modules", "../modules"])
+def test_packages_of_pythonpath_are_found_however_it_is_written(tmp_path, written):
+    metadata = tmp_path / "modules" / "numpy-1.20.0.dist-info" / "METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text("Version: 1.20.0\n")
+    working = tmp_path if written == "modules" else tmp_path / "x"
+    working.mkdir(exist_ok=True)
+    said = _shadowed(working, written.format(tmp_path))
+    assert said == f"numpy 1.20.0 in place of {version('numpy')}\n"
+
+
+def test_packages_that_jobs_have_too_are_none_of_pythonpath(tmp_path):
+    """Also where they are not as pinned, and PYTHONPATH names their folder."""
+    assert _shadowed(tmp_path, sysconfig.get_path("purelib"), pin="numpy==0.1") == ""
+
+
+def _shadowed(folder, path, pin=""):
+    """What a process that starts in a folder, with this PYTHONPATH, finds other than jobs do."""
+    pin = pin or f"numpy=={version('numpy')}"
+    code = (
+        "from pathlib import Path; from amst import provenance\n"
+        f"provenance.REQUIREMENTS = Path('pins'); Path('pins').write_text('{pin} ')\n"
+        "for line in provenance.shadowed_packages(): print(line)"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{provenance.SOURCE}{os.pathsep}{path}"}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
 
 
 def test_packages_that_are_not_installed_count_as_pinned(forgetful):

@@ -7,6 +7,7 @@ digest; a change that can, does.
 import hashlib
 import os
 import re
+import site
 import subprocess
 import sys
 from functools import cache
@@ -160,8 +161,9 @@ def shadowed_packages() -> list[str]:
     given = os.environ.get("PYTHONPATH", "")
     if not given:
         return []
-    brought = {Path(path).absolute() for path in given.split(os.pathsep)}
-    own = _installed_in([path for path in sys.path if Path(path).absolute() not in brought])
+    brought = {Path(path).resolve() for path in given.split(os.pathsep)}
+    left = [path for path in sys.path if Path(path).resolve() not in brought]
+    own = _installed_in([*left, *site.getsitepackages()])  # PYTHONPATH may name those, too
     return [
         f"{name} {here} in place of {there}"
         for (name, here), (_, there) in zip(installed_packages(), own, strict=True)
