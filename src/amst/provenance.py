@@ -50,13 +50,24 @@ def _git(*arguments: str) -> str:
     # git says nothing of another user's checkout unless it is named, and its code runs here anyway
     named = f"safe.directory={SOURCE.parent.resolve()}"
     command = ["git", "-C", str(SOURCE), "-c", named, *arguments]
-    # where a hook of git or a manager of dotfiles has named another repository
-    elsewhere = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
-    own = {name: value for name, value in os.environ.items() if name not in elsewhere}
     ended = subprocess.run(
-        command, env=own, capture_output=True, text=True, check=True, timeout=_GIT_SECONDS
+        command,
+        env=environment_of_git(),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=_GIT_SECONDS,
     )
     return ended.stdout.strip()
+
+
+def environment_of_git() -> dict[str, str]:
+    """The environment by which git takes the repository of its folder.
+
+    A hook of git or a manager of dotfiles may have named another.
+    """
+    elsewhere = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
+    return {name: value for name, value in os.environ.items() if name not in elsewhere}
 
 
 @cache

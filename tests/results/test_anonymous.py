@@ -169,6 +169,20 @@ def test_of_a_damaged_run_no_folder_is_named(export):
     assert row == "digits,random,naive,2,damaged" + 17 * ","
 
 
+def test_names_of_the_checkout_are_searched_for_where_git_dir_names_another(
+    work, monkeypatch, tmp_path
+):
+    for folder, address in ((work, "git@example.org:upstream/suite.git"), (tmp_path / "dots", "x")):
+        subprocess.run(["git", "init", "-q", folder], check=True)
+        subprocess.run(["git", "-C", folder, "remote", "add", "of", address], check=True)
+    push = ["git", "-C", work, "remote", "set-url", "--push", "of", "git@example.org:mine/fork"]
+    subprocess.run(push, check=True)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "dots/.git"))
+    kinds = known().kinds
+    assert kinds["upstream/suite"] == "git's remote.of.url"
+    assert kinds["mine/fork"] == "git's remote.of.pushurl"
+
+
 def test_a_report_tells_neither_who_nor_where(work):
     page = work / "results/report-anonymous.html"
     (work / "results/report.html").write_text("with names")

@@ -30,6 +30,7 @@ from amst.errors import AmstError
 from amst.features.manifest import read_manifest
 from amst.grid.reading import read_yaml
 from amst.grid.variants import merge
+from amst.provenance import environment_of_git
 from amst.records import RunRecord
 from amst.results.cells import Cell, Collection
 from amst.results.names import CHECKOUT
@@ -260,13 +261,14 @@ def _of_git() -> Iterator[tuple[str, str]]:
 
 
 def _git_settings(folder: Path) -> Iterator[tuple[str, str]]:
-    pattern = r"^(user\.(name|email)|remote\..*\.url)$"
+    pattern = r"^(user\.(name|email)|remote\..*\.(push)?url)$"
     # else git says nothing of a checkout that another user owns
     of_any_owner = ["-C", str(folder), "-c", "safe.directory=*"]
     command = ["git", *of_any_owner, "config", "--null", "--get-regexp", pattern]
     try:
         ended = subprocess.run(
             command,
+            env=environment_of_git(),
             capture_output=True,
             encoding="utf-8",
             errors="replace",
