@@ -50,6 +50,16 @@ def test_many_shards_may_be_open(stored):
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
+@pytest.mark.parametrize("error", [ValueError("exceeds maximum"), PermissionError()])
+def test_a_system_that_refuses_more_open_files_ends_nothing(stored, monkeypatch, error):
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    FeatureStore(stored.manifest)
+
+
 def test_only_the_modalities_of_the_run_are_read(stored, modalities):
     part = FeatureStore(stored.manifest).part(stored.split, "train", {"audio": modalities["audio"]})
     assert set(part.inputs) == {"audio"}
