@@ -198,6 +198,7 @@ def test_mvsa_captions_can_be_read_as_what_they_are(tree_of, tmp_path):
     (raw / "data/5001.txt").write_bytes("olé!".encode("latin-1"))
     assert captions()["5001"] == "olé!", "which is no GB18030"
     assert MVSA("gb18030").fingerprint() != MVSA().fingerprint()
+    assert "captions" not in MVSA().fingerprint(), "else features without the option are made anew"
     with pytest.raises(AmstError, match=r"'gbk'\. It can be latin-1 or gb18030"):
         MVSA("gbk")
 

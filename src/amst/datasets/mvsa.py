@@ -61,8 +61,12 @@ class MVSA(Dataset):
         self.captions = captions
 
     def fingerprint(self) -> dict[str, Any]:
-        """Facts that features depend on: those of every dataset, and how captions are read."""
-        return {**super().fingerprint(), "captions": self.captions}
+        """Facts that features depend on: those of every dataset, and how captions are read.
+
+        As published they are not named: features from before there was a choice stay.
+        """
+        facts = super().fingerprint()
+        return facts if self.captions == "latin-1" else {**facts, "captions": self.captions}
 
     def read(self, raw: Path) -> Iterator[Sample | Rejected]:
         """Rows in the order of the label file; pairs left out by definition give none.
