@@ -254,6 +254,20 @@ def test_a_name_is_found_wherever_a_file_holds_one(work, name, content):
 
 
 @pytest.mark.parametrize(
+    ("name", "written"),
+    [("İlker Şen", "by İlker Şen"), ("Müller", "by Mu\u0308ller"), ("Mu\u0308ller", "by MÜLLER")],
+)
+def test_a_name_is_found_in_any_case_and_form_of_unicode(monkeypatch, work, name, written):
+    monkeypatch.setenv("GIT_AUTHOR_NAME", name)
+    with pytest.raises(AmstError, match=r"it holds '.*' \(of git\)") as told:
+        known().refuse_in("a.txt", written.encode())
+    spared = shlex.split(str(told.value))[-1]
+    Identities.of(collect(runs_of_the_grid(), ["naive"]), [spared]).refuse_in(
+        "a.txt", written.encode()
+    )
+
+
+@pytest.mark.parametrize(
     ("name", "content"),
     [
         ("a.txt", b"jdoe421 doe /homes/a gpu0171 Jane van"),

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path, PurePath
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import yaml
@@ -203,20 +204,25 @@ class Identities:
         )
         # JSON writes a line's end as \n, and no word begins behind a letter
         text = re.sub(r"\\[nrt]", " ", f"{name}\n{_text_of(name, content)}")
-        found = re.search(rf"(?<![^\W_])(?:{words})", text, re.IGNORECASE)
+        text = normalize("NFC", text)
+        small = text.lower()
+        found = re.search(rf"(?<![^\W_])(?:{words})", small)
         if found is None:
             return
+        if len(text) != len(small):  # as of a letter that has no small one
+            text = small
+        word = text[found.start() : found.end()]
         around = text[max(0, found.start() - 20) : found.end() + 20]
-        kind = self.kinds.get(_plain(found[0]), "an identity")
+        kind = self.kinds.get(_plain(word), "an identity")
         raise AmstError(
-            f"{name} is not anonymous: it holds {found[0]!r} ({kind}), in {around!r}",
+            f"{name} is not anonymous: it holds {word!r} ({kind}), in {around!r}",
             "Change what says so, as a name in the configuration, or leave it out, and call again; "
-            f"where it is but an ordinary word, with --ordinary {shlex.quote(found[0])}",
+            f"where it is but an ordinary word, with --ordinary {shlex.quote(word)}",
         )
 
 
 def _plain(name: str) -> str:
-    return " ".join(name.lower().split())
+    return " ".join(normalize("NFC", name).lower().split())
 
 
 def _is_ordinary(name: str) -> bool:
