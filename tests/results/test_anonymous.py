@@ -183,6 +183,15 @@ def test_names_of_the_checkout_are_searched_for_where_git_dir_names_another(
     assert kinds["mine/fork"] == "git's remote.of.pushurl"
 
 
+def test_where_there_is_no_git_it_is_told(export, monkeypatch, tmp_path):
+    said = "there is no git here"
+    done, _ = export()
+    assert said not in done.stderr
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done, _ = export()
+    assert said in done.stderr
+
+
 def test_a_report_tells_neither_who_nor_where(work):
     page = work / "results/report-anonymous.html"
     (work / "results/report.html").write_text("with names")

@@ -290,6 +290,9 @@ def identities(
     if found.ordinary:
         names = ", ".join(f"{name!r} ({found.kinds[name]})" for name in found.ordinary)
         typer.echo(f"note: not searched for, as ordinary text may hold it: {names}", err=True)
+    if not shutil.which("git"):
+        said = "note: there is no git here: names and remotes that it has are not searched for"
+        typer.echo(said, err=True)
     return found
 
 
