@@ -241,7 +241,7 @@ def picture(text):
         ("a.csv", b"1,jdoe42_try\n"),
         ("a.html", b"<b>/h&#111;me/</b>"),
         ("a.tex", b"JDOE42"),
-        ("a.json", b'"/work/x, /home/colleague/x"'),
+        ("a.json", b'"/data/x, /home/colleague/x"'),
         ("a.json", rb'"by\njdoe42"'),
         ("a.yaml", b"a: Jane\n  van Doe"),
         ("a.cff", b"url: https://example.org/DoeLab/fork"),

@@ -248,7 +248,7 @@ def _of_user() -> Iterator[tuple[str, str]]:
 
 
 def _folder(kind: str, folder: Path) -> Iterator[tuple[str, str]]:
-    """A folder at the top of the file system, as `/root` or `/work`, tells nothing."""
+    """A folder at the top of the file system, as `/root` or `/data`, tells nothing."""
     if len(folder.parts) > 2:
         yield kind, str(folder)
 
