@@ -5,6 +5,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -275,14 +276,11 @@ def decode(content: bytes, otherwise: str = "latin-1") -> str:
         content: of a file.
         otherwise: encoding of what is no Unicode.
     """
-    try:
+    with suppress(UnicodeDecodeError):
         return _unicode(content)
-    except UnicodeDecodeError:
-        pass
-    try:
+    with suppress(UnicodeDecodeError):
         return content.decode(otherwise)
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
+    return content.decode("latin-1")
 
 
 def _unicode(content: bytes) -> str:
