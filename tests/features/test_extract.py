@@ -1,6 +1,11 @@
+import ctypes
+import faulthandler
 import hashlib
 import json
+import os
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -246,6 +251,30 @@ def test_a_file_whose_storage_fails_is_no_lost_sample(name, first, text, tmp_pat
     with pytest.raises(HostError, match=rf"raw/{name} cannot be read \(Input/output error\)"):
         extract(Anything(), raw, tmp_path / "s.jsonl", out)
     assert not out.exists()
+
+
+def test_a_decoder_that_crashes_says_in_which_file(tmp_path, monkeypatch):
+    raw, said = tmp_path / "raw", tmp_path / "said.txt"
+    write_image(raw / "first.jpg")
+    write_image(raw / "é.jpg")
+    files = ("first.jpg", "é.jpg")
+    rows = [Sample(id=f, label="neutral", group=f, files={"visual": f}, text="") for f in files]
+    write_lines(tmp_path / "s.jsonl", rows)
+    read = extract_module.read_picture
+
+    def crashing(path, features):
+        return read(path, features) if path.name == "first.jpg" else ctypes.string_at(0)
+
+    monkeypatch.setattr(extract_module, "read_picture", crashing)
+    if not (child := os.fork()):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        with said.open("w") as file:
+            faulthandler.enable(file)
+            extract(load("MVSA"), raw, tmp_path / "s.jsonl", tmp_path / "0.h5")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGSEGV
+    assert r'File "\xe9.jpg", line 1' in said.read_text()
+    assert "first.jpg" not in said.read_text()
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "A.JPG"])
