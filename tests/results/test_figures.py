@@ -555,7 +555,7 @@ def test_a_full_disk_is_told_of_the_figure_and_leaves_the_old_one(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
     try:
         with pytest.raises(OSError, match=re.escape(f"'{old}'")):
-            save(figure, tmp_path, "a")
+            save(figure, tmp_path, "a", ["pdf"])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]

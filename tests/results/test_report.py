@@ -258,7 +258,7 @@ def test_every_run_is_shown_with_what_made_it_and_not_another_seed(make, grid, r
 
 
 def test_a_figure_has_a_picture_of_every_dataset(make, plan, monkeypatch):
-    def written(collection, folder):
+    def written(collection, folder, forms):
         for dataset in ("AVE", "my-digits"):
             for name in FIGURE_NAMES:
                 Image.new("L", (30, 20)).save(folder / f"{name}-{dataset}.png")

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad, pixel_unshuffle
+from torch.overrides import TorchFunctionMode
 
 from amst.compiler import compiled
 from amst.config.run import Modality, ResNet18, Roberta, SmallCNN, SmallTransformer
@@ -373,10 +374,21 @@ def build_encoder(
         torch.manual_seed(stream_seed(seed, "weights", *streams))
         if modality.kind == "text":
             return _text_encoder(name, modality, shape, embedding, vocabulary, seed, streams)
+    with _NothingDrawn():
         encoder = _picture_encoder(name, modality, embedding)
     initialise(encoder, seed, *streams)
     # Convolutions are faster so, on CPUs (a quarter, measured on small_cnn) and GPUs.
     return encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Leaves the weights undrawn that modules have by themselves: a ResNet draws its own twice."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        if func in (nn.init.kaiming_uniform_, nn.init.uniform_, Tensor.normal_):
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
 
 
 def _picture_encoder(name: str, modality: Modality, embedding: int | None) -> Encoder:

@@ -181,12 +181,11 @@ def _pictures(collection: Collection) -> dict[str, str]:
     found = dict.fromkeys(FIGURE_NAMES, "")
     several = len(collection.datasets) > 1
     with tempfile.TemporaryDirectory() as folder:
-        for path in write_figures(collection, Path(folder)):
-            if path.suffix == ".png":
-                name, _, dataset = path.stem.partition("-")
-                label = collection.label(dataset)
-                found[name] += f"<h3>{html.escape(label)}</h3>\n" if several else ""
-                found[name] += _image(path, f"{TITLES[name]}, {label}")
+        for path in write_figures(collection, Path(folder), forms=["png"]):
+            name, _, dataset = path.stem.partition("-")
+            label = collection.label(dataset)
+            found[name] += f"<h3>{html.escape(label)}</h3>\n" if several else ""
+            found[name] += _image(path, f"{TITLES[name]}, {label}")
     return found
 
 

@@ -10,7 +10,7 @@ from amst.results.cells import Cell, Collection
 from amst.results.figures.finals import accuracy_against_hours, unimodal_against_fused
 from amst.results.figures.learning import learning_curves, skip_schedule
 from amst.results.figures.style import save, style
-from amst.results.names import FIGURE_NAMES
+from amst.results.names import FIGURE_FORMS, FIGURE_NAMES
 
 FIGURES: Mapping[str, Callable[[Collection, Sequence[Cell]], Figure]] = {
     "curves": learning_curves,
@@ -22,14 +22,18 @@ FIGURES: Mapping[str, Callable[[Collection, Sequence[Cell]], Figure]] = {
 
 
 def write_figures(
-    collection: Collection, out: Path, only: Sequence[str] = FIGURE_NAMES
+    collection: Collection,
+    out: Path,
+    only: Sequence[str] = FIGURE_NAMES,
+    forms: Sequence[str] = FIGURE_FORMS,
 ) -> list[Path]:
-    """Write figures as ``<name>-<dataset>.pdf`` and ``.png``, for every dataset of the runs.
+    """Write figures as ``<name>-<dataset>.<form>``, for every dataset of the runs.
 
     Args:
         collection: the records; histories lie beside them.
         out: folder of the files.
         only: names of the figures to draw.
+        forms: pdf, png, or both.
 
     Returns:
         The files written.
@@ -47,5 +51,5 @@ def write_figures(
             cells = [cell for cell in collection.cells if cell.dataset == dataset]
             for name in only:
                 figure = FIGURES[name](collection, cells)
-                written += save(figure, out, f"{name}-{dataset}")
+                written += save(figure, out, f"{name}-{dataset}", forms)
     return written

@@ -1,7 +1,7 @@
 """How all figures look, and how they reach the disk with the same bytes every time."""
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from amst.config.run import Kind
 from amst.files import replacing
 from amst.results.cells import Cell
-from amst.results.names import FIGURE_FORMS
 
 COLUMN, PAGE = 3.5, 7.16
 """Width in inches of one column and of the whole page of a two-column paper."""
@@ -60,10 +59,10 @@ def style() -> Iterator[None]:
         yield
 
 
-def save(figure: Figure, out: Path, name: str) -> list[Path]:
-    """Write ``<name>.pdf`` and ``<name>.png`` without the time or the version of the software."""
+def save(figure: Figure, out: Path, name: str, forms: Sequence[str]) -> list[Path]:
+    """Write ``<name>.<form>``, pdf or png, without the time or the version of the software."""
     written = []
-    for form in FIGURE_FORMS:
+    for form in forms:
         hidden = ("CreationDate", "Producer", "Creator") if form == "pdf" else ("Software",)
         path = out / f"{name}.{form}"
         # not into the file: what a full disk makes of a PDF there is an error of Matplotlib's own
