@@ -61,7 +61,7 @@ format: environment
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/snakefmt $(SNAKEFILES)
 
-# Plans, dry runs, status, tables and figures, for a laptop or a login node: no torch, some 600 MB.
+# Plans, dry runs, status, tables and figures, for a laptop or a login node: no torch, some 520 MB.
 light: $(UV)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-light
 	$(UV) pip sync --python .venv-light --quiet --compile-bytecode --require-hashes containers/requirements-light.txt

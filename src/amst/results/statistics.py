@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
 
 DECIMALS = 12
 """What is compared is rounded to these: equal means of other orders differ in their last digit."""
@@ -158,15 +156,17 @@ def bootstrap_p(tail: int, resamples: int) -> float:
 def exact_mcnemar(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> tuple[int, int, float]:
     """Samples only we have right, samples only they have right, exact two-sided p."""
     only_ours, only_theirs = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
-    table = [[int((ours & theirs).sum()), only_ours], [only_theirs, int((~ours & ~theirs).sum())]]
-    return only_ours, only_theirs, min(1.0, float(mcnemar(table, exact=True).pvalue))
+    differ = only_ours + only_theirs
+    p = float(stats.binomtest(only_ours, differ).pvalue) if differ else 1.0
+    return only_ours, only_theirs, p
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values adjusted for being all looked at (Holm, 1979), in the order given."""
-    if not p_values:
-        return []
-    return [float(p) for p in multipletests(p_values, method="holm")[1]]
+    ascending = np.argsort(p_values, kind="stable")
+    looked_at = np.arange(len(p_values), 0, -1)
+    adjusted = np.maximum.accumulate(np.asarray(p_values)[ascending] * looked_at)
+    return [float(p) for p in np.minimum(adjusted, 1.0)[np.argsort(ascending)]]
 
 
 def average_ranks(scores: Floats) -> Floats:
