@@ -79,7 +79,9 @@ class Cost(_Row):
         description="modality -> floating-point operations of the whole training, forward"
     )
     backward_flops: dict[str, float]
-    linear_seconds: NonNegativeFloat = Field(description="of the linear evaluation")
+    linear_seconds: NonNegativeFloat = Field(
+        default=0.0, description="of the linear evaluation; 0 in records that do not state it"
+    )
 
     @property
     def seconds(self) -> float:

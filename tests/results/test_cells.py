@@ -1,11 +1,12 @@
 """Collecting the runs of a grid, finished or not."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
 from amst.errors import AmstError
-from amst.results.cells import collect, kind_of, modality_of
+from amst.results.cells import Run, collect, kind_of, modality_of, record_of
 
 
 def test_variants_keep_the_configured_order_and_others_follow(make, grid):
@@ -133,3 +134,15 @@ def test_a_fused_prediction_that_selects_no_epoch_stands_at_the_main_one(make, p
 )
 def test_names_of_predictions_say_what_they_are_of(prediction, kind, modality):
     assert (kind_of(prediction), modality_of(prediction)) == (kind, modality)
+
+
+def test_a_record_that_an_earlier_commit_wrote_in_this_format_is_read():
+    """Commit 082b547 wrote it, but for most of its results and packages.
+
+    Its cost does not state the linear evaluation. That its settings still have their hash is looked
+    at, too: where they have not, an update would train every run anew.
+    """
+    path = Path(__file__).with_name("run_of_082b547.json")
+    record = record_of(Run("digits", "random", "naive", 0, path, "done"))
+    assert record.cost.linear_seconds == 0
+    assert record.metrics("fused").accuracy == 0.1
