@@ -11,7 +11,7 @@ from amst.cli import app
 from amst.errors import AmstError
 from amst.grid import Config, read_config
 from amst.grid.adoptions import Adoptions
-from amst.provenance import training_digest
+from amst.provenance import package_digest, training_digest
 from amst.records import read_record, write_record
 from tests.cli.test_plan import finished
 
@@ -28,7 +28,15 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     config = read_config(Path("config.yaml"))
     for method in ("naive", "pmr"):
         finished(config, RESULTS, "digits", method, 1.0)
+        made_with(f"digits/random/{method}/seed0", package_digest())
     return config
+
+
+def made_with(run: str, packages: str) -> None:
+    """Let the record of a run say with which packages it was made."""
+    record = read_record(record_of(run))
+    made = record.environment.model_copy(update={"package_digest": packages})
+    write_record(record_of(run), record.model_copy(update={"environment": made}))
 
 
 def adopt(*runs: str, reason: str = "a comment") -> str:
@@ -81,6 +89,23 @@ def test_what_cannot_be_adopted_leaves_all_named_runs_as_they_were(
     with pytest.raises(AmstError, match=said):
         adopt(*runs, reason=reason)
     assert {path: path.read_bytes() for path in RESULTS.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("why", ["packages changed", "data changed"])
+def test_a_run_that_is_trained_anew_whatever_its_code_is_not_called_adopted(
+    config: Config, why: str
+):
+    if why == "packages changed":
+        made_with(NAIVE, "of an earlier lock file")
+    else:
+        for path in ("manifest.json", "splits/random.json"):
+            file = RESULTS / "features/digits" / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("{}")
+    with pytest.raises(AmstError, match=f"{NAIVE} would be trained anew all the same: {why}"):
+        adopt(NAIVE)
+    assert not reasons(NAIVE)
+    assert NAIVE not in Adoptions(RESULTS)
 
 
 def test_what_another_call_adopts_meanwhile_stays_adopted(config: Config):

@@ -116,7 +116,7 @@ def test_only_finished_runs_with_these_settings_can_be_adopted(here: Suite):
     values = copy.deepcopy(SMALL)
     values["datasets"]["digits"]["recipe"]["epochs"] = 3
     here.configure(values)
-    assert "other settings" in here.amst("adopt", NAIVE, *arguments, check=False).stderr
+    assert "settings changed" in here.amst("adopt", NAIVE, *arguments, check=False).stderr
 
 
 def test_a_run_whose_end_no_call_has_seen_cannot_be_adopted(here: Suite):

@@ -86,13 +86,19 @@ def _outdated(
     record: RunRecord, settings: RunSettings, adoptions: Adoptions, data: tuple[Path, Path]
 ) -> str:
     """Why a finished run would be trained again; empty when it would not."""
-    if record.settings_hash != settings.hash:
-        return "settings changed"
-    if record.environment.package_digest != package_digest():
-        return "packages changed"
+    if why := _made_otherwise(record, settings):
+        return why
     present = training_digest(settings.method)
     counts_as = adoptions.code_of(settings.run_id, settings.hash, present, data)
     return "" if record.environment.code_digest == counts_as else "code changed"
+
+
+def _made_otherwise(record: RunRecord, settings: RunSettings) -> str:
+    """Why a run would be trained again whatever its code and data; empty when it would not."""
+    if record.settings_hash != settings.hash:
+        return "settings changed"
+    same = record.environment.package_digest == package_digest()
+    return "" if same else "packages changed"
 
 
 def _data_changed(
@@ -235,8 +241,8 @@ def adopt(
     """Declare finished runs valid under changed code; the record and the tables say so."""
     if not reason.strip():
         raise AmstError("--reason is empty", "Say why the change cannot have changed the runs")
-    resolve = grid.Resolver(configuration(configfile))
-    adoptions = Adoptions(results)
+    config = configuration(configfile)
+    resolve, adoptions = grid.Resolver(config), Adoptions(results)
     not_seen = set(unseen(results.parent))
     changed: dict[grid.Cell, tuple[RunRecord, RunRecord]] = {}
     for run in runs:
@@ -250,9 +256,12 @@ def adopt(
                 "Call one with the code that it was made with, and adopt it then",
             )
         settings = resolve(cell)
-        if record.settings_hash != settings.hash:
+        data = _data_of(config, results, settings)
+        why = _made_otherwise(record, settings) or _data_changed(config, results, record, data)
+        if why:
             raise AmstError(
-                f"{cell.run} was made with other settings", "Only changed code can be adopted"
+                f"{cell.run} would be trained anew all the same: {why}",
+                "Only changed code can be adopted",
             )
         digest = training_digest(settings.method)
         if record.environment.code_digest == digest:
