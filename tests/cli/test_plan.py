@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from amst.cli import app
 from amst.cli.forecast import scaled_hours
-from amst.cli.plan import Planned, _hours, plan_of
+from amst.cli.plan import Planned, _about_work_done, _hours, plan_of
 from amst.cli.space import (
     Space,
     parameters,
@@ -26,7 +26,7 @@ from amst.features.shards import columns
 from amst.files import write_json
 from amst.grid import Config, Resolver, cells, features_of, modalities_of, read_config
 from amst.models.encoders import build_encoder
-from amst.provenance import package_digest, training_digest
+from amst.provenance import package_digest, present_digest, training_digest
 from amst.records import RUN_FILES, Cost, Environment, RunRecord, read_record, write_record
 from amst.training.state import adopted_file
 
@@ -159,9 +159,7 @@ def test_a_run_of_other_packages_or_other_code_is_planned_again(paper: Config, t
     folder = finished(paper, tmp_path, "CREMAD", "naive", 1.0)
     run = folder.relative_to(tmp_path / "runs").as_posix()
     assert whys() == {"packages changed"}
-    record = read_record(folder / "run.json")
-    made = record.environment.model_copy(update={"package_digest": package_digest()})
-    write_record(folder / "run.json", record.model_copy(update={"environment": made}))
+    made_by(folder / "run.json", "")
     assert whys() == {"code changed"}
     write_json(adopted_file(tmp_path), {run: {"from": training_digest("naive"), "to": "other"}})
     assert whys() == {"code changed"}, "adopted for another state of the code"
@@ -169,6 +167,39 @@ def test_a_run_of_other_packages_or_other_code_is_planned_again(paper: Config, t
         (folder / name).touch()
     write_json(adopted_file(tmp_path), {run: {"from": "", "to": training_digest("naive")}})
     assert not {"code changed", "packages changed"} & whys()
+
+
+def test_an_unfinished_run_whose_saved_states_are_of_other_code_is_told(
+    tmp_path: Path, monkeypatch
+):
+    """As after an update in the middle of a grid: its next attempt continues from none of them."""
+    monkeypatch.chdir(tmp_path)
+    Path("two.yaml").write_text("grid: {methods: [naive], seeds: [0, 1]}")
+    config = read_config(PAPER[0], Path("two.yaml"))
+    features = tmp_path / "features/digits"
+
+    def saved(seed: int, digest: str) -> None:
+        folder = tmp_path / f"checkpoints/digits/random/naive/seed{seed}" / digest
+        folder.mkdir(parents=True)
+        (folder / "epoch-0001-batch-000000.pt").touch()
+
+    def told() -> list[str]:
+        return list(_about_work_done(plan_of(config, tmp_path)))
+
+    saved(0, "0123456789abcdef")
+    assert told() == [], "the data are not there, and may be made as they were"
+    for file in (features / "manifest.json", features / "splits/random.json"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    assert told() == [
+        "1 unfinished run has saved states of other settings, code, packages or data only "
+        "(digits/random/naive/seed0): trained from the first epoch"
+    ]
+    saved(1, "0123456789abcdef")
+    assert "2 unfinished runs have saved states" in told()[0]
+    for cell in cells(config):
+        saved(cell.seed, present_digest(Resolver(config)(cell), features))
+    assert told() == []
 
 
 def test_single_precision_takes_twice_the_room():
@@ -297,6 +328,14 @@ def test_hours_follow_the_epochs_that_are_configured_now(tmp_path: Path, monkeyp
     assert (seed.why, seed.hours) == ("missing", pytest.approx(6 + once))
 
 
+def made_by(path: Path, code: str) -> None:
+    """Let a record say that this code and the present packages made the run."""
+    record = read_record(path)
+    now = {"package_digest": package_digest(), "code_digest": code}
+    made = record.environment.model_copy(update=now)
+    write_record(path, record.model_copy(update={"environment": made}))
+
+
 def test_the_command_names_reasons_sums_hours_and_says_what_their_marks_mean(
     tmp_path: Path, monkeypatch
 ):
@@ -334,10 +373,15 @@ def test_the_command_names_reasons_sums_hours_and_says_what_their_marks_mean(
     free = shutil.disk_usage(tmp_path).free
     (line,) = (line for line in lines if line.endswith("are free here"))
     assert float(line.split()[0]) == pytest.approx(free / 1e9, abs=2)
-    record = read_record(path)
-    now = {"package_digest": package_digest(), "code_digest": training_digest("naive")}
-    made = record.environment.model_copy(update=now)
-    write_record(path, record.model_copy(update={"environment": made}))
+    made_by(path, "an earlier commit")
+    lines = plan()
+    assert "digits naive 2 2.00 1 code changed, 1 missing" in lines
+    assert (
+        "note 1 finished run was trained by other code: snakemake trains anew in the place of "
+        "each, unless `amst adopt` declares it valid (docs/two-configurations.md says how to find "
+        "out)"
+    ) in lines
+    made_by(path, training_digest("naive"))
     assert "digits naive 2 2.00 1 files missing, 1 missing" in plan(), "as after a purge by age"
     for name in set(RUN_FILES) - {"run.json"}:
         path.with_name(name).touch()

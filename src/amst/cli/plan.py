@@ -20,7 +20,7 @@ from amst.config.run import RunSettings
 from amst.errors import AmstError
 from amst.grid.adoptions import Adoptions
 from amst.grid.stale_data import stale_data
-from amst.provenance import package_digest, training_digest
+from amst.provenance import package_digest, present_digest, training_digest
 from amst.records import RUN_FILES, RunRecord, read_record, write_record
 from amst.training.kept import unseen
 from amst.training.state import run_digest, state_of
@@ -42,6 +42,7 @@ class Planned:
         like: whether the hours are those of other variants of its method.
         scaled: whether they are those of the same method on another dataset, by samples.
         kind: what a run must have in common with it to tell its hours: method and encoders.
+        begins_anew: whether an attempt has saved states of it, and none that it continues from.
     """
 
     cell: grid.Cell
@@ -50,6 +51,7 @@ class Planned:
     like: bool
     scaled: bool = False
     kind: tuple[str, tuple[str, ...]] = ("", ())
+    begins_anew: bool = False
 
 
 def plan_of(config: grid.Config, results: Path) -> list[Planned]:
@@ -63,11 +65,11 @@ def plan_of(config: grid.Config, results: Path) -> list[Planned]:
     planned = []
     for cell, record in records.items():
         settings = resolve(cell)
-        why: str = state_of(results, cell.run).name
+        state, data = state_of(results, cell.run), _data_of(config, results, settings)
+        why: str = state.name
         if record is None and why == "done":
             why = "damaged"
         if record is not None:
-            data = _data_of(config, results, settings)
             why = _outdated(record, settings, adoptions, data)
             why = why or _data_changed(config, results, record, data)
             why = why or _lost(results / "runs" / cell.run)
@@ -78,7 +80,8 @@ def plan_of(config: grid.Config, results: Path) -> list[Planned]:
         if scaled:
             hours = elsewhere[kind].times(samples[cell.dataset])
         whole = hours.of(settings.recipe.epochs) if hours else None
-        planned.append(Planned(cell, why, whole, like, scaled, kind))
+        anew = state.saved and not _continues(results, settings, data)
+        planned.append(Planned(cell, why, whole, like, scaled, kind, anew))
     return planned
 
 
@@ -113,6 +116,14 @@ def _data_changed(
         return ""  # made again, they are what they were
     now = run_digest(record.settings_hash, made.code_digest, made.package_digest, *data)
     return "" if now == record.digest else "data changed"
+
+
+def _continues(results: Path, settings: RunSettings, data: tuple[Path, Path]) -> bool:
+    """Whether a run goes on from a state that is saved, as far as its data tell."""
+    if not all(file.is_file() for file in data):
+        return True  # made again, they are what they were
+    folder = results / "checkpoints" / settings.run_id / present_digest(settings, data[0].parent)
+    return any(folder.glob("epoch-*.pt"))
 
 
 def _lost(folder: Path) -> str:
@@ -187,7 +198,7 @@ def plan(
     console.print(f"{len(todo)} of {len(planned)} runs to train: {_hours(todo)} hours in all")
     for line in _about_hours(todo, configfile or []):
         console.print(line, soft_wrap=True)
-    for line in (*grid.left_out(config), *grid.trained_alike(config)):
+    for line in (*_about_work_done(todo), *grid.left_out(config), *grid.trained_alike(config)):
         console.print(Text("note", "yellow"), line, soft_wrap=True)
     console.print()
     for line in table_of_space(space_of(config, results, jobs)):
@@ -209,6 +220,24 @@ def _hours(planned: list[Planned]) -> str:
         return "?"
     about = "~" if any(one.like or one.scaled for one in planned) else ""
     return f"{about}{sum(known):.2f}" + ("+" if len(known) < len(planned) else "")
+
+
+def _about_work_done(todo: list[Planned]) -> Iterator[str]:
+    """What was trained and is not taken over, as after an update, and what can be done."""
+    changed = sum(one.why == "code changed" for one in todo)
+    if changed:
+        yield (
+            f"{changed} finished {'run was' if changed == 1 else 'runs were'} trained by other "
+            "code: snakemake trains anew in the place of each, unless `amst adopt` declares it "
+            "valid (docs/two-configurations.md says how to find out)"
+        )
+    anew = [one.cell.run for one in todo if one.begins_anew]
+    if anew:
+        yield (
+            f"{len(anew)} unfinished {'run has' if len(anew) == 1 else 'runs have'} saved states "
+            f"of other settings, code, packages or data only ({anew[0]}"
+            f"{', ...' if anew[1:] else ''}): trained from the first epoch"
+        )
 
 
 def _about_hours(todo: list[Planned], configfile: list[Path]) -> Iterator[str]:
