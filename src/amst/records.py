@@ -1,11 +1,12 @@
 """The run record: one job's settings, provenance, results and cost as one small JSON file."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from amst.config.run import RunSettings
+from amst.config.run import RunSettings, settings_hash
 from amst.documents import read_document
 from amst.files import write_json
 
@@ -167,3 +168,8 @@ def read_record(path: Path | str) -> RunRecord:
     """
     remedy = "Delete the run's folder and run it again"
     return read_document(Path(path), RunRecord, "run record", remedy)
+
+
+def stated_hash(path: Path) -> str:
+    """Hash of the settings that stand in a record: a later version may know more of them."""
+    return settings_hash(json.loads(path.read_text("utf-8"))["settings"])

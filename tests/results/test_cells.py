@@ -1,10 +1,12 @@
 """Collecting the runs of a grid, finished or not."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from amst.config.run import settings_hash
 from amst.errors import AmstError
 from amst.results.cells import Run, collect, kind_of, modality_of, record_of
 
@@ -146,3 +148,17 @@ def test_a_record_that_an_earlier_commit_wrote_in_this_format_is_read():
     record = record_of(Run("digits", "random", "naive", 0, path, "done"))
     assert record.cost.linear_seconds == 0
     assert record.metrics("fused").accuracy == 0.1
+
+
+def test_settings_that_a_later_version_has_added_are_no_edit(make, plan):
+    """As commit c8535bf wrote records, when `arithmetic.compile` was not yet a setting."""
+    (run,) = make(plan)
+    record = json.loads(run.path.read_text())
+    del record["settings"]["arithmetic"]["compile"]
+    record["settings_hash"] = settings_hash(record["settings"])
+    run.path.write_text(json.dumps(record))
+    assert record_of(run).settings_hash == record["settings_hash"]
+    record["settings"]["arithmetic"]["threads"] = 2
+    run.path.write_text(json.dumps(record))
+    with pytest.raises(AmstError, match="it was edited"):
+        record_of(run)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from amst.config.run import settings_hash
 from amst.errors import AmstError
 from amst.records import read_record
 from amst.results.recomputed import recompute
@@ -129,6 +130,16 @@ def test_settings_epochs_and_cost_are_held_against_what_they_come_from(changed):
     assert best == "best epoch of entropy 0 in run.json, 28 from history.csv"
     assert seconds == "train_seconds 1.0 in run.json, 60.0 from cost.csv"
     assert memory == "peak_host_bytes 1073741825 in run.json, 1073741824 from cost.csv"
+
+
+def test_settings_that_a_later_version_has_added_are_no_edit(changed):
+    """As commit c8535bf wrote records, when `arithmetic.compile` was not yet a setting."""
+
+    def older(record):
+        del record["settings"]["arithmetic"]["compile"]
+        record["settings_hash"] = settings_hash(record["settings"])
+
+    assert not changed(older)
 
 
 @pytest.mark.parametrize("name", ["history.csv", "cost.csv"])

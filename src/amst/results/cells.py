@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from amst.errors import AmstError
-from amst.records import RUN_FILES, Metrics, RunRecord, read_record
+from amst.records import RUN_FILES, Metrics, RunRecord, read_record, stated_hash
 
 State = Literal["done", "missing", "running", "failed", "outdated", "damaged"]
 """'outdated': made with other settings or data than the grid's; 'damaged': cannot be read."""
@@ -290,7 +290,8 @@ def record_of(run: Run) -> RunRecord:
         AmstError: it is no record, another run's, was edited, or lacks results.
     """
     record = read_record(run.path)
-    if record.settings.hash != record.settings_hash:
+    noted = record.settings_hash
+    if record.settings.hash != noted and stated_hash(run.path) != noted:
         raise AmstError(
             f"{run.path} has the hash of other settings than those in it: it was edited",
             "Delete the run's folder and run it again",

@@ -26,6 +26,7 @@ from amst.records import (
     Result,
     RunRecord,
     read_record,
+    stated_hash,
 )
 from amst.results.predictions import read_predictions
 
@@ -78,7 +79,7 @@ def recompute(folder: Path) -> Recomputed:
             "Delete the run's folder and run it again",
         ) from error
     more = (
-        *_of_settings(record),
+        *_of_settings(record, folder / RECORD),
         *_of_epochs(record, folder / HISTORY),
         *_of_cost(record, folder / COSTS),
     )
@@ -100,8 +101,8 @@ def _columns(path: Path, names: Collection[str]) -> dict[str, list[float]]:
         raise unread(path, error, fault, "Delete the run's folder and run it again") from error
 
 
-def _of_settings(record: RunRecord) -> Iterator[str]:
-    hashed = record.settings.hash
+def _of_settings(record: RunRecord, path: Path) -> Iterator[str]:
+    hashed = stated_hash(path)
     yield from _differing("hash of the settings", record.settings_hash, hashed, "them")
 
 
