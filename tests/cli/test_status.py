@@ -1,5 +1,6 @@
 """The overview of the grid fits a terminal, however many seeds there are."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from amst.cli import app
+from amst.config.run import settings_hash
 from amst.files import write_json
 from amst.grid import Config, Resolver, as_dict, read_config
 from tests.cli.test_plan import finished
@@ -134,6 +136,12 @@ def test_runs_of_other_settings_and_records_that_cannot_be_read_are_noted(
         "note 1 run (digits/random/naive/seed0) done with settings of the last call" in done.output
     )
     assert "give its --configfile here, too" in done.output
+    record = json.loads((run / "run.json").read_text())
+    del record["settings"]["arithmetic"]["compile"]  # as before commit 74f0970
+    write_json(run / "run.json", record | {"settings_hash": settings_hash(record["settings"])})
+    update = "note 1 run (digits/random/naive/seed0) done before an update of the suite added"
+    assert update in CliRunner().invoke(app, ["status"]).output
+    assert "1 settings added by an update" in CliRunner().invoke(app, ["plan"]).output
 
 
 @pytest.mark.parametrize("gone", [True, False])

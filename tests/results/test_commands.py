@@ -138,7 +138,7 @@ def test_runs_of_the_last_call_are_not_to_be_deleted_but_its_configuration_given
         amst(results, command)
     assert (
         "2 outdated runs have the settings of the last call of Snakemake: give its --configfile "
-        "here, too, or --grid results/grid.json"
+        "here, too, or --grid results/grid.json, unless an update of the suite has changed them; or"
     ) in str(refused.value)
     assert f"`amst {command} --partial`" in str(refused.value)
     assert "delete" not in str(refused.value)

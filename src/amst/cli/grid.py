@@ -106,10 +106,11 @@ def _job_that_began(begun: dict[grid.Cell, Path]) -> list[str]:
 def _outdated(config: grid.Config, states: dict[grid.Cell, State], results: Path) -> list[str]:
     """One line for each finished run that snakemake runs again, as far as its folder tells.
 
-    Those of the last call, which may have had another configuration, share one.
+    Those of the last call, which may have had another configuration, share one, and so do those
+    that know less settings than this version of the suite.
     """
     resolve, last = grid.Resolver(config), LastCall.of(results).runs
-    lines, of_last_call = [], []
+    lines, of_last_call, before_update = [], [], []
     for cell, state in states.items():
         if state.name == "done":
             folder = results / "runs" / cell.run
@@ -124,18 +125,30 @@ def _outdated(config: grid.Config, states: dict[grid.Cell, State], results: Path
                 if lost:
                     lines.append(f"{cell.run} has lost {', '.join(lost)}; snakemake runs it again")
                 continue
-            if record.settings_hash == last.get(cell.run):
+            if record.settings.hash == resolve(cell).hash:
+                before_update.append(cell.run)
+            elif record.settings_hash == last.get(cell.run):
                 of_last_call.append(cell.run)
             else:
                 lines.append(f"{cell.run} was made with other settings; snakemake runs it again")
-    if of_last_call:
-        many = "1 run" if len(of_last_call) == 1 else f"{len(of_last_call)} runs"
+    if before_update:
         lines.append(
-            f"{many} ({of_last_call[0]}{', ...' if of_last_call[1:] else ''}) done with settings "
-            "of the last call of Snakemake, not of this configuration: give its --configfile here, "
-            "too; without it snakemake runs them again"
+            f"{_several(before_update)} done before an update of the suite added settings; "
+            "snakemake runs them again"
+        )
+    if of_last_call:
+        lines.append(
+            f"{_several(of_last_call)} done with settings of the last call of Snakemake, not of "
+            "this configuration: give its --configfile here, too; without it, or where an update "
+            "of the suite changed them, snakemake runs them again"
         )
     return lines
+
+
+def _several(runs: list[str]) -> str:
+    """How many runs, and the first of them."""
+    many = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    return f"{many} ({runs[0]}{', ...' if runs[1:] else ''})"
 
 
 def retry(

@@ -99,7 +99,9 @@ def _outdated(
 def _made_otherwise(record: RunRecord, settings: RunSettings) -> str:
     """Why a run would be trained again whatever its code and data; empty when it would not."""
     if record.settings_hash != settings.hash:
-        return "settings changed"
+        # what the record does not state has its default when it is read
+        same = record.settings.hash == settings.hash
+        return "settings added by an update" if same else "settings changed"
     same = record.environment.package_digest == package_digest()
     return "" if same else "packages changed"
 

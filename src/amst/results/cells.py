@@ -346,5 +346,6 @@ def of_last_call(runs: Iterable[Run]) -> str:
         return ""
     return (
         f"{count} outdated {'run has' if count == 1 else 'runs have'} the settings of the last "
-        "call of Snakemake: give its --configfile here, too, or --grid results/grid.json"
+        "call of Snakemake: give its --configfile here, too, or --grid results/grid.json, unless "
+        "an update of the suite has changed them"
     )
