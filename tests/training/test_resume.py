@@ -286,8 +286,11 @@ def test_a_run_with_changed_settings_starts_anew_and_says_so(
 def test_a_changed_run_never_continues_an_old_model(workplace, undisturbed, signal_in_step):
     place = workplace()
     assert place.start(signal_in_step("naive", 5, signal.SIGUSR1)).wait() == SAVED
+    (saved,) = {path.parent for path in place.checkpoints.glob("*/epoch-*.pt")}
     place.execution = place.execution.model_copy(update={"code_digest": "other"})
-    assert "continuing" not in place.finish().said
+    said = place.finish().said
+    assert "continuing" not in said
+    assert f"trained from the first epoch, since what is saved in {saved} is of other" in said
     assert place.results() == undisturbed(place.settings)
 
 

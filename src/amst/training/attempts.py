@@ -116,6 +116,11 @@ class Attempt:
         """Whether something is left that a finished run does not need."""
         return self.checkpoints.path.is_dir() or self._count_file.exists()
 
+    def states_of_others(self) -> list[Path]:
+        """Folders of states that this run, as it is now, does not continue from."""
+        folders = {path.parent for path in self._failed.parent.glob("*/epoch-*.pt")}
+        return sorted(folders - {self.checkpoints.path})
+
     def end(self) -> None:
         """The run is done: remove what was kept to continue it."""
         self.checkpoints.remove()

@@ -197,6 +197,13 @@ def _attempt(
     assembly = assemble_training(settings, manifest, split, execution)
     stop.check()
     state = attempt.checkpoints.load()
+    if not state and (others := attempt.states_of_others()):
+        print(
+            f"{settings.run_id}: trained from the first epoch, since what is saved in "
+            f"{', '.join(map(str, others))} is of other settings, code, packages or data",
+            file=sys.stderr,
+            flush=True,
+        )
     train_part, val = assembly.part("train"), assembly.part("val")
     check_last_batch(assembly.method, len(train_part))
     stop.check()
