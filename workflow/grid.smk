@@ -31,6 +31,7 @@ from amst.features.samples import (
 from amst.features.verification import lost_in_list
 from amst.files import sha256_of, write_text
 from amst.grid.adoptions import Adoptions
+from amst.grid.replaced import replaced
 from amst.grid.stale_data import generated_otherwise
 from amst.grid.unseen import has_no_note, hidden_change
 from amst.pretrained import LOCK, STAGED, model_folder
@@ -520,6 +521,18 @@ def training_code(wildcards):
         data = folder / "manifest.json", folder / f"splits/{cell.split}.json"
         digest = ADOPTIONS.code_of(cell.run, RESOLVE.hash(cell), digest, data)
     return f"{digest}-{package_digest()}"
+
+
+def trained_anew(planned):
+    """One line about finished runs that this call deletes, for another reason than their data."""
+    jobs = [job.wildcards for job in planned if job.rule.name == "train"]
+    return replaced(
+        Path("results"),
+        (
+            (cell_of(of).run, RESOLVE.hash(cell_of(of)), training_code(of))
+            for of in jobs
+        ),
+    )
 
 
 # None without profiles/slurm.

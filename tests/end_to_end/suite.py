@@ -45,6 +45,13 @@ def planned(text: str) -> Counter[str]:
     return counts
 
 
+def jobs_of(done: subprocess.CompletedProcess[str]) -> Counter[str]:
+    """Rule -> number of jobs that a call ran, `all` left out."""
+    ran = Counter(re.findall(r"Finished jobid: \d+ \(Rule: (\w+)\)", done.stdout + done.stderr))
+    del ran["all"]
+    return ran
+
+
 def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """A folder that one test process makes and all of them read.
 
@@ -172,10 +179,7 @@ class Suite:
 
     def jobs(self, *arguments: str) -> Counter[str]:
         """Call Snakemake; rule -> number of jobs that it ran, `all` left out."""
-        done = self.snakemake(*arguments)
-        ran = Counter(re.findall(r"Finished jobid: \d+ \(Rule: (\w+)\)", done.stdout + done.stderr))
-        del ran["all"]
-        return ran
+        return jobs_of(self.snakemake(*arguments))
 
     def amst(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Call the command line of the package in the checkout."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.end_to_end.suite import SMALL, Suite, planned
+from tests.end_to_end.suite import SMALL, Suite, jobs_of, planned
 
 FEATURES = "results/features/digits"
 RUN = "results/runs/digits/random/naive/seed0"
@@ -242,7 +242,10 @@ def test_steps_that_use_changed_code_run_and_give_the_same(suite: Suite):
         path = suite.checkout / "src/amst" / module
         path.write_text(path.read_text() + "\nADDED_BY_A_TEST = 1\n")
     steps = {"extract": 2, **PREPARED, "split": 1, "train": 1}
-    assert suite.jobs() == Counter({**steps, **RESULTS})
+    done = suite.snakemake()
+    assert jobs_of(done) == Counter({**steps, **RESULTS})
+    told = "1 finished run is deleted and trained anew (digits/random/naive/seed0): 1 code changed"
+    assert told in done.stderr, "and not the other, whose data come out as they were"
     assert (suite.table(), suite.bytes_of_runs()) == before
 
 
