@@ -318,6 +318,15 @@ def test_a_grid_of_another_version_is_refused(results):
         amst(results, "tables")
 
 
+def test_who_has_an_older_bundle_is_not_told_to_make_its_grid(results):
+    planned = json.loads((results / "planned.json").read_text())
+    del planned["names"], planned["datasets"]  # as commit 207f3df wrote it
+    (results / "planned.json").write_text(json.dumps(planned))
+    said = "of a bundle is read by a checkout of the commit that its README.md names"
+    with pytest.raises(AmstError, match=f"names: Field required. .*; that {said}"):
+        amst(results, "tables")
+
+
 @pytest.mark.parametrize("text", ["", "null", "3", "[]", pytest.param("[" * 2000, id="deep")])
 def test_a_file_that_is_no_grid_is_told(results, text):
     (results / "planned.json").write_text(text)

@@ -114,7 +114,10 @@ def runs_in(collection: "Collection") -> str:
 def planned_grid(file: Path | None, configfile: list[Path] | None) -> dict[str, Any]:
     """What runs: as the workflow wrote it down, or by the configuration."""
     if file is not None:
-        remedy = "Make it: snakemake results/grid.json"
+        remedy = (
+            "Make it: snakemake results/grid.json; that of a bundle is read by a checkout of the "
+            "commit that its README.md names"
+        )
         return read_document(file, PlannedGrid, "grid", remedy).model_dump()
     return grid.as_dict(configuration(configfile))
 
