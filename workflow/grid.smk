@@ -37,9 +37,9 @@ from amst.grid.unseen import has_no_note, hidden_change
 from amst.pretrained import LOCK, STAGED, model_folder
 from amst.provenance import (
     code_digest,
-    package_digest,
     shadowed_packages,
     training_digest,
+    with_packages,
 )
 from amst.records import RUN_FILES
 from amst.training.kills import kills
@@ -178,7 +178,7 @@ CODE = snapshot.CodeOfCall(is_job=not workflow.is_main_process)
 def made_by(*modules):
     """Digest of the code of a step and of the installed packages: a change reruns the step."""
     code = CODE.same("+".join(modules), lambda: code_digest(*modules))
-    return f"{code}-{package_digest()}"
+    return with_packages(code)
 
 
 @lru_cache(maxsize=None)
@@ -504,7 +504,7 @@ def run_inputs(wildcards):
     }
 
 
-# Finished runs that a user declared valid under changed code (`amst adopt`).
+# Finished runs that a user declared valid under changed code or packages (`amst adopt`).
 try:
     ADOPTIONS = Adoptions(Path("results"))
 except AmstError as error:
@@ -515,12 +515,12 @@ except AmstError as error:
 def training_code(wildcards):
     """Digest of the code that trains a run and of the packages, unless the run was adopted."""
     method = RESOLVE.variants[wildcards.variant].method
-    digest, cell = training_code_of(method), cell_of(wildcards)
+    made, cell = with_packages(training_code_of(method)), cell_of(wildcards)
     if cell.run in ADOPTIONS:
         folder = Path("results/features", owner(cell.dataset))
         data = folder / "manifest.json", folder / f"splits/{cell.split}.json"
-        digest = ADOPTIONS.code_of(cell.run, RESOLVE.hash(cell), digest, data)
-    return f"{digest}-{package_digest()}"
+        made = ADOPTIONS.made_by(cell.run, RESOLVE.hash(cell), made, data)
+    return made
 
 
 def trained_anew(planned):

@@ -204,6 +204,11 @@ def package_digest() -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def with_packages(code: str) -> str:
+    """What a step is made by, as one text: the digest of its code and that of the packages."""
+    return f"{code}-{package_digest()}"
+
+
 def present_digest(settings: "RunSettings", features: Path) -> str:
     """Digest of all that a run's numbers would depend on if it were trained now.
 

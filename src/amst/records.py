@@ -115,7 +115,7 @@ class RunRecord(_Row):
         main: the fused prediction that the main table shows and whose weights are kept.
         subset_accuracy: '+'-joined modality names -> test accuracy of ``main`` from these alone.
         shapley: modality -> its Shapley contribution to the test accuracy of ``main``.
-        adopted: reasons for which the run was declared valid under changed code.
+        adopted: reasons for which it was declared valid under changed code or packages.
     """
 
     format: int = FORMAT

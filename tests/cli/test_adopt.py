@@ -11,8 +11,8 @@ from amst.cli import app
 from amst.errors import AmstError
 from amst.grid import Config, read_config
 from amst.grid.adoptions import Adoptions
-from amst.provenance import package_digest, training_digest
-from amst.records import read_record, write_record
+from amst.provenance import package_digest, training_digest, with_packages
+from amst.records import RUN_FILES, read_record, write_record
 from tests.cli.test_plan import finished
 
 ROOT = Path(__file__).parents[2]
@@ -27,16 +27,11 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     shutil.copy(ROOT / "config.yaml", tmp_path)
     config = read_config(Path("config.yaml"))
     for method in ("naive", "pmr"):
-        finished(config, RESULTS, "digits", method, 1.0)
-        made_with(f"digits/random/{method}/seed0", package_digest())
+        path = finished(config, RESULTS, "digits", method, 1.0) / "run.json"
+        record = read_record(path)
+        made = record.environment.model_copy(update={"package_digest": package_digest()})
+        write_record(path, record.model_copy(update={"environment": made}))
     return config
-
-
-def made_with(run: str, packages: str) -> None:
-    """Let the record of a run say with which packages it was made."""
-    record = read_record(record_of(run))
-    made = record.environment.model_copy(update={"package_digest": packages})
-    write_record(record_of(run), record.model_copy(update={"environment": made}))
 
 
 def adopt(*runs: str, reason: str = "a comment") -> str:
@@ -59,7 +54,9 @@ def test_the_digest_and_the_reason_are_noted_below_those_of_earlier_times(config
     digest = training_digest("naive")
     assert reasons(NAIVE) == ("code 1: an earlier", f"code {digest}: a comment")
     (noted,) = [path for path in RESULTS.glob("*.json") if NAIVE in path.read_text()]
-    assert json.loads(noted.read_text()) == {NAIVE: {"from": "", "to": digest}}
+    assert json.loads(noted.read_text()) == {
+        NAIVE: {"from": with_packages(""), "to": with_packages(digest)}
+    }
     adopt(PMR)
     assert set(json.loads(noted.read_text())) == {NAIVE, PMR}
     assert reasons(PMR) == (f"code {training_digest('pmr')}: a comment",)
@@ -70,7 +67,7 @@ def test_a_run_of_this_code_needs_no_adoption(config: Config):
     made = record.environment.model_copy(update={"code_digest": training_digest("naive")})
     write_record(record_of(NAIVE), record.model_copy(update={"environment": made}))
     before = record_of(NAIVE).read_bytes()
-    assert adopt(NAIVE) == f"{NAIVE}: the code is the one it was made with\n"
+    assert adopt(NAIVE) == f"{NAIVE}: code and packages are those it was made with\n"
     assert record_of(NAIVE).read_bytes() == before
 
 
@@ -91,18 +88,30 @@ def test_what_cannot_be_adopted_leaves_all_named_runs_as_they_were(
     assert {path: path.read_bytes() for path in RESULTS.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("why", ["packages changed", "data changed"])
-def test_a_run_that_is_trained_anew_whatever_its_code_is_not_called_adopted(
-    config: Config, why: str
-):
-    if why == "packages changed":
-        made_with(NAIVE, "of an earlier lock file")
-    else:
-        for path in ("manifest.json", "splits/random.json"):
-            file = RESULTS / "features/digits" / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text("{}")
-    with pytest.raises(AmstError, match=f"{NAIVE} would be trained anew all the same: {why}"):
+def test_a_run_that_other_packages_made_is_adopted_with_theirs(config: Config):
+    """As where an update takes another version of a package that has no part in training."""
+    made = {"code_digest": "c0de", "package_digest": "1234"}
+    record = read_record(record_of(NAIVE))
+    environment = record.environment.model_copy(update=made)
+    write_record(record_of(NAIVE), record.model_copy(update={"environment": environment}))
+    assert adopt(NAIVE) == f"{NAIVE}: adopted\n"
+    code = training_digest("naive")
+    assert reasons(NAIVE) == (f"code {code}, packages {package_digest()}: a comment",)
+    for name in set(RUN_FILES) - {"run.json"}:
+        record_of(NAIVE).with_name(name).touch()
+    present, data = with_packages(code), (Path("none"), Path("none"))
+    found = Adoptions(RESULTS).made_by(NAIVE, record.settings_hash, present, data)
+    assert found == "c0de-1234"
+    done = CliRunner().invoke(app, ["plan", "--runs"], catch_exceptions=False)
+    assert NAIVE not in done.output
+
+
+def test_a_run_that_is_trained_anew_for_its_data_is_not_called_adopted(config: Config):
+    for path in ("manifest.json", "splits/random.json"):
+        file = RESULTS / "features/digits" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("{}")
+    with pytest.raises(AmstError, match=f"{NAIVE} would be trained anew all the same: data chang"):
         adopt(NAIVE)
     assert not reasons(NAIVE)
     assert NAIVE not in Adoptions(RESULTS)

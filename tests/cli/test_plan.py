@@ -377,9 +377,9 @@ def test_the_command_names_reasons_sums_hours_and_says_what_their_marks_mean(
     lines = plan()
     assert "digits naive 2 2.00 1 code changed, 1 missing" in lines
     assert (
-        "note 1 finished run was trained by other code: snakemake trains anew in the place of "
-        "each, unless `amst adopt` declares it valid (docs/two-configurations.md says how to find "
-        "out)"
+        "note 1 finished run was trained by other code or packages: snakemake trains anew in the "
+        "place of each, unless `amst adopt` declares it valid (docs/two-configurations.md says how "
+        "to find out)"
     ) in lines
     made_by(path, training_digest("naive"))
     assert "digits naive 2 2.00 1 files missing, 1 missing" in plan(), "as after a purge by age"

@@ -5,11 +5,14 @@ import json
 import pytest
 
 from amst.errors import AmstError
+from amst.files import write_json
 from amst.grid.adoptions import Adoptions
+from amst.provenance import package_digest, with_packages
 from amst.records import RUN_FILES
 from amst.training.state import adopted_file, run_digest
 
 RUN = "digits/random/naive/seed0"
+OLD, NEW = "old-packages", "new-packages"
 
 
 @pytest.fixture
@@ -34,43 +37,54 @@ def record(tmp_path, data):
     }
     (folder / "run.json").write_text(json.dumps(values))
     adoptions = Adoptions(tmp_path)
-    adoptions.add(RUN, "old", "new")
+    adoptions.add(RUN, OLD, NEW)
     adoptions.save()
     return folder / "run.json"
 
 
-def code(results, data, settings="settings", present="new"):
-    return Adoptions(results).code_of(RUN, settings, present, data)
+def made_by(results, data, settings="settings", present=NEW):
+    return Adoptions(results).made_by(RUN, settings, present, data)
 
 
 def test_an_adopted_run_counts_as_made_with_its_own_code(tmp_path, record, data):
     assert RUN in Adoptions(tmp_path)
-    assert code(tmp_path, data) == "old"
+    assert made_by(tmp_path, data) == OLD
     data[0].unlink()
-    assert code(tmp_path, data) == "old", "made again, it is what it was"
+    assert made_by(tmp_path, data) == OLD, "made again, it is what it was"
 
 
-def test_an_adoption_is_for_one_state_of_the_code(tmp_path, record, data):
-    assert code(tmp_path, data, present="newer") == "newer"
-    assert code(tmp_path, data, present="old") == "old"
+def test_an_adoption_is_for_one_state_of_code_and_packages(tmp_path, record, data):
+    for present in ("newer-packages", "new-others", OLD):
+        assert made_by(tmp_path, data, present=present) == present
+
+
+def test_an_adoption_that_an_earlier_version_noted_is_of_the_code_alone(tmp_path, record, data):
+    """As up to commit 12fac8c, when other packages trained every run anew."""
+    write_json(adopted_file(tmp_path), {RUN: {"from": "old", "to": "new"}})
+    assert made_by(tmp_path, data, present=with_packages("new")) == with_packages("new")
+    made = record.read_text().replace('"packages"', f'"{package_digest()}"')
+    changed = run_digest("settings", "old", package_digest(), *data)
+    before = run_digest("settings", "old", "packages", *data)
+    record.write_text(made.replace(before, changed))
+    assert made_by(tmp_path, data, present=with_packages("new")) == with_packages("old")
 
 
 @pytest.mark.parametrize("lost", RUN_FILES)
 def test_a_run_that_has_lost_a_file_is_trained_by_the_present_code(tmp_path, record, data, lost):
     record.with_name(lost).unlink()
-    assert code(tmp_path, data) == "new"
+    assert made_by(tmp_path, data) == NEW
 
 
 def test_a_run_that_was_trained_again_is_not_the_adopted_one(tmp_path, record, data):
     again = record.read_text().replace('"code_digest": "old"', '"code_digest": "new"')
     record.write_text(again)
-    assert code(tmp_path, data) == "new"
+    assert made_by(tmp_path, data) == NEW
 
 
 def test_other_settings_or_data_end_an_adoption(tmp_path, record, data):
-    assert code(tmp_path, data, settings="others") == "new"
+    assert made_by(tmp_path, data, settings="others") == NEW
     data[1].write_text("{1}")
-    assert code(tmp_path, data) == "new"
+    assert made_by(tmp_path, data) == NEW
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '{"a": 1}', '{"a": {"from": "x"}}'])
@@ -82,4 +96,4 @@ def test_a_damaged_file_of_adoptions_is_told_in_one_line(tmp_path, text):
 
 def test_without_a_file_nothing_is_adopted(tmp_path, data):
     assert RUN not in Adoptions(tmp_path)
-    assert code(tmp_path, data) == "new"
+    assert made_by(tmp_path, data) == NEW

@@ -24,15 +24,17 @@ def test_finished_runs_are_counted_by_what_has_changed(tmp_path: Path):
     assert replaced(tmp_path, [(run, *NOW) for run in runs]) == (
         "3 finished runs are deleted and trained anew (digits/random/naive/seed1, ...): 2 code "
         "changed, 1 settings changed. To have them as before, end this call; `amst plan` says "
-        "more; `amst adopt` keeps runs of changed code"
+        "more; `amst adopt` can keep runs of changed code or packages"
     )
 
 
-def test_without_changed_code_there_is_nothing_to_adopt(tmp_path: Path):
+def test_runs_of_other_settings_cannot_be_adopted(tmp_path: Path):
     run = "digits/random/naive/seed0"
     finished(tmp_path, run, "settings", "before", "before")
     said = replaced(tmp_path, [(run, *NOW)])
     assert "(digits/random/naive/seed0): 1 packages changed. To have it as before" in said
-    assert "adopt" not in said
+    assert "adopt" in said
+    finished(tmp_path, run, "others", "before", "before")
+    assert "adopt" not in replaced(tmp_path, [(run, *NOW)])
     (tmp_path / "runs" / run / "run.json").write_text("{")
     assert replaced(tmp_path, [(run, *NOW)]) == ""

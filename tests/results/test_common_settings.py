@@ -80,9 +80,10 @@ def test_means_over_seeds_of_different_code_are_told_unless_it_was_adopted(make,
         assert mixed_code(collect(runs, [], {"naive": "Joint"})) == (
             "Means over seeds that different code trained: Joint on digits (seeds 0, 2; 1).",
         )
-    adopted = (*adopted, f"code {present}: a name was changed")
-    write_record(runs[1].path, changed.model_copy(update={"adopted": adopted}))
-    assert mixed_code(collect(runs, [])) == ()
+    for what in (f"code {present}, packages 1234", f"code {present}"):
+        both = (*adopted, f"{what}: a name was changed")
+        write_record(runs[1].path, changed.model_copy(update={"adopted": both}))
+        assert mixed_code(collect(runs, [])) == ()
     back = changed.model_copy(update={"environment": record.environment, "adopted": adopted[:1]})
     write_record(runs[1].path, back)
     assert mixed_code(collect(runs, [])) == (), "the change that it was adopted for was taken back"

@@ -116,4 +116,4 @@ def test_an_adopted_run_is_not_trained_anew_for_it(run, plan):
     run.path.with_name("weights.safetensors").touch()
     refuse(run.path)
     with pytest.raises(HostError, match=rf"run\.json {GONE}"):
-        adoptions.code_of(run.id, "", "now", (results / "none", results / "none"))
+        adoptions.made_by(run.id, "", "now", (results / "none", results / "none"))

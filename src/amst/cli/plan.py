@@ -20,7 +20,7 @@ from amst.config.run import RunSettings
 from amst.errors import AmstError
 from amst.grid.adoptions import Adoptions
 from amst.grid.stale_data import stale_data
-from amst.provenance import package_digest, present_digest, training_digest
+from amst.provenance import package_digest, present_digest, training_digest, with_packages
 from amst.records import RUN_FILES, RunRecord, read_record, write_record
 from amst.training.kept import unseen
 from amst.training.state import run_digest, state_of
@@ -89,21 +89,28 @@ def _outdated(
     record: RunRecord, settings: RunSettings, adoptions: Adoptions, data: tuple[Path, Path]
 ) -> str:
     """Why a finished run would be trained again; empty when it would not."""
-    if why := _made_otherwise(record, settings):
+    if why := _set_otherwise(record, settings):
         return why
-    present = training_digest(settings.method)
-    counts_as = adoptions.code_of(settings.run_id, settings.hash, present, data)
-    return "" if record.environment.code_digest == counts_as else "code changed"
-
-
-def _made_otherwise(record: RunRecord, settings: RunSettings) -> str:
-    """Why a run would be trained again whatever its code and data; empty when it would not."""
-    if record.settings_hash != settings.hash:
-        # what the record does not state has its default when it is read
-        same = record.settings.hash == settings.hash
-        return "settings added by an update" if same else "settings changed"
+    present = with_packages(training_digest(settings.method))
+    counts_as = adoptions.made_by(settings.run_id, settings.hash, present, data)
+    if _made_by(record) == counts_as:
+        return ""
     same = record.environment.package_digest == package_digest()
-    return "" if same else "packages changed"
+    return "code changed" if same else "packages changed"
+
+
+def _set_otherwise(record: RunRecord, settings: RunSettings) -> str:
+    """Why a run would be trained again for its settings; empty when it would not."""
+    if record.settings_hash == settings.hash:
+        return ""
+    # what the record does not state has its default when it is read
+    same = record.settings.hash == settings.hash
+    return "settings added by an update" if same else "settings changed"
+
+
+def _made_by(record: RunRecord) -> str:
+    """What ``with_packages`` gave when the run was made."""
+    return f"{record.environment.code_digest}-{record.environment.package_digest}"
 
 
 def _data_changed(
@@ -226,12 +233,12 @@ def _hours(planned: list[Planned]) -> str:
 
 def _about_work_done(todo: list[Planned]) -> Iterator[str]:
     """What was trained and is not taken over, as after an update, and what can be done."""
-    changed = sum(one.why == "code changed" for one in todo)
+    changed = sum(one.why in ("code changed", "packages changed") for one in todo)
     if changed:
         yield (
             f"{changed} finished {'run was' if changed == 1 else 'runs were'} trained by other "
-            "code: snakemake trains anew in the place of each, unless `amst adopt` declares it "
-            "valid (docs/two-configurations.md says how to find out)"
+            "code or packages: snakemake trains anew in the place of each, unless `amst adopt` "
+            "declares it valid (docs/two-configurations.md says how to find out)"
         )
     anew = [one.cell.run for one in todo if one.begins_anew]
     if anew:
@@ -269,7 +276,7 @@ def adopt(
     results: Results = RESULTS,
     configfile: ConfigFiles = None,
 ) -> None:
-    """Declare finished runs valid under changed code; the record and the tables say so."""
+    """Declare finished runs valid under changed code or packages; record and tables say so."""
     if not reason.strip():
         raise AmstError("--reason is empty", "Say why the change cannot have changed the runs")
     config = configuration(configfile)
@@ -288,19 +295,22 @@ def adopt(
             )
         settings = resolve(cell)
         data = _data_of(config, results, settings)
-        why = _made_otherwise(record, settings) or _data_changed(config, results, record, data)
+        why = _set_otherwise(record, settings) or _data_changed(config, results, record, data)
         if why:
             raise AmstError(
                 f"{cell.run} would be trained anew all the same: {why}",
-                "Only changed code can be adopted",
+                "Only changed code or packages can be adopted",
             )
         digest = training_digest(settings.method)
-        if record.environment.code_digest == digest:
-            typer.echo(f"{cell.run}: the code is the one it was made with")
+        made, present = _made_by(record), with_packages(digest)
+        if made == present:
+            typer.echo(f"{cell.run}: code and packages are those it was made with")
             continue
-        said = dict.fromkeys((*record.adopted, f"code {digest}: {reason.strip()}"))
+        other = record.environment.package_digest != package_digest()
+        what = f"code {digest}" + (f", packages {package_digest()}" if other else "")
+        said = dict.fromkeys((*record.adopted, f"{what}: {reason.strip()}"))
         changed[cell] = record, record.model_copy(update={"adopted": tuple(said)})
-        adoptions.add(cell.run, record.environment.code_digest, digest)
+        adoptions.add(cell.run, made, present)
     for cell, (read, _) in changed.items():
         if _record(results, cell) != read:
             raise AmstError(f"the record of {cell.run} was changed meanwhile", "Call it again")

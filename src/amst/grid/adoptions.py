@@ -1,19 +1,20 @@
-"""Finished runs that a user declared valid under changed code (`amst adopt`)."""
+"""Finished runs that a user declared valid under changed code or packages (`amst adopt`)."""
 
 import json
 from pathlib import Path
 
 from amst.errors import AmstError, not_given
 from amst.files import alone, write_json
+from amst.provenance import with_packages
 from amst.records import RUN_FILES
 from amst.training.state import adopted_file, read_adopted, run_digest
 
 
 class Adoptions:
-    """What was adopted in a results folder, each for one state of the code.
+    """What was adopted in a results folder, each for one state of code and packages.
 
-    An adoption is of a run as it was then: another one, trained under the same name since, is none
-    of it.
+    Such a state is what ``amst.provenance.with_packages`` gives. An adoption is of a run as it was
+    then: another one, trained under the same name since, is none of it.
 
     Raises:
         AmstError: the file of adoptions cannot be read.
@@ -29,7 +30,7 @@ class Adoptions:
         results = self._results
         try:
             return {
-                run: (str(each["from"]), str(each["to"]))
+                run: (_whole(str(each["from"])), _whole(str(each["to"])))
                 for run, each in read_adopted(results).items()
             }
         except (ValueError, TypeError, LookupError, AttributeError) as error:
@@ -40,7 +41,7 @@ class Adoptions:
             ) from error
 
     def add(self, run: str, made: str, adopted_for: str) -> None:
-        """Note that a run made by the code ``made`` is valid under ``adopted_for``: digests."""
+        """Note that a run made by the state ``made`` is valid under ``adopted_for``."""
         self._of[run] = self._new[run] = made, adopted_for
 
     def save(self) -> None:
@@ -54,18 +55,18 @@ class Adoptions:
         """Whether a run was ever adopted."""
         return run in self._of
 
-    def code_of(self, run: str, settings: str, present: str, data: tuple[Path, Path]) -> str:
-        """Digest of the code that a run counts as made with.
+    def made_by(self, run: str, settings: str, present: str, data: tuple[Path, Path]) -> str:
+        """The state of code and packages that a run counts as made with.
 
         Args:
             run: id of the run.
             settings: hash of the settings that the grid has for it.
-            present: digest of the code that would train it now.
+            present: the state that would train it now.
             data: manifest of its dataset and split file, there or not.
 
         Returns:
-            The digest of the code that made it, where it was adopted for the present code and is
-            still as it was then, with these settings and data; else ``present``.
+            The state that made it, where it was adopted for the present one and is still as it was
+            then, with these settings and data; else ``present``.
         """
         made, adopted_for = self._of.get(run, ("", ""))
         if adopted_for == present and self._is_as_it_was(run, settings, made, data):
@@ -80,13 +81,19 @@ class Adoptions:
         try:
             record = json.loads(path.read_text("utf-8"))
             environment = record["environment"]
-            if (record["settings_hash"], environment["code_digest"]) != (settings, made):
+            by = environment["code_digest"], environment["package_digest"]
+            if (record["settings_hash"], "-".join(by)) != (settings, made):
                 return False
             if not all(file.is_file() for file in data):
                 return True  # made again, they are what they were
-            now = run_digest(settings, made, environment["package_digest"], *data)
+            now = run_digest(settings, *by, *data)
             return bool(record["digest"] == now)
         except (OSError, ValueError, LookupError, TypeError) as error:
             if refused := not_given(path, error):
                 raise refused from error  # not to be trained anew for that
             return False
+
+
+def _whole(state: str) -> str:
+    """A state as noted; earlier versions noted its code alone, the packages being those here."""
+    return state if "-" in state else with_packages(state)

@@ -5,6 +5,9 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+_KEPT = {"code", "packages"}
+"""Changes under which a run can be adopted."""
+
 
 def replaced(results: Path, planned: Iterable[tuple[str, str, str]]) -> str:
     """One line about finished runs whose settings, packages or code have changed; empty for none.
@@ -24,7 +27,7 @@ def replaced(results: Path, planned: Iterable[tuple[str, str, str]]) -> str:
         return ""
     first, count = next(iter(found)), len(found)
     whys = Counter(found.values())
-    kept = "" if "code" not in whys else "; `amst adopt` keeps runs of changed code"
+    kept = "; `amst adopt` can keep runs of changed code or packages" if whys.keys() & _KEPT else ""
     return (
         f"{count} finished {'run is' if count == 1 else 'runs are'} deleted and trained anew "
         f"({first}{', ...' if count > 1 else ''}): "

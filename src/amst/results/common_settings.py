@@ -80,7 +80,9 @@ def mixed_code(collection: Collection) -> tuple[str, ...]:
     for cell in collection.cells:
         made: list[tuple[set[str], list[str]]] = []  # code that seeds share, and those seeds
         for seed, record in cell.records.items():
-            valid = {each.removeprefix("code ").partition(":")[0] for each in record.adopted}
+            # code <digest>: <reason>; or code <digest>, packages <digest>: <reason>
+            noted = (each.partition(":")[0].partition(",")[0] for each in record.adopted)
+            valid = {each.removeprefix("code ") for each in noted}
             valid.add(record.environment.code_digest)
             for shared, seeds in made:
                 if shared & valid:

@@ -107,8 +107,8 @@ def digest_of(*parts: str) -> str:
 def adopted_file(results: Path) -> Path:
     """Where adoptions are kept.
 
-    Run -> digest of the code it was made with ('from'), and of the code under which it was
-    declared valid ('to').
+    Run -> digests of the code and the packages it was made with ('from'), joined by '-', and of
+    those under which it was declared valid ('to').
     """
     return results / "adopted.json"
 
