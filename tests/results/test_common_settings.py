@@ -78,12 +78,12 @@ def test_means_over_seeds_of_different_code_are_told_unless_it_was_adopted(make,
         changed = record.model_copy(update={"environment": older, "adopted": adopted})
         write_record(runs[1].path, changed)
         assert mixed_code(collect(runs, [], {"naive": "Joint"})) == (
-            "Means over seeds that different code trained: Joint on digits (seeds 0, 2; 1).",
+            "Means over seeds that different code or packages trained: Joint on digits "
+            "(seeds 0, 2; 1).",
         )
-    for what in (f"code {present}, packages 1234", f"code {present}"):
-        both = (*adopted, f"{what}: a name was changed")
-        write_record(runs[1].path, changed.model_copy(update={"adopted": both}))
-        assert mixed_code(collect(runs, [])) == ()
+    adopted = (*adopted, f"code {present}: a name was changed")
+    write_record(runs[1].path, changed.model_copy(update={"adopted": adopted}))
+    assert mixed_code(collect(runs, [])) == ()
     back = changed.model_copy(update={"environment": record.environment, "adopted": adopted[:1]})
     write_record(runs[1].path, back)
     assert mixed_code(collect(runs, [])) == (), "the change that it was adopted for was taken back"
@@ -94,3 +94,19 @@ def test_means_over_seeds_of_different_code_are_told_unless_it_was_adopted(make,
         write_record(run.path, changed)
     (said,) = mixed_code(collect(runs, []))
     assert "(seeds 0, 1; 2)" in said, "seed 0 is valid under both, seed 1 is not"
+
+
+def test_means_over_seeds_of_different_packages_are_told_unless_they_were_adopted(make, plan):
+    runs = make(*(plan.with_(seed=seed) for seed in range(2)))
+    record = read_record(runs[1].path)
+    own = record.environment
+    older = own.model_copy(update={"package_digest": "older"})
+    by_code = f"code {own.code_digest}"
+    for adopted in ((), (f"{by_code}: a name was changed",), (f"{by_code}, packages x: a pin",)):
+        changed = record.model_copy(update={"environment": older, "adopted": adopted})
+        write_record(runs[1].path, changed)
+        (said,) = mixed_code(collect(runs, []))
+        assert "naive on digits (seeds 0; 1)" in said
+    adopted = (f"{by_code}, packages {own.package_digest}: a pin that only tables need",)
+    write_record(runs[1].path, changed.model_copy(update={"adopted": adopted}))
+    assert mixed_code(collect(runs, [])) == ()

@@ -139,7 +139,7 @@ def test_tables_that_hold_variants_against_each_other_say_where_recipes_or_code_
     write_tables(Material(collect(runs, [])), tmp_path)
     for said in (
         "Trained differently on digits: epochs 300 (ours), 30 (naive).",
-        "Means over seeds that different code trained: naive on digits (seeds 0; 1).",
+        "Means over seeds that different code or packages trained: naive on digits (seeds 0; 1).",
     ):
         with_note = {p.stem for p in tmp_path.glob(f"*.{form}") if said in p.read_text()}
         assert with_note == {"main", "significance", "unimodal"}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from amst.config.run import RunSettings
+from amst.records import RunRecord
 from amst.results.cells import Cell, Collection
 
 NAMING = ("dataset", "split", "variant", "seed", "method")
@@ -72,18 +73,15 @@ def differing_recipes(collection: Collection) -> tuple[str, ...]:
 
 
 def mixed_code(collection: Collection) -> tuple[str, ...]:
-    """A line that names the cells whose seeds were trained by different code; none without any.
+    """A line that names the cells whose seeds different code or packages trained; none without any.
 
-    An adopted run counts as trained by any code that it was declared valid under, too.
+    An adopted run counts as trained by all that it was declared valid under, too.
     """
     told = []
     for cell in collection.cells:
-        made: list[tuple[set[str], list[str]]] = []  # code that seeds share, and those seeds
+        made: list[tuple[set[str], list[str]]] = []  # what trained seeds alike, and those seeds
         for seed, record in cell.records.items():
-            # code <digest>: <reason>; or code <digest>, packages <digest>: <reason>
-            noted = (each.partition(":")[0].partition(",")[0] for each in record.adopted)
-            valid = {each.removeprefix("code ") for each in noted}
-            valid.add(record.environment.code_digest)
+            valid = _made_by(record)
             for shared, seeds in made:
                 if shared & valid:
                     shared &= valid
@@ -95,7 +93,19 @@ def mixed_code(collection: Collection) -> tuple[str, ...]:
             groups = "; ".join(", ".join(seeds) for _, seeds in made)
             where = collection.title(cell.dataset, cell.split)
             told.append(f"{collection.label(cell.variant)} on {where} (seeds {groups})")
-    return (f"Means over seeds that different code trained: {', '.join(told)}.",) if told else ()
+    said = "Means over seeds that different code or packages trained"
+    return (f"{said}: {', '.join(told)}.",) if told else ()
+
+
+def _made_by(record: RunRecord) -> set[str]:
+    """Digests of code and packages: those that trained a run, and those that it was adopted for."""
+    own = record.environment.package_digest
+    made = {f"{record.environment.code_digest}-{own}"}
+    for reason in record.adopted:
+        # code <digest>: <reason>; or code <digest>, packages <digest>: <reason>
+        code, _, packages = reason.partition(":")[0].removeprefix("code ").partition(", packages ")
+        made.add(f"{code}-{packages or own}")
+    return made
 
 
 def _differences(collection: Collection, cells: Sequence[Cell]) -> Iterator[str]:
