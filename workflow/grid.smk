@@ -525,14 +525,14 @@ def training_code(wildcards):
 
 def trained_anew(planned):
     """One line about finished runs that this call deletes, for another reason than their data."""
-    jobs = [job.wildcards for job in planned if job.rule.name == "train"]
-    return replaced(
-        Path("results"),
-        (
-            (cell_of(of).run, RESOLVE.hash(cell_of(of)), training_code(of))
-            for of in jobs
-        ),
+    of_jobs = (job.wildcards for job in planned if job.rule.name == "train")
+    there = (
+        (of, cell)
+        for of, cell in ((of, cell_of(of)) for of in of_jobs)
+        if os.path.exists(f"results/runs/{cell.run}/run.json")
     )
+    runs = ((cell.run, RESOLVE.hash(cell), training_code(of)) for of, cell in there)
+    return replaced(Path("results"), runs)
 
 
 # None without profiles/slurm.
