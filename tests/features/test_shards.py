@@ -1,6 +1,7 @@
 import errno
 import fcntl
 import hashlib
+import mmap
 import signal
 import subprocess
 import sys
@@ -99,9 +100,21 @@ def test_equal_rows_give_equal_bytes_at_any_time(tmp_path):
 def test_arrays_are_maps_of_the_file_that_outlive_the_shard(tmp_path):
     with Shard(write(tmp_path / "001.h5")) as shard:
         features = shard.array("visual/features")
-    assert isinstance(features, np.memmap)
+    assert isinstance(features.base, mmap.mmap)
     assert not features.flags.writeable
     assert features[2].shape == (2, 4, 4, 3)
+
+
+def test_a_shard_stays_what_was_opened_when_its_file_is_replaced_or_deleted(tmp_path):
+    path = write(tmp_path / "001.h5")
+    with Shard(path) as shard:
+        known = shard.array("audio/features").copy()
+        path.replace(tmp_path / "gone.h5")
+        path.write_bytes(bytes(path.with_name("gone.h5").stat().st_size))
+        assert (shard.array("audio/features") == known).all()
+        path.unlink()
+        path.with_name("gone.h5").unlink()
+        shard.verify()
 
 
 def test_a_shard_is_read_without_locks(tmp_path):

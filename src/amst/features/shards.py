@@ -20,6 +20,8 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import cached_property
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,6 +32,7 @@ from pydantic import TypeAdapter
 
 from amst.config.run import AudioFeatures, Features, Kind, TextFeatures, VisualFeatures
 from amst.errors import AmstError, unread
+from amst.files import reading
 
 FORMAT = 2
 _REMEDY = "Delete the shard and run the extraction again"
@@ -102,8 +105,9 @@ def of_disk(error: Exception, path: Path) -> OSError | None:
 class Shard:
     """A shard opened for reading; context manager.
 
-    Arrays are memory maps of the file, so a reader holds only what it touches, and any number of
-    jobs read one shard at a time, on file systems without locks too.
+    Arrays lie in a memory map of the file, so a reader holds only what it touches, and any number
+    of jobs read one shard at a time, on file systems without locks too. A shard that is deleted or
+    replaced stays, for its readers, what they have opened.
 
     Attributes:
         path: the file.
@@ -173,8 +177,14 @@ class Shard:
         self.close()
 
     def close(self) -> None:
-        """Close the file; memory maps taken from it stay valid."""
+        """Close the file; arrays taken from it stay valid."""
         self._file.close()
+
+    @cached_property
+    def _content(self) -> mmap:
+        # Of the file that is open: what its name leads to by now may be another one, or none.
+        with reading(self.path):
+            return mmap(self._file.id.get_vfd_handle(), 0, access=ACCESS_READ)
 
     def __len__(self) -> int:
         return int(self._dataset("label").shape[0])
@@ -206,7 +216,7 @@ class Shard:
             raise AmstError(f"shard {self.path} is damaged: its {name!r}", _REMEDY) from error
 
     def array(self, name: str) -> Array:
-        """A dataset ('audio/features') as a read-only memory map; an empty array without rows.
+        """A dataset ('audio/features'), read-only, as it lies in the file; empty without rows.
 
         Raises:
             AmstError: it is not there, or the file is cut short.
@@ -216,8 +226,8 @@ class Shard:
         if offset is None or dataset.size == 0:
             return np.empty(dataset.shape, dataset.dtype)
         try:
-            return np.memmap(self.path, dataset.dtype, "r", offset, dataset.shape)
-        except ValueError as error:  # the file is shorter than its own description says
+            return np.ndarray(dataset.shape, dataset.dtype, self._content, offset)
+        except TypeError as error:  # the file is shorter than its own description says
             raise AmstError(f"shard {self.path} is cut short", _REMEDY) from error
 
     def _dataset(self, name: str) -> h5py.Dataset:

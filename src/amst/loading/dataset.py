@@ -251,10 +251,8 @@ class FeatureStore:
         return sum(column.itemsize * math.prod(column.shape[1:]) for column in columns)
 
     def _columns(self, modality: str, names: Sequence[str]) -> dict[str, list[NDArray[Any]]]:
-        # Plain arrays over the maps: indexing a numpy.memmap costs more than the copy.
         return {
-            name: [np.asarray(shard.array(f"{modality}/{name}")) for shard in self._shards]
-            for name in names
+            name: [shard.array(f"{modality}/{name}") for shard in self._shards] for name in names
         }
 
     def _known(self, split: Split, name: Part) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -300,8 +298,8 @@ class FeatureStore:
 def _allow_open_files() -> None:
     """Let this process have as many files open as the mapped parts may need, where it may ask.
 
-    A part that is mapped has a shard open once for each of its columns, so that some hundred shards
-    are more than the 1024 files that Linux allows at first.
+    Each shard is open twice, so that some hundred are more than the 1024 files that Linux allows at
+    first.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
