@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from amst.cli import app
 from amst.config.run import settings_hash
-from amst.files import write_json
+from amst.files import write_json, write_text
 from amst.grid import Config, Resolver, as_dict, read_config
 from tests.cli.test_plan import finished
 
@@ -53,6 +53,17 @@ def test_a_row_counts_its_seeds_by_state(tmp_path: Path):
 def test_every_run_can_have_a_line(tmp_path: Path):
     shutil.copy(ROOT / "config.yaml", tmp_path)
     assert "missing digits/random/naive/seed4" in status(tmp_path, "--runs")
+
+
+def test_missing_runs_that_were_killed_are_told_in_one_line(tmp_path: Path):
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    folder = tmp_path / "results/checkpoints/digits/random/naive"
+    for seed in (1, 2):
+        write_text(folder / f"seed{seed}/kills", "1")
+    (folder / "seed2/lock").touch()  # it lives
+    (note,) = [line for line in status(tmp_path) if line.startswith("note")]
+    assert "1 missing run was killed for want of memory" in note
+    assert "digits/random/naive/seed1. The next call continues" in note
 
 
 def test_a_missing_run_whose_job_has_begun_is_named_with_its_newest_output(tmp_path: Path):

@@ -8,6 +8,7 @@ import torch
 from amst.config.run import SmallCNN
 from amst.errors import AmstError, HostError
 from amst.records import read_record
+from amst.training import kills
 from amst.training.attempts import Attempt
 from amst.training.environment import CAPTURED
 from amst.training.signals import SAVED
@@ -57,6 +58,17 @@ def test_an_error_that_is_no_users_mistake_is_noted_with_its_place(workplace):
 def test_what_the_user_gave_is_wrong_on_every_host_and_a_full_disk_on_one(tmp_path, error, hosts):
     Attempt(tmp_path, "a/b/c/seed0", "d", "").fail(error)
     assert json.loads((tmp_path / "failed.json").read_text())["hosts"] == hosts
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(1, ""), (2, "the attempt before was killed"), (3, "2 attempts before were killed")],
+)
+def test_a_run_says_that_attempts_before_were_killed(tmp_path, capsys, number, said):
+    (tmp_path / kills.FILE).write_text(str(number))  # the living attempt counts, too
+    Attempt(tmp_path, "a/b/c/seed0", "d", "").begin()
+    told = capsys.readouterr().err
+    assert told.startswith(f"a/b/c/seed0: {said}") if said else not told
 
 
 def test_an_error_on_one_host_may_be_that_hosts_fault(workplace):

@@ -13,6 +13,7 @@ from amst.cli.runs import cell_of
 from amst.errors import AmstError
 from amst.grid.last_call import LastCall
 from amst.records import RECORD, RUN_FILES, read_record
+from amst.training import kills
 from amst.training.state import State, StateName, state_of
 
 MARKS: dict[StateName, str] = {
@@ -64,7 +65,12 @@ def status(
             console.print(Text("failed", "red"), f"{cell.run}: {state.error}", soft_wrap=True)
             told = f"       log: {state.log or 'none'}; again: amst retry {cell.run}"
             console.print(told, soft_wrap=True)
-    notes = (*_job_that_began(begun), *_outdated(config, states, results), *grid.left_out(config))
+    notes = (
+        *_killed(states),
+        *_job_that_began(begun),
+        *_outdated(config, states, results),
+        *grid.left_out(config),
+    )
     for line in notes:
         console.print(Text("note", "yellow"), line, soft_wrap=True)
 
@@ -91,6 +97,19 @@ def _begun(states: dict[grid.Cell, State], results: Path) -> dict[grid.Cell, Pat
             if logs:
                 found[cell] = max(logs, key=lambda log: log.stat().st_mtime)
     return found
+
+
+def _killed(states: dict[grid.Cell, State]) -> list[str]:
+    """One line about missing runs whose attempts were killed, if there are any."""
+    killed = [cell.run for cell, state in states.items() if state.killed]
+    if not killed:
+        return []
+    many = "1 missing run was" if len(killed) == 1 else f"{len(killed)} missing runs were"
+    return [
+        f"{many} {kills.WHY}: {killed[0]}{', ...' if killed[1:] else ''}. The next call continues "
+        "what was saved; where memory was too little, with fewer runs at a time (--cores), or more "
+        "memory for a job (datasets.*.resources.mem_mb; one of SLURM gets more by itself)"
+    ]
 
 
 def _job_that_began(begun: dict[grid.Cell, Path]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from amst.errors import AmstError, HostError
 from amst.files import write_json
+from amst.training import kills
 from amst.training.checkpoint import CheckpointFolder
 from amst.training.state import is_for_good
 
@@ -78,6 +79,10 @@ class Attempt:
         """Count this attempt; called when the run's lock is held."""
         self.carry_log_over(self._kept_log)
         self._keep_log()
+        killed = kills.kills(self._failed.parent) - 1  # this one counts, too
+        if killed > 0:
+            before = "the attempt before was" if killed == 1 else f"{killed} attempts before were"
+            print(f"{self._run}: {before} {kills.WHY}", file=sys.stderr, flush=True)
         if self._failed.is_file():
             why = (
                 f"it failed on {self._failed_on[0]} only"

@@ -14,6 +14,9 @@ from amst.training.signals import StopRequest
 FILE = "kills"
 """In a run's folder of checkpoints: a number; a living attempt counts as killed."""
 
+WHY = "killed for want of memory (`dmesg` tells), by hand, or with the node"
+"""What may have ended an attempt that could not say so."""
+
 
 def kills(checkpoints: Path) -> int:
     """How many attempts of a run have ended without a word, or have not ended yet."""

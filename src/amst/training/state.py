@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from amst.files import reading, sha256_of
+from amst.training.kills import kills
 
 StateName = Literal["done", "missing", "running", "failed"]
 STALE_AFTER = 120.0
@@ -26,12 +27,14 @@ class State:
         error: of a failed run, in one line.
         log: of a failed run, its log file.
         saved: whether a checkpoint lets a missing run continue.
+        killed: how many attempts of a missing run have ended without a word.
     """
 
     name: StateName
     error: str = ""
     log: str = ""
     saved: bool = False
+    killed: int = 0
 
 
 def state_of(results: Path, run: str) -> State:
@@ -45,7 +48,7 @@ def state_of(results: Path, run: str) -> State:
         failed = json.loads((folder / "failed.json").read_text("utf-8"))
         return State("failed", failed.get("error", ""), failed.get("log", ""))
     except (OSError, ValueError, AttributeError):
-        return State("missing", saved=any(folder.glob("*/epoch-*.pt")))
+        return State("missing", saved=any(folder.glob("*/epoch-*.pt")), killed=kills(folder))
 
 
 def _alive(lock: Path) -> bool:
