@@ -55,6 +55,20 @@ def unread(path: Path | str, error: Exception, fault: str, remedy: str) -> AmstE
     return not_given(path, error) or AmstError(f"{path} {fault}", remedy)
 
 
+def not_installed(package: str) -> AmstError:
+    """What to say of a package that is missing: it matters whether this is in an image."""
+    image = os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER")
+    if image:
+        return AmstError(
+            f"the package {package} is not in the image {image}",
+            "Jobs need one that was built from containers/amst.def: correct container.image",
+        )
+    return AmstError(
+        f"the package {package} is not installed here",
+        "This needs more than the light set-up: `make environment`",
+    )
+
+
 def no_python(error: SyntaxError) -> AmstError:
     """What to say of a method's or a dataset's file that Python cannot read."""
     return AmstError(f"{error.filename}, line {error.lineno}: {error.msg}", "Mend the file")

@@ -245,6 +245,25 @@ def test_a_step_that_the_light_set_up_cannot_do_is_told_in_one_line(tmp_path: Pa
     )
 
 
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        ("", "is not installed here. This needs more than the light set-up"),
+        ("/i/amst.sif", "is not in the image /i/amst.sif. Jobs need one that was built from"),
+    ],
+)
+def test_a_python_without_any_package_is_told_in_one_line(image: str, said: str):
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "amst", "status"],
+        env={"PYTHONPATH": str(ROOT / "src"), "APPTAINER_CONTAINER": image},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert f"amst: the package typer {said}" in done.stderr
+
+
 def test_figures_are_drawn_whatever_backend_a_notebook_hands_on():
     code = "from amst import cli; cli.app = lambda: __import__('matplotlib.figure'); cli.main()"
     named = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}

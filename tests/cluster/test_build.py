@@ -1,12 +1,13 @@
 """How the image is built, through a stand-in for apptainer; the real one is in test_image."""
 
 import os
+import struct
 from pathlib import Path
 
 import pytest
 
 from amst.cluster import image as image_module
-from amst.cluster.image import build, image_name
+from amst.cluster.image import build, check_whole, image_name
 from amst.errors import AmstError
 
 
@@ -130,3 +131,18 @@ def test_an_image_of_another_definition_or_other_packages_has_another_name(
     assert image_name(checkout) == before
     (checkout / "containers" / changed).write_text("more")
     assert image_name(checkout) != before
+
+
+def test_an_image_that_was_copied_in_part_is_refused(tmp_path: Path):
+    """By where its header says that its data end; the real one is tried in test_image."""
+    image = tmp_path / "amst.sif"
+    header = struct.pack("<32s10s70x2q", b"#!/usr/bin/env run-singularity\n", b"SIF_MAGIC", 128, 72)
+    image.write_bytes(header + bytes(72))
+    check_whole(image)
+    for left in (199, 130, 0):
+        os.truncate(image, left)
+        with pytest.raises(AmstError, match=rf"amst.sif is cut short: {left} bytes of"):
+            check_whole(image)
+    image.write_bytes(b"hsqs" + bytes(500))  # of another format
+    check_whole(image)
+    check_whole(tmp_path)

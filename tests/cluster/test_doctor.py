@@ -1,6 +1,7 @@
 """What `amst doctor` says of a cluster, before anything is submitted."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -238,6 +239,23 @@ def test_an_image_that_is_there_is_tried(tmp_path: Path, monkeypatch, status: in
     (found,) = [found for found in node.examine(image) if found.about == "image"]
     assert found.verdict == verdict
     assert str(image) in found.text
+
+
+@pytest.mark.parametrize("without", ["", "-S"])
+def test_an_image_without_the_packages_is_a_fault(tmp_path: Path, monkeypatch, without: str):
+    program = tmp_path / "apptainer"
+    program.write_text(
+        f'#!/bin/sh\n[ "$3" = python ] && exec {sys.executable} {without} "$4" "$5"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    image = tmp_path / "amst.sif"
+    image.touch()
+    (found,) = [found for found in node.examine(image) if found.about == "image"]
+    assert found.verdict == ("fault" if without else "ok")
+    assert ("lacks h5py, numpy, pydantic, torch, typer: " in found.text) == bool(without)
+    assert (f"runs, Python {platform.python_version()}" in found.text) != bool(without)
 
 
 @pytest.mark.parametrize(

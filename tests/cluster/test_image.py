@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+from amst.cluster.image import check_whole
 from amst.files import sha256_of
 from tests.cluster.conftest import GRID
 from tests.cluster.images import INSIDE, apptainer
@@ -33,6 +34,7 @@ def test_media_are_read_in_the_image_as_outside(image_builder: ClusterSuite, gri
 
 
 def test_every_section_of_the_definition_has_been_used(image: Path):
+    check_whole(image)
     installed = apptainer("exec", image, "ls", INSIDE)
     assert "numpy" in installed.stdout, "the prepared packages are bound over the image's"
     bare = apptainer("exec", "--env", "A=1", image, "ls", "/opt/amst")

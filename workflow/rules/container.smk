@@ -1,6 +1,6 @@
 """The image that all computing rules share, used with --sdm apptainer."""
 
-from amst.cluster.image import bind, build, image_name, note_digest
+from amst.cluster.image import bind, build, check_whole, image_name, note_digest
 from amst.provenance import COMMIT, commit
 
 # A published image by its address, or the one built here. Nothing has the image as input, which
@@ -88,3 +88,8 @@ onstart:
         except AmstError as error:
             raise WorkflowError(str(error)) from None
         note_digest(IMAGE)
+    elif IN_CONTAINER and "://" not in IMAGE:
+        try:
+            check_whole(Path(IMAGE))
+        except AmstError as error:
+            raise WorkflowError(str(error)) from None

@@ -11,7 +11,7 @@ import typer
 
 from amst import __version__
 from amst.cli import bench, check, checkpoints, cluster, data, fetch, grid, plan, results, runs
-from amst.errors import AmstError
+from amst.errors import AmstError, not_installed
 
 app = typer.Typer(
     help="Experiments on imbalanced multimodal learning, from raw media to paper tables. "
@@ -100,6 +100,5 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if _debug or (error.name or "amst").partition(".")[0] == "amst":
             raise
-        remedy = "This needs more than the light set-up: `make environment`"
-        print(f"amst: the package {error.name} is not installed here. {remedy}", file=sys.stderr)
+        print(f"amst: {not_installed(str(error.name))}", file=sys.stderr)
         sys.exit(1)

@@ -6,6 +6,7 @@ import re
 import secrets
 import shlex
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Iterable, MutableMapping
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from amst.cluster.links import DEPTH, WORKING_FOLDERS, names, targets
 from amst.errors import AmstError
-from amst.files import sha256_of, write_text
+from amst.files import reading, sha256_of, write_text
 
 DIGEST = "AMST_CONTAINER_DIGEST"
 """Environment variable with the SHA-256 of the image; a run's record keeps it."""
@@ -24,6 +25,8 @@ GIVEN = "AMST_BIND_GIVEN"
 """Environment variable with what was bound before a call of Snakemake has added to it."""
 PART = ".part"
 """How the name of an image that is being built ends."""
+_SIF = struct.Struct("<112x2q")
+"""Begin of a SIF file: where its data begin, and how many bytes of them there are."""
 COMPILED = "TORCHINDUCTOR_CACHE_DIR"
 """Environment variable with the folder where PyTorch keeps what it has compiled."""
 
@@ -123,6 +126,33 @@ def digest_of(image: str, notes: Path = Path(".snakemake")) -> str:
 def noted_at(image: Path) -> Path:
     """Where an image's digest is kept, as `sha256sum --check` reads it."""
     return image.with_name(image.name + ".sha256")
+
+
+def check_whole(image: Path) -> None:
+    """Refuse an image file of which a part is missing, as when a copy was interrupted.
+
+    In its header the format SIF says where its data end (github.com/apptainer/sif, type header).
+    Of another format nothing is told, nor of a folder.
+
+    Raises:
+        AmstError: bytes are missing.
+    """
+    if not image.is_file():
+        return
+    with reading(image), image.open("rb") as file:
+        header = file.read(_SIF.size)
+    size = image.stat().st_size
+    if not size:
+        whole = 1
+    elif len(header) == _SIF.size and header[32:].startswith(b"SIF_MAGIC"):
+        whole = sum(_SIF.unpack(header))
+    else:
+        return
+    if size < whole:
+        raise AmstError(
+            f"the image {image} is cut short: {size} bytes of {whole} or more are there",
+            "Copy it again; or delete it where it was built here, and it is built anew",
+        )
 
 
 def note_digest(image: str, environ: MutableMapping[str, str] = os.environ) -> None:

@@ -14,6 +14,13 @@ from amst.provenance import REQUIREMENTS, installed_packages, pinned_packages
 
 IN_IMAGE = "/opt/amst/requirements.txt"
 """The pinned packages that an image was built from; containers/amst.def puts them there."""
+# Prints the version of Python, and which packages it lacks of those that every training job needs.
+_WITHIN = """
+import platform
+from importlib.util import find_spec
+print(platform.python_version())
+print(*(name for name in ("h5py", "numpy", "pydantic", "torch", "typer") if not find_spec(name)))
+"""
 # CUDA major version -> oldest driver that runs it (CUDA release notes, minor version compatibility)
 _DRIVERS = {11: 450, 12: 525, 13: 580}
 
@@ -99,7 +106,7 @@ def judge_driver(gpus: list[str], cuda: int | None) -> Finding:
 
 def _runs(program: str, image: Path) -> Finding:
     """Whether the image that is there can be used."""
-    command = [program, "exec", str(image), "python", "--version"]
+    command = [program, "exec", str(image), "python", "-c", _WITHIN]
     try:
         tried = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     except subprocess.TimeoutExpired:
@@ -107,7 +114,14 @@ def _runs(program: str, image: Path) -> Finding:
     if tried.returncode:
         said = " ".join(tried.stderr.split()[-40:])
         return fault("image", f"{image} does not run: {said}")
-    return ok("image", f"{image} runs, {tried.stdout.strip()}")
+    version, _, lacks = tried.stdout.partition("\n")
+    if lacks.strip():
+        return fault(
+            "image",
+            f"{image} lacks {', '.join(lacks.split())}: jobs need one that was built from "
+            "containers/amst.def",
+        )
+    return ok("image", f"{image} runs, Python {version}")
 
 
 def _container(image: Path | None, built: bool) -> Iterator[Finding]:
