@@ -55,6 +55,21 @@ def unread(path: Path | str, error: Exception, fault: str, remedy: str) -> AmstE
     return not_given(path, error) or AmstError(f"{path} {fault}", remedy)
 
 
+MORE_MEMORY = (
+    "Ask for more, let fewer jobs run at a time, or raise the limit of this shell (`ulimit -v`); "
+    "a training job takes less with execution.residency: stream"
+)
+
+
+def no_memory(error: BaseException) -> HostError | None:
+    """The error for memory that this machine does not give; None where ``error`` is another."""
+    words, name, told = str(error).partition("DefaultCPUAllocator: ")  # PyTorch's
+    if not (name or isinstance(error, MemoryError)):
+        return None
+    line = ((told or words).splitlines() or ["MemoryError"])[0]
+    return HostError(f"there is no memory left on this machine ({line})", MORE_MEMORY)
+
+
 def not_installed(package: str) -> AmstError:
     """What to say of a package that is missing: it matters whether this is in an image."""
     image = os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER")

@@ -148,6 +148,8 @@ def main(monkeypatch):
         (OSError(errno.ENOTEMPTY, "", "a"), 1, "a: Directory not empty. Something else may work"),
         (OSError(errno.EBUSY, "", "a"), 1, "a: Device or resource busy. Something else may work"),
         (NOT_YOURS, 1, "results: Permission denied. Mend its permissions, or work in a folder of"),
+        (OSError(errno.ENOMEM, "", "a"), 1, "a: Cannot allocate memory. Ask for more, let fewer"),
+        (MemoryError(), 1, "there is no memory left on this machine (MemoryError). Ask for more"),
         (ModuleNotFoundError(name="h5py"), 1, "the package h5py is not installed here. This needs"),
     ],
 )

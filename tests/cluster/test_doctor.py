@@ -227,6 +227,14 @@ def test_jobs_without_a_qos_get_the_account_s_default(site: dict[str, Any], want
     assert scheduler.wanted_qos(associations, Site(**site)) == wanted
 
 
+def test_a_limit_of_the_shell_is_noted():
+    code = "from amst.cluster import node; print(*(found.text for found in node._limits()))"
+    command = ["sh", "-c", f'ulimit -v 2000000 && exec "$0" -c "{code}"', sys.executable]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert told.startswith("`ulimit -v` leaves a process 2.0 GB: ")
+    assert told.count("\n") == 1
+
+
 @pytest.mark.parametrize(("status", "verdict"), [(0, "ok"), (255, "fault")])
 def test_an_image_that_is_there_is_tried(tmp_path: Path, monkeypatch, status: int, verdict: str):
     """Through a stand-in for apptainer; the real one is tried in test_image."""

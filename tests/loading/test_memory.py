@@ -87,6 +87,14 @@ def test_a_group_that_takes_more_than_its_limit_leaves_nothing(machine: Machine,
     assert available_memory(proc, {}) == 0
 
 
+@pytest.mark.parametrize("option", ["-v", "-d"])
+def test_a_limit_of_the_shell_is_one_of_this_process(option: str):
+    code = "from amst.loading.memory import available_memory; print(available_memory())"
+    command = ["sh", "-c", f'ulimit {option} 400000 && exec "$0" -c "$1"', sys.executable, code]
+    asked = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert 100_000_000 < int(asked.stdout) < 409_600_000
+
+
 def test_a_real_group_limits_a_real_process(tmp_path: Path):
     """Where this machine lets its tests make a group."""
     line = next((x for x in Path("/proc/self/cgroup").read_text().splitlines() if ":memory:" in x),

@@ -2,6 +2,7 @@ import json
 import platform
 import signal
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from amst.records import read_record
 from amst.training import kills
 from amst.training.attempts import Attempt
 from amst.training.environment import CAPTURED
+from amst.training.run import _full_memory_told
 from amst.training.signals import SAVED
 from tests.training.conftest import MODALITIES
 
@@ -210,6 +212,20 @@ def test_a_device_without_memory_is_told_with_what_can_be_done(workplace, error,
     assert told["hosts"] == [platform.node()]
     assert "out of memory" in process.said
     assert "Traceback" not in process.said
+
+
+@pytest.mark.parametrize(
+    ("take", "said"),
+    [
+        (lambda: torch.empty(1 << 50), "can't allocate memory: you tried to allocate 4503599627"),
+        (lambda: np.empty(1 << 50), "Unable to allocate 8.00 PiB for an array"),
+    ],
+)
+def test_a_machine_without_memory_is_told_in_one_line(take, said):
+    with pytest.raises(HostError) as told, _full_memory_told():
+        take()
+    assert f"there is no memory left on this machine ({said}" in str(told.value)
+    assert str(told.value).endswith("takes less with execution.residency: stream")
 
 
 @pytest.mark.parametrize("size", [17, 1])  # 120 samples: seven batches of 17, and one

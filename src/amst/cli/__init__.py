@@ -11,7 +11,7 @@ import typer
 
 from amst import __version__
 from amst.cli import bench, check, checkpoints, cluster, data, fetch, grid, plan, results, runs
-from amst.errors import AmstError, not_installed
+from amst.errors import MORE_MEMORY, AmstError, no_memory, not_installed
 
 app = typer.Typer(
     help="Experiments on imbalanced multimodal learning, from raw media to paper tables. "
@@ -35,6 +35,7 @@ _REFUSED = {
     errno.EBUSY: _MEANWHILE,
     errno.ENOSPC: _NO_ROOM,
     errno.EDQUOT: _NO_ROOM,
+    errno.ENOMEM: MORE_MEMORY,
     errno.EMFILE: "Raise `ulimit -n`, or cut the features into fewer shards",
     errno.EIO: _FAILED,
     errno.ESTALE: _FAILED,
@@ -96,6 +97,11 @@ def main() -> None:
         where = f"{name}: " if name else ""
         # not its own words, which are lines of internals where HDF5 writes
         print(f"amst: {where}{os.strerror(error.errno)}. {_REFUSED[error.errno]}", file=sys.stderr)
+        sys.exit(1)
+    except MemoryError as error:
+        if _debug:
+            raise
+        print(f"amst: {no_memory(error)}", file=sys.stderr)
         sys.exit(1)
     except ModuleNotFoundError as error:
         if _debug or (error.name or "amst").partition(".")[0] == "amst":

@@ -3,6 +3,7 @@
 import os
 import pwd
 import re
+import resource
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ def examine(
         built: whether the first call builds the image; not one that container.image names.
     """
     yield _processors()
+    yield from _limits()
     yield _packages()
     yield _gpu()
     yield from _container(image, built)
@@ -57,6 +59,18 @@ def _processors() -> Finding:
     # macOS, where a laptop may ask, does not tell a process's own cores.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return ok("node", f"{os.uname().nodename}: {cores} cores, {memory / 1e9:.0f} GB of memory")
+
+
+def _limits() -> Iterator[Finding]:
+    """Limits of this shell's processes that libraries do not expect."""
+    for option, kind in (("-v", resource.RLIMIT_AS), ("-d", resource.RLIMIT_DATA)):
+        limit, _ = resource.getrlimit(kind)
+        if limit != resource.RLIM_INFINITY:
+            yield note(
+                "memory",
+                f"`ulimit {option}` leaves a process {limit / 1e9:.1f} GB: PyTorch wants more than "
+                "it uses, and OpenBLAS stands still where it gets none; raise it for runs",
+            )
 
 
 def _packages() -> Finding:

@@ -1,6 +1,7 @@
-"""How much memory this process can still take: the machine's, its control groups', its job's."""
+"""How much memory this process can still take: by machine, control groups, own limits and job."""
 
 import os
+import resource
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -18,7 +19,8 @@ def available_memory(proc: Path = Path("/proc"), environ: Mapping[str, str] = os
     """Bytes that this process can still take.
 
     The least of: what the machine has left; what each control group around this process (a SLURM
-    job's, say) has left below its limit; what SLURM has given the job.
+    job's, say) has left below its limit; what the limits of this process (`ulimit -v`, `-d`) leave;
+    what SLURM has given the job.
 
     Args:
         proc: the kernel's folder of processes.
@@ -26,7 +28,8 @@ def available_memory(proc: Path = Path("/proc"), environ: Mapping[str, str] = os
     """
     lines = (proc / "meminfo").read_text(encoding="ascii").splitlines()
     free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    return max(0, min([free, *_left_in_groups(proc), *_of_job(environ)]))
+    left = (*_left_in_groups(proc), *_left_to_process(proc), *_of_job(environ))
+    return max(0, min([free, *left]))
 
 
 def _of_job(environ: Mapping[str, str]) -> Iterator[int]:
@@ -37,6 +40,15 @@ def _of_job(environ: Mapping[str, str]) -> Iterator[int]:
         yield int(node) << 20
     elif core.isdecimal() and cores.isdecimal() and int(core):
         yield int(core) * int(cores) << 20
+
+
+def _left_to_process(proc: Path) -> Iterator[int]:
+    """Bytes left below each limit that this process has for its address space and its data."""
+    status = dict(line.split(":", 1) for line in _lines(proc / "self" / "status"))
+    for kind, used in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+        limit, _ = resource.getrlimit(kind)
+        if limit != resource.RLIM_INFINITY:
+            yield limit - int(status.get(used, "0 kB").split()[0]) * 1024
 
 
 def _left_in_groups(proc: Path) -> Iterator[int]:

@@ -10,7 +10,7 @@ import torch
 
 from amst.config.run import RunSettings
 from amst.datasets.splitfile import read_split
-from amst.errors import AmstError, HostError
+from amst.errors import AmstError, HostError, no_memory
 from amst.records import RECORD, RunRecord, read_record
 from amst.training.assembly import assemble_training, check_last_batch
 from amst.training.attempts import Attempt, drop_unfinished
@@ -88,7 +88,7 @@ def train(
             attempt.begin()
             drop_unfinished(out, FILES)
             try:
-                with _full_device_told():
+                with _full_memory_told():
                     record = _attempt(
                         settings, manifest, split, out, execution, attempt, lock, stop
                     )
@@ -102,15 +102,17 @@ def train(
 
 
 @contextmanager
-def _full_device_told() -> Iterator[None]:
-    """Say in one line that a device has no memory left, and what to do.
+def _full_memory_told() -> Iterator[None]:
+    """Say in one line that a device or this machine has no memory left, and what to do.
 
     Raises:
-        HostError: it has none; another device may have.
+        HostError: it has none; another one may have.
     """
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
+        if absent := no_memory(error):
+            raise absent from error
         # Where it was met while a pass was recorded, what ends the recording hides it.
         cause: BaseException | None = error
         while cause and not _is_full(cause):
