@@ -160,6 +160,28 @@ def test_an_answer_that_is_no_http_is_asked_for_again(hub, tmp_path):
         fetch_model("tiny", tmp_path / "other", hub.address, attempts=2, pause=0.01)
 
 
+@pytest.mark.parametrize(
+    ("hub", "proxy", "said"),
+    [
+        ("hub.example", "", r"config\.json: unknown url type: 'hub\.example"),
+        (
+            "http://hub.example",
+            "http://me:secret@127.0.0.1:9",
+            r"by the proxy 127\.0\.0\.1:9: .*refused",
+        ),
+        ("http://hub.example", "/", r"by the proxy /?: proxy URL with no authority"),
+        ("http://127.0.0.1:9", "127.0.0.1:9", r"config\.json: .*refused"),
+    ],
+)
+def test_an_address_that_is_none_and_a_dead_proxy_are_told(hub, proxy, said, tmp_path, monkeypatch):
+    monkeypatch.setattr("urllib.request._opener", None)  # which keeps the proxies of its time
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with pytest.raises(AmstError, match=rf"cannot fetch {hub}/.*{said}") as told:
+        fetch_model("somebody/other", tmp_path, hub, attempts=2, pause=0)
+    assert "secret" not in str(told.value)
+
+
 @pytest.mark.parametrize("name", ["nobody/tiny", "somebody/other"])
 def test_a_file_that_is_lacking_is_an_error_unless_a_model_may_do_without(hub, tmp_path, name):
     """A pinned model has all its files; one that may not be read is not one that is not there."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from amst.errors import AmstError
 from amst.files import reading, sha256_of
@@ -26,13 +27,22 @@ class _UnreachedError(Exception):
 def _network() -> Iterator[None]:
     try:
         yield
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, ValueError) as error:  # the last of an address that is none
         raise _UnreachedError(error) from error
 
 
 def _chunk(answer: HTTPResponse) -> bytes:
     with _network():
         return answer.read(_CHUNK)
+
+
+def _by_proxy(address: str) -> str:
+    """Which proxy the environment names for an address, without its password; empty for none."""
+    asked = urlsplit(address)
+    proxy = urllib.request.getproxies().get(asked.scheme, "")
+    if not proxy or urllib.request.proxy_bypass(asked.netloc):
+        return ""
+    return f" by the proxy {proxy.rpartition('//')[2].rpartition('@')[2]}"
 
 
 @dataclass(frozen=True)
@@ -76,8 +86,9 @@ class Download:
                 code = error.code if isinstance(error, urllib.error.HTTPError) else 0
                 if code == 404 and may_lack:
                     return False
-                if 400 <= code < 500 or attempt == attempts:
-                    raise AmstError(f"cannot fetch {self.address}: {error}", self.remedy) from error
+                if 400 <= code < 500 or isinstance(error, ValueError) or attempt == attempts:
+                    told = f"cannot fetch {self.address}{_by_proxy(self.address)}: {error}"
+                    raise AmstError(told, self.remedy) from error
                 time.sleep(pause * 2 ** (attempt - 1))
         self._check()
         return True
@@ -85,11 +96,11 @@ class Download:
     def _continue(self) -> None:
         """Fetch what is still missing; all of it where the rest could be of another version."""
         begin = self.path.stat().st_size if self.sha256 and self.path.is_file() else 0
-        request = urllib.request.Request(self.address)
-        if begin:
-            request.add_header("Range", f"bytes={begin}-")
         try:
             with _network():
+                request = urllib.request.Request(self.address)
+                if begin:
+                    request.add_header("Range", f"bytes={begin}-")
                 answer = urllib.request.urlopen(request, timeout=60)
         except _UnreachedError as unreached:
             # nothing follows what is there, whatever that is
