@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from amst.cluster import image as image_module
-from amst.cluster.image import BIND, bind, bindings, digest_of
+from amst.cluster.image import BIND, bind, bindings, digest_of, note_digest, noted_digest
 from amst.cluster.links import targets
 from amst.errors import AmstError
 from amst.files import sha256_of
@@ -211,6 +211,21 @@ def test_a_file_is_read_once(work):
     subprocess.run(["sha256sum", "--check", "--status", beside], check=True)
     beside.write_text(beside.read_text().replace(first, "f" * 64))
     assert digest_of(str(image)) == "f" * 64, "not read again"
+
+
+def test_a_job_knows_the_image_that_was_put_in_the_place_of_its_calls(work):
+    image, environ = work / "amst.sif", {}
+    assert noted_digest(environ) == "", "outside of any"
+    image.write_bytes(b"first")
+    note_digest("amst.sif", environ)
+    first = sha256_of(image)
+    assert noted_digest(environ) == first
+    image.write_bytes(b"another")
+    assert noted_digest(environ) == sha256_of(image) != first
+    image.unlink()
+    assert noted_digest(environ) == first, "it is not to be seen within"
+    note_digest(f"docker://example/amst@sha256:{'a' * 64}", environ)
+    assert noted_digest(environ) == "a" * 64
 
 
 def test_a_file_in_a_folder_of_somebody_else_is_read_once(work, tmp_path, monkeypatch):

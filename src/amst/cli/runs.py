@@ -10,7 +10,7 @@ import typer
 from amst import grid
 from amst.cli.configuration import RESULTS, ConfigFiles, Results, configuration, from_json
 from amst.cluster.allocation import deadline
-from amst.cluster.image import DIGEST
+from amst.cluster.image import noted_digest
 from amst.cluster.slots import place
 from amst.cluster.snapshot import CodeOfCall
 from amst.config.run import RunSettings
@@ -130,7 +130,7 @@ def execution_of(settings: RunSettings, how: dict[str, object], log: str = "") -
         {
             **how,
             "commit": os.environ.get(COMMIT) or commit(),
-            "container_digest": os.environ.get(DIGEST, ""),
+            "container_digest": noted_digest(),
             "code_digest": training_digest(settings.method),
             "package_digest": package_digest(),
             "packages": tuple(pinned_packages()),

@@ -9,7 +9,7 @@ import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from amst.files import reading, sha256_of, write_text
 
 DIGEST = "AMST_CONTAINER_DIGEST"
 """Environment variable with the SHA-256 of the image; a run's record keeps it."""
+FILE = "AMST_CONTAINER_FILE"
+"""Environment variable with the path of the image, where it is a file."""
 BIND = ("APPTAINER_BIND", "SINGULARITY_BIND")
 """Where Apptainer and SingularityCE read what to bind; the second knows only its own."""
 GIVEN = "AMST_BIND_GIVEN"
@@ -158,6 +160,17 @@ def check_whole(image: Path) -> None:
 def note_digest(image: str, environ: MutableMapping[str, str] = os.environ) -> None:
     """Note the digest for all processes that begin from here, within the container too."""
     environ[DIGEST] = digest_of(image)
+    environ[FILE] = str(Path(image).absolute()) if Path(image).is_file() else ""
+
+
+def noted_digest(environ: Mapping[str, str] = os.environ) -> str:
+    """The digest as a process in the container knows it; empty outside.
+
+    A file may have been replaced since the call has noted it, and this process runs in what is
+    there now.
+    """
+    file = environ.get(FILE, "")
+    return (file and digest_of(file)) or environ.get(DIGEST, "")
 
 
 def build(checkout: Path, target: Path, options: str = "") -> None:
