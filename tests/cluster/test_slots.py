@@ -29,11 +29,12 @@ def environment(tmp_path) -> dict[str, str]:
             "AMST_RUNS_PER_GPU": "2", "SLURM_JOB_ID": "7"}  # fmt: skip
 
 
-def holder(environment: dict[str, str]) -> subprocess.Popen[str]:
+def holder(environment: dict[str, str], limit: str = "unlimited") -> subprocess.Popen[str]:
+    """A process that takes a slot; with a limit of 0, it can write into no file."""
     pipe = subprocess.PIPE
-    return subprocess.Popen(
-        [sys.executable, "-c", HOLD], env=environment, stdin=pipe, stdout=pipe, text=True
-    )
+    limited = ["sh", "-c", f'ulimit -f {limit} && exec "$@"', "sh"]
+    command = [*limited, sys.executable, "-c", HOLD]
+    return subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
 
 
 def device_of(process: subprocess.Popen[str]) -> str:
@@ -49,6 +50,16 @@ def test_slots_spread_over_devices_before_they_share_one(environment):
     later = [holder(environment) for _ in range(2)]
     assert Counter(map(device_of, later)) == {"0": 1, "GPU-ab/c": 1}
     for process in (first, second, *later):
+        process.kill()
+        process.wait()
+
+
+def test_slots_are_the_same_ones_while_the_disk_is_full(environment):
+    """Where nothing can be written, `tempfile` takes another folder."""
+    first = holder(environment)
+    second = holder(environment, limit="0")
+    assert {device_of(first), device_of(second)} == {"0", "GPU-ab/c"}
+    for process in (first, second):
         process.kill()
         process.wait()
 
@@ -104,7 +115,6 @@ def test_how_many_runs_share_a_node_goes_by_cores_and_places_on_gpus():
 
 def test_neither_allocations_nor_users_share_slots(environment, monkeypatch):
     assert slots.folder({"SLURM_JOB_ID": "7"}) != slots.folder({"SLURM_JOB_ID": "8"})
-    monkeypatch.setattr("tempfile.tempdir", environment["TMPDIR"])
     assert slots.take(environment) == "0"
     at = slots.folder(environment)
     assert stat.S_IMODE(at.stat().st_mode) == 0o700, "nobody else can hold them"
@@ -132,9 +142,8 @@ def test_slots_are_off_without_the_setting_and_without_a_gpu():
     ],
 )
 def test_a_run_on_the_processors_takes_no_slot_and_sees_no_gpu(
-    environment, monkeypatch, dataset: str, device: str, given: str, seen: str
+    environment, dataset: str, device: str, given: str, seen: str
 ):
-    monkeypatch.setattr("tempfile.tempdir", environment["TMPDIR"])
     environment = {**environment, "CUDA_VISIBLE_DEVICES": "3", "AMST_RUNS_PER_GPU": given,
                    "AMST_WITHOUT_GPU": "digits other"}  # fmt: skip
     slots.place(dataset, device, environment)

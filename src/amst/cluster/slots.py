@@ -8,7 +8,6 @@ import fcntl
 import os
 import re
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, MutableMapping
 from pathlib import Path
@@ -84,7 +83,12 @@ def on_node(needs: Iterable[Resources], cores: int, gpus: int | None) -> int:
 def folder(environ: Mapping[str, str] = os.environ) -> Path:
     """Where the locks of this user and allocation lie on this node."""
     allocation = environ.get("SLURM_JOB_ID", "local")
-    return Path(tempfile.gettempdir(), f"amst-slots-{os.getuid()}-{allocation}")
+    temporary = Path(environ.get("TMPDIR") or "/tmp")
+    if not temporary.is_dir():
+        temporary = Path("/tmp")
+    # Not by tempfile, which takes another folder while the disk of this one is full: runs that
+    # start then would hold other slots than those that go on.
+    return temporary / f"amst-slots-{os.getuid()}-{allocation}"
 
 
 def place(dataset: str, device: str, environ: MutableMapping[str, str] = os.environ) -> None:
