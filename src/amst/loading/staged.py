@@ -92,7 +92,10 @@ def _is_whole(copy: Path, entry: ShardEntry) -> bool:
 def _check_room(path: Path, folder: Path) -> None:
     size, free = path.stat().st_size, shutil.disk_usage(folder).free
     if size + _SPARE > free:
-        raise OSError(f"only {free / 1e6:.0f} MB free where {size / 1e6:.0f} MB are to be copied")
+        raise OSError(
+            f"only {free / 1e6:.0f} MB free where {size / 1e6:.0f} MB are to be copied and "
+            f"{_SPARE / 1e6:.0f} MB to stay free"
+        )
 
 
 def _copy(path: Path, copy: Path, entry: ShardEntry) -> bool:

@@ -14,7 +14,7 @@ from amst.training.signals import StopRequest
 FILE = "kills"
 """In a run's folder of checkpoints: a number; a living attempt counts as killed."""
 
-WHY = "killed for want of memory (`dmesg` tells), by hand, or with the node"
+WHY = "killed for want of memory (see `dmesg`), for a limit (`ulimit -t`), by hand or with its node"
 """What may have ended an attempt that could not say so."""
 
 
