@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from amst.loading.memory import available_memory
+from amst.loading.memory import available_memory, lies_in_memory
 
 GB = 1 << 30
 MOUNTS = {
@@ -85,6 +85,18 @@ def test_a_group_that_takes_more_than_its_limit_leaves_nothing(machine: Machine,
     proc = machine(1, "/job")
     limit(tmp_path / "groups/job", 1, GB, used=2 * GB)
     assert available_memory(proc, {}) == 0
+
+
+def test_the_mounts_tell_whether_a_folder_lies_in_memory(tmp_path: Path):
+    own, place = tmp_path / "proc" / "self", tmp_path / "disk"
+    own.mkdir(parents=True)
+    (place / "a" / "b").mkdir(parents=True)
+    mounts = [(Path("/"), "ext4"), (place, "xfs"), (place / "a", "tmpfs"), (place / "a/b", "nfs")]
+    lines = [f"2 1 8:1 / {at} rw - {kind} x rw\n" for at, kind in mounts]
+    (own / "mountinfo").write_text("".join(lines))
+    folders = (tmp_path, place, place / "a", place / "a" / "b")
+    told = [lies_in_memory(folder, own.parent) for folder in folders]
+    assert told == [False, False, True, False]
 
 
 @pytest.mark.parametrize("option", ["-v", "-d"])

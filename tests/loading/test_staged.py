@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from amst.files import sha256_of
 from amst.loading import staged as module
 from amst.loading.dataset import FeatureStore
+from amst.loading.memory import lies_in_memory
 from amst.loading.staged import stage_folder
 from tests.loading.conftest import write_dataset
 
@@ -128,6 +130,20 @@ def test_what_does_not_fit_is_read_where_it_lies(
     assert len(folders(store)) == 2
     plain = FeatureStore(stored.manifest)
     assert torch.equal(sounds(store, stored, modalities), sounds(plain, stored, modalities))
+
+
+def test_copies_in_memory_leave_half_of_what_the_job_has(stored, monkeypatch, capsys):
+    """The kernel would kill it, however much is free in /dev/shm."""
+    if not lies_in_memory(Path("/dev/shm")):
+        pytest.skip("no /dev/shm here")
+    monkeypatch.setattr(module, "_SPARE", 0)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        for memory, fits in ((30_000, False), (10_000_000, True)):
+            monkeypatch.setattr(module, "available_memory", lambda memory=memory: memory)
+            store = FeatureStore(stored.manifest, stage_folder(folder))
+            said = capsys.readouterr().err
+            assert ("MB of memory left to this job" in said) != fits
+            assert folders(store) == ({stage_folder(folder)} if fits else {stored.manifest.parent})
 
 
 def test_a_disk_that_fills_up_while_a_shard_is_copied(stored, local, capsys):

@@ -32,6 +32,22 @@ def available_memory(proc: Path = Path("/proc"), environ: Mapping[str, str] = os
     return max(0, min([free, *left]))
 
 
+def lies_in_memory(folder: Path, proc: Path = Path("/proc")) -> bool:
+    """Whether what is written into a folder takes memory, as on a tmpfs (/dev/shm).
+
+    Args:
+        folder: the folder, there.
+        proc: the kernel's folder of processes.
+    """
+    at = folder.resolve()
+    found: dict[Path, str] = {}
+    for line in _lines(proc / "self" / "mountinfo"):
+        before, _, after = line.partition(" - ")
+        found[Path(before.split()[4])] = after.split()[0]  # the last one there covers the others
+    above = next((place for place in (at, *at.parents) if place in found), None)
+    return above is not None and found[above] in ("tmpfs", "ramfs")
+
+
 def _of_job(environ: Mapping[str, str]) -> Iterator[int]:
     """Bytes of the SLURM job on this node; none where it may take all (SLURM then says 0)."""
     node = environ.get("SLURM_MEM_PER_NODE", "")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from amst.features.manifest import ShardEntry
 from amst.files import replacing, sha256_of
+from amst.loading.memory import available_memory, lies_in_memory
 
 _CHUNK = 1 << 22
 _SPARE = 64 << 20  # bytes left free for whatever else writes to the disk
@@ -90,11 +91,15 @@ def _is_whole(copy: Path, entry: ShardEntry) -> bool:
 
 
 def _check_room(path: Path, folder: Path) -> None:
-    size, free = path.stat().st_size, shutil.disk_usage(folder).free
-    if size + _SPARE > free:
+    size, free, kept = path.stat().st_size, shutil.disk_usage(folder).free, _SPARE
+    of = "free"
+    if lies_in_memory(folder) and (memory := available_memory()) < free:
+        # A job that takes more is killed, and training wants its part, too.
+        free, kept, of = memory, memory // 2, "of memory left to this job"
+    if size + kept > free:
         raise OSError(
-            f"only {free / 1e6:.0f} MB free where {size / 1e6:.0f} MB are to be copied and "
-            f"{_SPARE / 1e6:.0f} MB to stay free"
+            f"only {free / 1e6:.0f} MB {of} where {size / 1e6:.0f} MB are to be copied and "
+            f"{kept / 1e6:.0f} MB to stay free"
         )
 
 
