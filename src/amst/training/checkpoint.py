@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from amst.errors import AmstError, HostError, not_given, unread
+from amst.errors import AmstError, HostError, no_memory, not_given, unread
 from amst.files import opened, replacing, sha256_of
 
 FORMAT = 1
@@ -221,7 +221,7 @@ def _refused_told(path: Path) -> Iterator[None]:
                 "`amst retry` when that has passed; where it stays so, delete the file: the run "
                 "goes on from what else is saved",
             ) from error
-        if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+        if no_memory(error):
             raise HostError(
                 f"{path} does not fit into the memory that this process may take",
                 "Raise mem_mb of the training jobs; then `amst retry`",
