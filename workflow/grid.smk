@@ -18,6 +18,7 @@ from amst.cluster import slots, snapshot
 from amst.cluster.calls import this_call, why_closed
 from amst.cluster.site import told_to_rules
 from amst.config.run import settings_hash
+from amst.controlgroups import own_cores
 from amst.datasets import registry
 from amst.datasets.lists import LISTS
 from amst.errors import AmstError
@@ -122,7 +123,7 @@ if (
     workflow.resource_settings.cores is None
     and workflow.resource_settings.nodes is None
 ):
-    workflow.resource_settings.cores = len(os.sched_getaffinity(0))
+    workflow.resource_settings.cores = own_cores()
     workflow.global_resources["_cores"] = workflow.resource_settings.cores
 
 # How runs are executed reaches them by the environment: no parameter, so no change trains anew.

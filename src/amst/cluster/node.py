@@ -11,6 +11,7 @@ from pathlib import Path
 
 from amst import compiler
 from amst.cluster.findings import Finding, fault, note, ok
+from amst.controlgroups import own_cores
 from amst.provenance import REQUIREMENTS, installed_packages, pinned_packages
 
 IN_IMAGE = "/opt/amst/requirements.txt"
@@ -56,9 +57,9 @@ def _said(*command: str) -> str | None:
 
 def _processors() -> Finding:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    # macOS, where a laptop may ask, does not tell a process's own cores.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return ok("node", f"{os.uname().nodename}: {cores} cores, {memory / 1e9:.0f} GB of memory")
+    return ok(
+        "node", f"{os.uname().nodename}: {own_cores()} cores, {memory / 1e9:.0f} GB of memory"
+    )
 
 
 def _limits() -> Iterator[Finding]:

@@ -5,6 +5,8 @@ import resource
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from amst.controlgroups import control_groups, lines_of
+
 _FILES = {"cgroup2": ("memory.max", "memory.current"),
           "cgroup": ("memory.limit_in_bytes", "memory.usage_in_bytes")}  # fmt: skip
 """File system of a version of control groups -> its files with the limit and with the use."""
@@ -41,7 +43,7 @@ def lies_in_memory(folder: Path, proc: Path = Path("/proc")) -> bool:
     """
     at = folder.resolve()
     found: dict[Path, str] = {}
-    for line in _lines(proc / "self" / "mountinfo"):
+    for line in lines_of(proc / "self" / "mountinfo"):
         before, _, after = line.partition(" - ")
         found[Path(before.split()[4])] = after.split()[0]  # the last one there covers the others
     above = next((place for place in (at, *at.parents) if place in found), None)
@@ -60,7 +62,7 @@ def _of_job(environ: Mapping[str, str]) -> Iterator[int]:
 
 def _left_to_process(proc: Path) -> Iterator[int]:
     """Bytes left below each limit that this process has for its address space and its data."""
-    status = dict(line.split(":", 1) for line in _lines(proc / "self" / "status"))
+    status = dict(line.split(":", 1) for line in lines_of(proc / "self" / "status"))
     for kind, used in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
         limit, _ = resource.getrlimit(kind)
         if limit != resource.RLIM_INFINITY:
@@ -69,53 +71,17 @@ def _left_to_process(proc: Path) -> Iterator[int]:
 
 def _left_in_groups(proc: Path) -> Iterator[int]:
     """Bytes left in every control group above this process that has a limit."""
-    for version, mount, group in _memory_groups(proc):
-        limit_file, use_file = _FILES[version]
-        for folder in (group, *group.parents):
-            if not folder.is_relative_to(mount):
-                break
-            limit, used = _number(folder / limit_file), _number(folder / use_file)
-            if limit is not None and used is not None:
-                yield limit - max(0, used - _cached(folder, _CACHE[version]))
-
-
-def _memory_groups(proc: Path) -> Iterator[tuple[str, Path, Path]]:
-    """(version, folder of the hierarchy, folder of this process's group in it)."""
-    own = _own_groups(proc)
-    for line in _lines(proc / "self" / "mountinfo"):
-        before, _, after = line.partition(" - ")
-        root, mount = before.split()[3:5]
-        version, _, options = after.split(maxsplit=2)
-        key = {"cgroup2": "", "cgroup": "memory"}.get(version)
-        if key in own and (version == "cgroup2" or "memory" in options.split(",")):
-            # In a container the mount may show only the part of the tree below ``root``.
-            path = Path(own[key])
-            inside = path.relative_to(root) if path.is_relative_to(root) else path.relative_to("/")
-            folder = Path(mount, inside)
-            yield version, Path(mount), folder if folder.is_dir() else Path(mount)
-
-
-def _own_groups(proc: Path) -> dict[str, str]:
-    """Controller -> path of this process's group; '' for version 2."""
-    own = {}
-    for line in _lines(proc / "self" / "cgroup"):
-        _, controllers, path = line.split(":", 2)
-        own.update(dict.fromkeys(controllers.split(","), path))
-    return own
+    for version, folder in control_groups("memory", proc):
+        limit, used = (_number(folder / name) for name in _FILES[version])
+        if limit is not None and used is not None:
+            yield limit - max(0, used - _cached(folder, _CACHE[version]))
 
 
 def _cached(folder: Path, names: tuple[str, ...]) -> int:
-    found = (line.split() for line in _lines(folder / "memory.stat"))
+    found = (line.split() for line in lines_of(folder / "memory.stat"))
     return sum(int(value) for name, value in found if name in names)
 
 
 def _number(path: Path) -> int | None:
-    text = "".join(_lines(path)).strip()
+    text = "".join(lines_of(path)).strip()
     return int(text) if text.isdecimal() else None  # 'max' is no limit
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
