@@ -58,9 +58,11 @@ def test_every_run_can_have_a_line(tmp_path: Path):
 def test_missing_runs_that_were_killed_are_told_in_one_line(tmp_path: Path):
     shutil.copy(ROOT / "config.yaml", tmp_path)
     folder = tmp_path / "results/checkpoints/digits/random/naive"
-    for seed in (1, 2):
+    for seed in (1, 2, 3):
         write_text(folder / f"seed{seed}/kills", "1")
+        os.utime(folder / f"seed{seed}/kills", (1e9, 1e9))
     (folder / "seed2/lock").touch()  # it lives
+    (folder / "seed3/kills").touch()  # it has just begun, and imports what it needs
     (note,) = [line for line in status(tmp_path) if line.startswith("note")]
     assert "1 missing run was killed for want of memory" in note
     assert "digits/random/naive/seed1. The next call continues" in note

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from amst.files import reading, sha256_of
+from amst.training.kills import FILE as KILLS
 from amst.training.kills import kills
 
 StateName = Literal["done", "missing", "running", "failed"]
@@ -27,7 +28,7 @@ class State:
         error: of a failed run, in one line.
         log: of a failed run, its log file.
         saved: whether a checkpoint lets a missing run continue.
-        killed: how many attempts of a missing run have ended without a word.
+        killed: how many attempts of a missing run have ended without a word; 0 while one may begin.
     """
 
     name: StateName
@@ -48,16 +49,19 @@ def state_of(results: Path, run: str) -> State:
         failed = json.loads((folder / "failed.json").read_text("utf-8"))
         return State("failed", failed.get("error", ""), failed.get("log", ""))
     except (OSError, ValueError, AttributeError):
-        return State("missing", saved=any(folder.glob("*/epoch-*.pt")), killed=kills(folder))
+        saved = any(folder.glob("*/epoch-*.pt"))
+        # who has begun counts as killed, and may not have the lock yet
+        begins = _alive(folder / KILLS)
+        return State("missing", saved=saved, killed=0 if begins else kills(folder))
 
 
-def _alive(lock: Path) -> bool:
-    """Whether a lock has a recent heartbeat, by this host's clock or by the file system's."""
+def _alive(file: Path) -> bool:
+    """Whether a file, as a lock, was just touched, by this host's clock or the file system's."""
     try:
-        beat = lock.stat().st_mtime
+        beat = file.stat().st_mtime
     except FileNotFoundError:
         return False
-    return time.time() - beat < STALE_AFTER or _now(lock.parent) - beat < STALE_AFTER
+    return time.time() - beat < STALE_AFTER or _now(file.parent) - beat < STALE_AFTER
 
 
 def _now(folder: Path) -> float:
