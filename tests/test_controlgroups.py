@@ -33,7 +33,9 @@ def test_control_groups_give_the_time_of_so_many_cores(
     process, group = tmp_path / "proc" / "self", tmp_path / "groups" / "user" / "job"
     for folder in (process, group):
         folder.mkdir(parents=True)
-    (process / "mountinfo").write_text(version[0].format(mount=tmp_path / "groups") + "\n")
+    other = b"8 1 0:2 / /media/\xfc rw - tmpfs  rw\n"  # of no name, in a place of no UTF-8
+    mount = version[0].format(mount=tmp_path / "groups")
+    (process / "mountinfo").write_bytes(other + mount.encode() + b"\n")
     (process / "cgroup").write_text(version[1] + "\n")
     for folder, files in ((group.parent, above), (group, own)):
         for name, text in {"cpu.cfs_period_us": "100000", **files}.items():

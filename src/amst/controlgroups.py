@@ -46,7 +46,7 @@ def control_groups(controller: str, proc: Path = PROC) -> Iterator[tuple[str, Pa
     for line in lines_of(proc / "self" / "mountinfo"):
         before, _, after = line.partition(" - ")
         root, mount = before.split()[3:5]
-        version, _, options = after.split(maxsplit=2)
+        version, *_, options = after.split()  # of what is mounted there may be no name between
         key = {"cgroup2": "", "cgroup": controller}.get(version)
         if key in own and (version == "cgroup2" or controller in options.split(",")):
             # In a container the mount may show only the part of the tree below ``root``.
@@ -71,6 +71,7 @@ def _own_groups(proc: Path) -> dict[str, str]:
 def lines_of(path: Path) -> list[str]:
     """Lines of one of the kernel's files; none where there is no such file."""
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        # places of mounts may have any bytes
+        return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
         return []
