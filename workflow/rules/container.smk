@@ -66,8 +66,9 @@ onstart:
             + ". A call without targets makes them again, as does one that names them: "
             + f"`snakemake {lost[0]}`"
         )
-    if workflow.is_main_process and (anew := trained_anew(planned)):
-        print(f"amst: {anew}", file=sys.stderr)
+    if workflow.is_main_process and not workflow.touch:
+        if anew := trained_anew(planned):
+            print(f"amst: {anew}", file=sys.stderr)
     for name in sorted({owner(each) for each in CONFIG.grid.datasets}):
         if left_of(name):
             print(f"Raw data are missing: {left_of(name)}", file=sys.stderr)
