@@ -64,6 +64,18 @@ def test_slots_are_the_same_ones_while_the_disk_is_full(environment):
         process.wait()
 
 
+def test_slots_lie_in_tmp_where_the_temporary_folder_takes_none(tmp_path):
+    user = os.getuid()
+    tmp_path.chmod(0o555)
+    if user == 0:  # who may write everywhere
+        os.setreuid(65534, -1)
+    try:
+        assert slots.folder({"TMPDIR": str(tmp_path)}).parent == Path("/tmp")
+    finally:
+        os.setreuid(user, -1)
+        tmp_path.chmod(0o755)
+
+
 def test_a_killed_run_gives_its_slot_back(environment):
     environment = {**environment, "AMST_RUNS_PER_GPU": "1", "CUDA_VISIBLE_DEVICES": "3"}
     first, second = holder(environment), None

@@ -84,7 +84,7 @@ def folder(environ: Mapping[str, str] = os.environ) -> Path:
     """Where the locks of this user and allocation lie on this node."""
     allocation = environ.get("SLURM_JOB_ID", "local")
     temporary = Path(environ.get("TMPDIR") or "/tmp")
-    if not temporary.is_dir():
+    if not os.access(temporary, os.W_OK | os.X_OK):
         temporary = Path("/tmp")
     # Not by tempfile, which takes another folder while the disk of this one is full: runs that
     # start then would hold other slots than those that go on.
