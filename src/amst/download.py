@@ -38,7 +38,10 @@ def _chunk(answer: HTTPResponse) -> bytes:
 
 def _by_proxy(address: str) -> str:
     """Which proxy the environment names for an address, without its password; empty for none."""
-    asked = urlsplit(address)
+    try:
+        asked = urlsplit(address)
+    except ValueError:  # as of an odd bracket
+        return ""
     proxy = urllib.request.getproxies().get(asked.scheme, "")
     if not proxy or urllib.request.proxy_bypass(asked.netloc):
         return ""
