@@ -2,11 +2,13 @@
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -138,8 +140,11 @@ def test_copies_in_memory_leave_half_of_what_the_job_has(stored, monkeypatch, ca
         pytest.skip("no /dev/shm here")
     monkeypatch.setattr(module, "_SPARE", 0)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        for memory, fits in ((30_000, False), (10_000_000, True)):
+        cases = ((30_000, 1 << 40, False), (41_000, 40_000, False), (10_000_000, 1 << 40, True))
+        for memory, free, fits in cases:
             monkeypatch.setattr(module, "available_memory", lambda memory=memory: memory)
+            usage = SimpleNamespace(free=free)
+            monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
             store = FeatureStore(stored.manifest, stage_folder(folder))
             said = capsys.readouterr().err
             assert ("MB of memory left to this job" in said) != fits

@@ -93,7 +93,7 @@ def _is_whole(copy: Path, entry: ShardEntry) -> bool:
 def _check_room(path: Path, folder: Path) -> None:
     size, free, kept = path.stat().st_size, shutil.disk_usage(folder).free, _SPARE
     of = "free"
-    if lies_in_memory(folder) and (memory := available_memory()) < free:
+    if lies_in_memory(folder) and (memory := available_memory()) // 2 < free - kept:
         # A job that takes more is killed, and training wants its part, too.
         free, kept, of = memory, memory // 2, "of memory left to this job"
     if size + kept > free:
