@@ -106,6 +106,11 @@ class Environment(_Row):
     )
     slurm_job: str = ""
 
+    @property
+    def made_by(self) -> str:
+        """Digests of code and packages, as ``amst.provenance.with_packages`` joins them."""
+        return f"{self.code_digest}-{self.package_digest}"
+
 
 class RunRecord(_Row):
     """``run.json`` of a finished run.

@@ -13,7 +13,7 @@ from amst.grid import Config, read_config
 from amst.grid.adoptions import Adoptions
 from amst.provenance import package_digest, training_digest, with_packages
 from amst.records import RUN_FILES, read_record, write_record
-from tests.cli.test_plan import finished
+from tests.cli.test_plan import finished, made_by
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path("results")
@@ -27,10 +27,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     shutil.copy(ROOT / "config.yaml", tmp_path)
     config = read_config(Path("config.yaml"))
     for method in ("naive", "pmr"):
-        path = finished(config, RESULTS, "digits", method, 1.0) / "run.json"
-        record = read_record(path)
-        made = record.environment.model_copy(update={"package_digest": package_digest()})
-        write_record(path, record.model_copy(update={"environment": made}))
+        made_by(finished(config, RESULTS, "digits", method, 1.0) / "run.json", "")
     return config
 
 
@@ -63,9 +60,7 @@ def test_the_digest_and_the_reason_are_noted_below_those_of_earlier_times(config
 
 
 def test_a_run_of_this_code_needs_no_adoption(config: Config):
-    record = read_record(record_of(NAIVE))
-    made = record.environment.model_copy(update={"code_digest": training_digest("naive")})
-    write_record(record_of(NAIVE), record.model_copy(update={"environment": made}))
+    made_by(record_of(NAIVE), training_digest("naive"))
     before = record_of(NAIVE).read_bytes()
     assert adopt(NAIVE) == f"{NAIVE}: code and packages are those it was made with\n"
     assert record_of(NAIVE).read_bytes() == before

@@ -59,7 +59,7 @@ def test_an_adoption_is_for_one_state_of_code_and_packages(tmp_path, record, dat
 
 
 def test_an_adoption_that_an_earlier_version_noted_is_of_the_code_alone(tmp_path, record, data):
-    """As up to commit 12fac8c, when other packages trained every run anew."""
+    """As up to commit d30224c, when other packages trained every run anew."""
     write_json(adopted_file(tmp_path), {RUN: {"from": "old", "to": "new"}})
     assert made_by(tmp_path, data, present=with_packages("new")) == with_packages("new")
     made = record.read_text().replace('"packages"', f'"{package_digest()}"')

@@ -93,7 +93,7 @@ def _outdated(
         return why
     present = with_packages(training_digest(settings.method))
     counts_as = adoptions.made_by(settings.run_id, settings.hash, present, data)
-    if _made_by(record) == counts_as:
+    if record.environment.made_by == counts_as:
         return ""
     same = record.environment.package_digest == package_digest()
     return "code changed" if same else "packages changed"
@@ -106,11 +106,6 @@ def _set_otherwise(record: RunRecord, settings: RunSettings) -> str:
     # what the record does not state has its default when it is read
     same = record.settings.hash == settings.hash
     return "settings added by an update" if same else "settings changed"
-
-
-def _made_by(record: RunRecord) -> str:
-    """What ``with_packages`` gave when the run was made."""
-    return f"{record.environment.code_digest}-{record.environment.package_digest}"
 
 
 def _data_changed(
@@ -302,7 +297,7 @@ def adopt(
                 "Only changed code or packages can be adopted",
             )
         digest = training_digest(settings.method)
-        made, present = _made_by(record), with_packages(digest)
+        made, present = record.environment.made_by, with_packages(digest)
         if made == present:
             typer.echo(f"{cell.run}: code and packages are those it was made with")
             continue

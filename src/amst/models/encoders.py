@@ -368,14 +368,14 @@ def build_encoder(
             not on this machine, or a text encoder trained from scratch has no vocabulary.
     """
     streams = (stream, "encoder", name)
-    # Libraries draw default weights from the global generator, and RoBERTa keeps them for parts
+    # Libraries draw default weights from the global generator, and RoBERTa keeps them for a pooler
     # that a checkpoint lacks; so that generator is set here, and put back afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(seed, "weights", *streams))
         if modality.kind == "text":
             return _text_encoder(name, modality, shape, embedding, vocabulary, seed, streams)
-    with _NothingDrawn():
-        encoder = _picture_encoder(name, modality, embedding)
+        with _NothingDrawn():
+            encoder = _picture_encoder(name, modality, embedding)
     initialise(encoder, seed, *streams)
     # Convolutions are faster so, on CPUs (a quarter, measured on small_cnn) and GPUs.
     return encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -100,7 +100,7 @@ def mixed_code(collection: Collection) -> tuple[str, ...]:
 def _made_by(record: RunRecord) -> set[str]:
     """Digests of code and packages: those that trained a run, and those that it was adopted for."""
     own = record.environment.package_digest
-    made = {f"{record.environment.code_digest}-{own}"}
+    made = {record.environment.made_by}
     for reason in record.adopted:
         # code <digest>: <reason>; or code <digest>, packages <digest>: <reason>
         code, _, packages = reason.partition(":")[0].removeprefix("code ").partition(", packages ")
