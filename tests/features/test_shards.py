@@ -100,9 +100,21 @@ def test_equal_rows_give_equal_bytes_at_any_time(tmp_path):
 def test_arrays_are_maps_of_the_file_that_outlive_the_shard(tmp_path):
     with Shard(write(tmp_path / "001.h5")) as shard:
         features = shard.array("visual/features")
-    assert isinstance(features.base, mmap.mmap)
+        assert isinstance(features.base, mmap.mmap)
+        assert shard.array("audio/features").base is features.base, "open once for all"
     assert not features.flags.writeable
     assert features[2].shape == (2, 4, 4, 3)
+
+
+def test_a_shard_is_mapped_no_longer_than_its_arrays_are_there(tmp_path):
+    """A run that has read its features would take memory twice for them."""
+    path = write(tmp_path / "001.h5")
+    with Shard(path) as shard:
+        for _ in range(2):
+            features = shard.array("audio/features")
+            assert str(path) in Path("/proc/self/maps").read_text()
+            del features
+            assert str(path) not in Path("/proc/self/maps").read_text()
 
 
 def test_a_shard_stays_what_was_opened_when_its_file_is_replaced_or_deleted(tmp_path):

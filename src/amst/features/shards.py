@@ -19,11 +19,11 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, Self
+from weakref import ref
 
 import h5py
 import numpy as np
@@ -127,6 +127,7 @@ class Shard:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self._mapped: Callable[[], mmap | None] = lambda: None
         try:
             self._file = h5py.File(self.path, "r", locking=False)
         except FileNotFoundError:
@@ -180,11 +181,17 @@ class Shard:
         """Close the file; arrays taken from it stay valid."""
         self._file.close()
 
-    @cached_property
     def _content(self) -> mmap:
-        # Of the file that is open: what its name leads to by now may be another one, or none.
-        with reading(self.path):
-            return mmap(self._file.id.get_vfd_handle(), 0, access=ACCESS_READ)
+        """The file, mapped once for all arrays that there are; it takes memory as long as they do.
+
+        It is the file that is open: what its name leads to by now may be another one, or none.
+        """
+        content = self._mapped()
+        if content is None:
+            with reading(self.path):
+                content = mmap(self._file.id.get_vfd_handle(), 0, access=ACCESS_READ)
+            self._mapped = ref(content)
+        return content
 
     def __len__(self) -> int:
         return int(self._dataset("label").shape[0])
@@ -226,7 +233,7 @@ class Shard:
         if offset is None or dataset.size == 0:
             return np.empty(dataset.shape, dataset.dtype)
         try:
-            return np.ndarray(dataset.shape, dataset.dtype, self._content, offset)
+            return np.ndarray(dataset.shape, dataset.dtype, self._content(), offset)
         except TypeError as error:  # the file is shorter than its own description says
             raise AmstError(f"shard {self.path} is cut short", _REMEDY) from error
 
