@@ -9,12 +9,14 @@ import torch
 
 from amst.bench import device, loading, together
 from amst.bench.device import Peak
-from amst.bench.extraction import Pace, _median, _pace, _Timed
+from amst.bench.extraction import ExtractionCost, Pace, Throughput, _median, _pace, _Timed
 from amst.bench.graph import DryRun, JobCost
 from amst.bench.loading import LoadSpeed, Memory
 from amst.bench.loop import LoopCost
 from amst.bench.plain import Plain, PlainFiles
 from amst.bench.speeds import LoaderRate, PlainRate, Speed, Speeds
+from amst.bench.squeeze import SqueezeError, SqueezeErrors
+from amst.bench.tables import TableTimes, Timing
 from amst.bench.together import Together
 from amst.config.run import Arithmetic
 
@@ -98,6 +100,35 @@ def test_loop_jobs_and_dry_runs_say_what_comes_on_top():
         "  a bare graph of as many jobs and files: 8.0 s, 100 MB",
         "  ratio: 1.50",
     ]
+
+
+def test_extraction_is_told_as_multiples_of_the_scripts():
+    paces = Throughput(Pace(6, 8), kept=Pace(3, 2), every=Pace(4, 5), both=Pace(9, 7))
+    found = ExtractionCost(paces, clip_mb=300.4, dialogue_mb=500.0, dialogue_minutes=2.5)
+    assert [" ".join(line.split()) for line in found.lines()] == [
+        "clips per second by the clock of processor time",
+        "script, writes kept frames 3.00 2.00",
+        "script, writes every frame 4.00 5.00",
+        "extraction, 1 core 6.00 8.00",
+        "ratio to script, kept frames 2.00 4.00",
+        "ratio to script, every frame 1.50 1.60",
+        # Clips of two cores by the time of both: twice as much in the time of one.
+        "extraction, 2 cores 9.00 14.00",
+        "gain of the second core 1.50 1.75",
+        "peak of memory, a clip of 61 s: 300 MB",
+        "peak of memory, a dialogue of 2.5 min: 500 MB",
+    ]
+
+
+def test_tables_are_told_as_multiples_of_reading_and_squeezing_by_its_error():
+    found = TableTimes(7, 2.0, (Timing(("main", "cost"), 15.0), Timing(("ranks",), 3.0)))
+    assert [line.strip() for line in found.lines()] == [
+        "2.0 s  7 records, read by json.loads alone",
+        "15.0 s    7.5 times that: main, cost",
+        "3.0 s    1.5 times that: ranks",
+    ]
+    rows = SqueezeErrors((SqueezeError(256, 1.426, 4.2), SqueezeError(512, 0.5, 2.0))).lines()
+    assert [row.split() for row in rows[2:]] == [["256", "1.43", "4.20"], ["512", "0.50", "2.00"]]
 
 
 def test_runs_at_once_are_told_by_all_that_they_get_done_beside_one_alone():

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
-from amst.bench.extraction import Pace, Throughput
 from amst.bench.prepared import Prepared
 from amst.cli import app
 from amst.cli.bench import cores
@@ -20,32 +20,6 @@ def bench(*arguments: str) -> list[str]:
     done = CliRunner().invoke(app, ["bench", *arguments], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.output.splitlines()
-
-
-def test_extraction_is_told_as_multiples_of_the_scripts(monkeypatch):
-    found = Throughput(Pace(6, 8), kept=Pace(3, 2), every=Pace(4, 5), both=Pace(9, 7))
-    for name, answer in (
-        ("measure_throughput", found),
-        ("make_clips", Path("long")),
-        ("make_dialogue", Path("talk")),
-    ):
-        monkeypatch.setattr(f"amst.bench.extraction.{name}", lambda *given, a=answer: a)
-    peaks = {"long": 300.4, "talk": 500.0}
-    monkeypatch.setattr("amst.bench.extraction.measure_memory", lambda work, raw: peaks[raw.name])
-    lines = [" ".join(line.split()) for line in bench("extract", "--minutes", "2.5")]
-    assert lines == [
-        "clips per second by the clock of processor time",
-        "script, writes kept frames 3.00 2.00",
-        "script, writes every frame 4.00 5.00",
-        "extraction, 1 core 6.00 8.00",
-        "ratio to script, kept frames 2.00 4.00",
-        "ratio to script, every frame 1.50 1.60",
-        # Clips of two cores by the time of both: twice as much in the time of one.
-        "extraction, 2 cores 9.00 14.00",
-        "gain of the second core 1.50 1.75",
-        "peak of memory, a clip of 61 s: 300 MB",
-        "peak of memory, a dialogue of 2.5 min: 500 MB",
-    ]
 
 
 @dataclass(frozen=True)
@@ -65,7 +39,17 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple]:
     shutil.copy(ROOT / "config.yaml", tmp_path)
     monkeypatch.setattr("amst.cli.bench.prepare", prepared)
     found: dict[str, tuple] = {}
-    for name in ("training.measure_training", "together.measure_together"):
+    for name in (
+        "training.measure_training",
+        "loading.measure_loading",
+        "loop.measure_loop",
+        "together.measure_together",
+        "graph.measure_dry_run",
+        "graph.measure_job",
+        "extraction.measure_extraction",
+        "tables.time_tables",
+        "squeeze.measure_squeeze",
+    ):
 
         def noted(*arguments: object, name: str = name) -> Told:
             found[name.partition(".")[0]] = arguments
@@ -104,9 +88,25 @@ def test_training_is_measured_as_the_options_say(given):
     assert (raw, execution.capture) == (None, True), "the yardstick has clips and pictures only"
 
 
+def test_every_benchmark_tells_its_figures_to_programs_too(given):
+    for command in typer.main.get_command(app).commands["bench"].commands:
+        assert bench(command) == ["two and a half"], command
+        (line,) = bench(command, "--json")
+        assert json.loads(line) == {"rate": 2.5}, command
+
+
+def test_extraction_and_tables_are_measured_as_the_options_say(given):
+    bench("extract", "--clips", "3", "--seconds", "1.5", "--rounds", "2", "--minutes", "0.5")
+    assert given["extraction"][1:] == (3, 1.5, 2, 0.5)
+    bench("tables", "--records", "7", "--significance")
+    records, _, significance = given["tables"]
+    assert (records, significance) == (7, True)
+    bench("squeeze", "--width", "30", "--height", "20", "--crops", "4")
+    assert given["squeeze"] == ((30, 20), (256, 384, 512), 4, [])
+
+
 def test_runs_at_once_are_measured_beside_one_alone(given):
-    (line,) = bench("together", "--runs", "8", "--runs", "3", "--seconds", "1.5", "--json")
-    assert json.loads(line) == {"rate": 2.5}
+    bench("together", "--runs", "8", "--runs", "3", "--seconds", "1.5")
     *_, counts, seconds = given["together"]
     assert (counts, seconds) == ([1, 3, 8], 1.5)
     bench("together")

@@ -29,6 +29,9 @@ FEATURES: dict[str, dict[str, Features]] = {
 DISTINCT = 4
 """Clips that are really encoded; the others are copies of them under other names."""
 
+LONG_CLIP = 61.0
+"""Seconds of the clip whose extraction's memory is taken."""
+
 Work = Callable[[Path], int]
 
 
@@ -43,6 +46,10 @@ class Pace:
 
     wall: float
     cpu: float
+
+    def over(self, other: "Pace") -> "Pace":
+        """Both as multiples of the other's."""
+        return Pace(self.wall / other.wall, self.cpu / other.cpu)
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,55 @@ class Throughput:
     kept: Pace
     every: Pace
     both: Pace | None
+
+    def lines(self) -> list[str]:
+        """Both kinds of pace of each, and what one is of another."""
+        ours, both = self.extraction, self.both
+        scripts = {"kept frames": self.kept, "every frame": self.every}
+        told = [
+            "clips per second                     by the clock   of processor time",
+            *(_row(f"script, writes {what}", pace) for what, pace in scripts.items()),
+            _row("extraction, 1 core", ours),
+            *(_row(f"  ratio to script, {what}", ours.over(p)) for what, p in scripts.items()),
+        ]
+        if both is not None:
+            # Clips of two cores by the time of both: twice as much in the time of one.
+            doubled = Pace(both.wall, 2 * both.cpu)
+            told += [
+                _row("extraction, 2 cores", doubled),
+                _row("  gain of the second core", doubled.over(ours)),
+            ]
+        return told
+
+
+@dataclass(frozen=True)
+class ExtractionCost:
+    """What extraction takes of time and memory.
+
+    Attributes:
+        throughput: how fast clips become features.
+        clip_mb: highest resident memory of a worker that extracts a clip of 61 s.
+        dialogue_mb: the same for a dialogue of IEMOCAP, an utterance every six seconds.
+        dialogue_minutes: length of that dialogue.
+    """
+
+    throughput: Throughput
+    clip_mb: float
+    dialogue_mb: float
+    dialogue_minutes: float
+
+    def lines(self) -> list[str]:
+        """Paces, then peaks of memory."""
+        long = f"a dialogue of {self.dialogue_minutes:g} min"
+        return [
+            *self.throughput.lines(),
+            f"peak of memory, a clip of {LONG_CLIP:g} s: {self.clip_mb:.0f} MB",
+            f"peak of memory, {long}: {self.dialogue_mb:.0f} MB",
+        ]
+
+
+def _row(what: str, pace: Pace) -> str:
+    return f"{what:<32} {pace.wall:12.2f}   {pace.cpu:17.2f}"
 
 
 def make_clips(raw: Path, clips: int, seconds: float) -> Path:
@@ -188,6 +244,26 @@ class _Workers:
         pairs = zip(self._pools, folders, strict=False)
         waiting: list[Future[_Timed]] = [pool.submit(_timed, work, raw) for pool, raw in pairs]
         return _pace([future.result() for future in waiting])
+
+
+def measure_extraction(
+    folder: Path, clips: int, seconds: float, rounds: int, minutes: float
+) -> ExtractionCost:
+    """Throughput on clips made here, then memory on a long clip and on a dialogue.
+
+    Args:
+        folder: an empty folder; it is filled.
+        clips: clips per worker and turn.
+        seconds: length of a clip.
+        rounds: turns; medians are taken over them.
+        minutes: length of the dialogue.
+    """
+    throughput = measure_throughput(folder, clips, seconds, rounds)
+    long = make_clips(folder / "long", 1, LONG_CLIP)
+    talk = make_dialogue(folder / "talk", minutes)
+    clip_mb = measure_memory(extract, long)
+    dialogue_mb = measure_memory(partial(extract, dataset="IEMOCAP"), talk)
+    return ExtractionCost(throughput, clip_mb, dialogue_mb, minutes)
 
 
 def measure_throughput(folder: Path, clips: int, seconds: float, rounds: int) -> Throughput:

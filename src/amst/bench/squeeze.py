@@ -1,6 +1,6 @@
 """What storing a picture as a square costs: its error against the original, for several sides."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -33,9 +33,24 @@ class SqueezeError:
     crops: float
 
 
+@dataclass(frozen=True)
+class SqueezeErrors:
+    """The errors of several sides, of the same pictures and crops."""
+
+    errors: tuple[SqueezeError, ...]
+
+    def lines(self) -> list[str]:
+        """A row for each side."""
+        return [
+            f"mean absolute difference at {CROP} x {CROP}, in grey levels of 255",
+            "   S   whole picture   random crops",
+            *(f"{e.side:4d}   {e.whole:13.2f}   {e.crops:12.2f}" for e in self.errors),
+        ]
+
+
 def measure_squeeze(
     size: tuple[int, int], sides: Sequence[int], crops: int, pictures: Sequence[Image.Image] = ()
-) -> Iterator[SqueezeError]:
+) -> SqueezeErrors:
     """Compare what is made of the stored square with what is made of the original.
 
     Args:
@@ -45,17 +60,17 @@ def measure_squeeze(
         pictures: the originals; photographs that scikit-learn ships unless given.
     """
     originals = [picture.resize(size) for picture in pictures] or photographs(size)
+    errors = []
     for side in sides:
         pairs = [
             (pil_to_tensor(original), torch.tensor(squeeze(original, side)).permute(2, 0, 1))
             for original in originals
         ]
         everything = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
-        yield SqueezeError(
-            side,
-            fmean([_error(*pair, everything) for pair in pairs]),
-            fmean([_error(*pair, _boxes(size, crops, seed)) for seed, pair in enumerate(pairs)]),
-        )
+        whole = fmean([_error(*pair, everything) for pair in pairs])
+        cut = [_error(*pair, _boxes(size, crops, seed)) for seed, pair in enumerate(pairs)]
+        errors.append(SqueezeError(side, whole, fmean(cut)))
+    return SqueezeErrors(tuple(errors))
 
 
 def _boxes(size: tuple[int, int], crops: int, seed: int) -> Tensor:
