@@ -546,6 +546,18 @@ def test_ratios_to_other_variants_on_other_datasets_say_which(make, plan):
     assert "joint training (joint on AVE; naive on digits)" in table.notes[0]
 
 
+def test_the_hours_of_all_runs_are_told_by_device(make, plan):
+    runs = make(
+        plan.with_(device="A100", seconds=3600),
+        plan.with_(device="A100", seconds=5400, seed=1),
+        plan.with_(device="H100", seconds=900, dataset="AVE"),
+        plan.with_(seed=2, state="failed"),
+    )
+    told = cost_table(collect(runs, [], partial=True)).notes[-1]
+    assert told == "All runs together (how many): 0.3 hours on H100 (1); 3 hours on A100 (2)."
+    assert len(cost_table(collect(runs[-1:], [], partial=True)).notes) == 1
+
+
 def test_a_cpu_has_no_device_memory_of_its_own(make, plan):
     table = cost_table(collect(make(plan), []))
     assert shown(table)["naive"]["device GiB"] == DASH

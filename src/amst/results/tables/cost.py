@@ -70,9 +70,20 @@ def cost_table(collection: Collection) -> Table:
             f"{ratio}: ratio to joint training{_named(references)}, paired over seeds; for "
             "hours only over the seeds where both ran on the same device model, captured and "
             "shared with other runs alike.",
+            *_altogether(collection.records),
         ),
         origins=origins(collection.cells),
     )
+
+
+def _altogether(records: Sequence[RunRecord]) -> Iterator[str]:
+    """What a venue's checklist asks for: the hours of all runs, on each model of device."""
+    spent: dict[str, list[float]] = {}
+    for record in records:
+        spent.setdefault(record.environment.device, []).append(hours(record))
+    if spent:
+        told = [f"{sum(h):.3g} hours on {device} ({len(h)})" for device, h in spent.items()]
+        yield f"All runs together (how many): {'; '.join(told)}."
 
 
 def baseline(cells: Sequence[Cell]) -> Cell | None:
