@@ -138,6 +138,21 @@ def test_a_gpu_that_cannot_be_used_is_not_passed_over(monkeypatch, tmp_path):
     assert choose_device(Execution()).type == "cpu", "none is to be used"
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="PyTorch can use the GPU that is here")
+def test_a_gpu_of_another_maker_that_slurm_gave_is_not_passed_over(monkeypatch, tmp_path):
+    (tmp_path / "kfd").touch()
+    monkeypatch.setattr(assembly, "_GPU_FILES", f"{tmp_path}/nvidia[0-9]*".removeprefix("/"))
+    monkeypatch.setattr(assembly, "_OTHER_GPU_FILE", tmp_path / "kfd")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("SLURM_JOB_GPUS", raising=False)
+    assert choose_device(Execution()).type == "cpu", "a laptop's own graphics"
+    monkeypatch.setenv("SLURM_JOB_GPUS", "0")
+    with pytest.raises(HostError, match="kfd, and PyTorch cannot use it"):
+        choose_device(Execution())
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert choose_device(Execution()).type == "cpu", "none is to be used"
+
+
 def test_a_visual_modality_needs_a_crop():
     visual = Modality(kind="visual", features=VisualFeatures(), encoder=SmallCNN())
     with pytest.raises(AmstError, match="crop"):

@@ -33,6 +33,8 @@ from amst.randomness import stream_seed
 from amst.training.execution import Execution
 
 _GPU_FILES = "dev/nvidia[0-9]*"
+_OTHER_GPU_FILE = Path("/dev/kfd")
+"""AMD's; many a processor's own graphics have it, too."""
 _CUBLAS = "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
 _ARITHMETIC = (
     "ATEN_CPU_CAPABILITY",
@@ -160,7 +162,10 @@ def choose_device(execution: Execution) -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1")
-    if wanted and (found := sorted(Path("/").glob(_GPU_FILES))):
+    found = sorted(Path("/").glob(_GPU_FILES))
+    if os.environ.get("SLURM_JOB_GPUS") and _OTHER_GPU_FILE.exists():
+        found.append(_OTHER_GPU_FILE)
+    if wanted and found:
         raise HostError(
             f"{platform.node()} has {found[0]}, and PyTorch cannot use it ({_why_no_gpu()})",
             "`amst doctor` there says more; execution.device: cpu trains without a GPU",
