@@ -134,6 +134,14 @@ def test_neither_allocations_nor_users_share_slots(environment, monkeypatch):
     assert slots.folder(environment) != at
 
 
+def test_slots_are_not_held_in_a_folder_of_somebody_else(environment, monkeypatch):
+    """Who could hold all of them, or lead them to files of this user by links."""
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    slots.folder(environment).mkdir()
+    with pytest.raises(AmstError, match=r"somebody else's\. Set TMPDIR to a folder of your own"):
+        slots.take(environment)
+
+
 def test_slots_are_off_without_the_setting_and_without_a_gpu():
     assert slots.take({"CUDA_VISIBLE_DEVICES": "0"}) == ""
     for none in ("", "-1"):

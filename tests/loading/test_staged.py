@@ -174,6 +174,23 @@ def test_without_such_a_disk_a_line_says_so(setting, said, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("theirs", ["folder", "link"])
+def test_nothing_is_copied_to_where_somebody_else_would_read_it(local, theirs, monkeypatch, capsys):
+    """In /tmp or /dev/shm of a shared node, whose folder's name can be guessed."""
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    folder = local / "amst-features-12345"
+    if theirs == "link":
+        monkeypatch.setattr(os, "getuid", lambda: local.stat().st_uid)
+        folder = local / f"amst-features-{local.stat().st_uid}"
+        folder.symlink_to(local)
+    else:
+        folder.mkdir(mode=0o777)
+    assert stage_folder("$NODE_DISK") is None
+    assert f"{folder} cannot be made (what is there is a link, or somebody else's)" in (
+        capsys.readouterr().err
+    )
+
+
 def test_another_dataset_has_copies_of_its_own(stored, local, tmp_path):
     other = tmp_path / "other"
     other.mkdir()

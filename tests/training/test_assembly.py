@@ -117,6 +117,22 @@ def test_compiling_needs_the_header_of_python(monkeypatch, tmp_path):
     assert compiler.missing() == ""
 
 
+def test_kernels_that_somebody_else_has_compiled_are_not_run(monkeypatch, tmp_path):
+    """PyTorch keeps them in /tmp, under the user's name, unless it is told another folder."""
+    monkeypatch.setattr(compiler, "missing", lambda: "")
+    monkeypatch.setattr(compiler, "start_workers", lambda: None)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "own"))
+    user = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: user + 1)
+    prepare_compiler()
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    with pytest.raises(HostError, match=r"torchinductor_.*somebody else's\. Name a folder of yo"):
+        prepare_compiler()
+    monkeypatch.setattr(os, "getuid", lambda: user)
+    prepare_compiler()
+
+
 def test_a_gpu_that_is_asked_for_must_be_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from amst.config.settings import Resources
 from amst.errors import AmstError
+from amst.ownfolder import make_own
 
 PER_GPU = "AMST_RUNS_PER_GPU"
 """Environment variable that switches slots on, set by profiles/node: runs on one GPU."""
@@ -118,12 +119,18 @@ def take(environ: Mapping[str, str] = os.environ) -> str:
 
     Returns:
         The device, for CUDA_VISIBLE_DEVICES; empty when slots are off or there is no GPU.
+
+    Raises:
+        AmstError: the folder of the locks is somebody else's.
     """
     names, places = devices(environ) if per_gpu(environ) else [], per_gpu(environ)
     if not names:
         return ""
     at = folder(environ)
-    at.mkdir(mode=0o700, exist_ok=True)
+    try:
+        make_own(at)
+    except PermissionError as error:
+        raise AmstError(f"{at}: {error.strerror}", "Set TMPDIR to a folder of your own") from error
     while True:
         for place in range(places):
             for name in names:

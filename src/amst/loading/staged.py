@@ -13,6 +13,7 @@ from pathlib import Path
 from amst.features.manifest import ShardEntry
 from amst.files import replacing, sha256_of
 from amst.loading.memory import available_memory, lies_in_memory
+from amst.ownfolder import make_own
 
 _CHUNK = 1 << 22
 _SPARE = 64 << 20  # bytes left free for whatever else writes to the disk
@@ -32,7 +33,7 @@ def stage_folder(setting: str) -> Path | None:
         return None
     folder = Path(parent, f"amst-features-{os.getuid()}")
     try:
-        folder.mkdir(mode=0o700, exist_ok=True)
+        make_own(folder)
     except OSError as error:
         _say(f"{folder} cannot be made ({error.strerror})")
         return None

@@ -29,6 +29,7 @@ from amst.loading.staged import stage_folder
 from amst.methods import load
 from amst.methods.base import Method
 from amst.models.problem import Problem
+from amst.ownfolder import make_own
 from amst.randomness import stream_seed
 from amst.training.execution import Execution
 
@@ -260,7 +261,7 @@ def prepare_compiler() -> None:
     """Make sure that PyTorch's compiler can work.
 
     Raises:
-        AmstError: something is missing that it needs.
+        AmstError: something is missing that it needs, or its folder is somebody else's.
     """
     if lacking := compiler.missing():
         raise AmstError(
@@ -269,7 +270,28 @@ def prepare_compiler() -> None:
         )
     if not os.environ.get("CC"):
         os.environ.pop("CC", None)  # Triton takes an empty one for a name
+    _check_kernels()
     compiler.start_workers()
+
+
+def _check_kernels() -> None:
+    """Refuse kernels that somebody else has put where PyTorch looks for them, unless told where.
+
+    Raises:
+        HostError: the folder in the temporary one, whose name can be guessed, is not this user's.
+    """
+    from torch._inductor.runtime.cache_dir_utils import cache_dir, default_cache_dir
+
+    folder = Path(default_cache_dir())
+    if Path(cache_dir()) != folder:
+        return
+    try:
+        make_own(folder)
+    except PermissionError as error:
+        raise HostError(
+            f"{folder}, where PyTorch keeps what it compiles: {error.strerror}",
+            "Name a folder of your own by TORCHINDUCTOR_CACHE_DIR",
+        ) from error
 
 
 def build_method(settings: RunSettings, classes: int, vocabulary: int | None) -> Method[Any]:
