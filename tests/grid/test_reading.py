@@ -69,6 +69,21 @@ def test_the_shipped_configurations_are_valid():
             "datasets.digits.modalities.audio.encoder.width: unknown key. Did you mean 'widths'?",
         ),
         (
+            "datasets.digits.modalities.text.features.tokenizer",
+            "~/models/roberta",
+            "text.features.tokenizer: there is no folder '~/models/roberta', and no model of the",
+        ),
+        (
+            "datasets.digits.modalities.text.encoder",
+            {"name": "roberta", "weights": "a$(touch PWNED)b"},  # it is a word of a command
+            "digits.modalities.text.encoder.weights: there is no folder 'a$(touch PWNED)b'",
+        ),
+        (
+            "datasets.digits.modalities.text.features.tokenizer",
+            "models/../../x",  # it is a folder below results/staged
+            "text.features.tokenizer: there is no folder 'models/../../x', and no model of the",
+        ),
+        (
             "datasets.digits.method_defaults",
             {"amst_fll": {}},
             "method_defaults.amst_fll: unknown method 'amst_fll'. Did you mean 'amst_full'?",

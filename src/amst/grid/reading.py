@@ -16,7 +16,7 @@ from amst.datasets.digits import Digits, DigitsSettings
 from amst.errors import AmstError
 from amst.files import reading
 from amst.grid.messages import known, nearest, no_duplicates, validated
-from amst.grid.runs import modalities_of, recipe_of
+from amst.grid.runs import is_model, modalities_of, recipe_of
 from amst.grid.variants import (
     all_variants,
     applies,
@@ -274,6 +274,7 @@ def _check_dataset(config: Config, name: str, settings: DatasetSettings) -> None
             inner = f"{where}.modalities.{modality}"
             _check_modality(settings.modalities[modality], kind, inner)
     _check_crops(config, name)
+    _check_models(config, name)
     recipe_of(config, name)
 
 
@@ -370,3 +371,19 @@ def _check_crops(config: Config, name: str) -> None:
                 f"stored picture (features.size: {stored.size})",
                 f"Set it to {stored.size} or less",
             )
+
+
+def _check_models(config: Config, name: str) -> None:
+    """Refuse a pretrained model that is neither a local folder nor a name on the hub."""
+    for modality, resolved in modalities_of(config, name).items():
+        named = {
+            "features.tokenizer": getattr(resolved.features, "tokenizer", None),
+            "encoder.weights": getattr(resolved.encoder, "weights", None),
+        }
+        for key, model in named.items():
+            if model is not None and not is_model(model):
+                raise AmstError(
+                    f"datasets.{name}.modalities.{modality}.{key}: there is no folder "
+                    f"{model!r}, and no model of the hub can be called so",
+                    "Give the folder's whole path (a ~ is none), or a name such as roberta-base",
+                )

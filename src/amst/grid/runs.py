@@ -34,6 +34,7 @@ from amst.grid.variants import (
     modality_of,
 )
 
+_ON_HUB = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
 ENCODERS = {"audio": ResNet18(), "visual": ResNet18(), "text": Roberta()}
 FEATURES: dict[str, type] = {
     "audio": AudioFeatures,
@@ -211,6 +212,14 @@ def _weights(modalities: Mapping[str, Modality]) -> tuple[str, ...]:
 
 def _to_fetch(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(name for name in names if name != "digits" and not _is_folder(name)))
+
+
+def is_model(name: str) -> bool:
+    """Whether a tokenizer or weights can be called so: a local folder, or a name on the hub.
+
+    What is fetched is a folder of that name below ``results/staged``, and a word of a command.
+    """
+    return _is_folder(name) or bool(_ON_HUB.fullmatch(name))
 
 
 def _is_folder(name: str) -> bool:
