@@ -15,6 +15,7 @@ from amst.datasets.splitfile import Split, write_split
 from amst.datasets.splits import make_split
 from amst.features.extract import extract_shard
 from amst.features.report import write_report
+from amst.features.report_page import without_pictures
 from amst.features.samples import read_samples, write_samples
 from amst.features.verification import write_manifest
 from amst.files import sha256_of
@@ -76,6 +77,20 @@ def test_equal_data_give_an_equal_page(digits):
     first = page.read_bytes()
     write_report(*digits)
     assert page.read_bytes() == first
+
+
+def test_what_is_passed_on_of_the_page_shows_none_of_the_data(digits):
+    """`amst report` has the page without them: IEMOCAP's licence, for one, forbids to send them."""
+    write_report(*digits)
+    page = digits[1].with_name("report.html").read_text()
+    sent = without_pictures(page)
+    assert page.count("data:image") == 30
+    assert "data:image" not in sent
+    assert "<figcaption>" not in sent
+    assert sent.count("which many licences forbid to pass on") == 2, "of sound and of pictures"
+    kept = page.partition('<div class="sheet">')[0]
+    assert sent.startswith(kept)
+    assert sent.endswith(page.rpartition("</div>")[2])
 
 
 def test_the_page_is_the_same_whatever_a_user_has_set_for_figures(digits):

@@ -13,7 +13,7 @@ from amst.results.tables import Material, make_tables
 from amst.results.tables.scores import WORDS
 
 CAPTIONS = Path(__file__).parents[2] / "workflow" / "report"
-SHOWN = sorted({*TABLE_NAMES, *FIGURE_NAMES, "data", "workflow"})
+SHOWN = sorted({*TABLE_NAMES, *FIGURE_NAMES, "workflow"})
 
 
 def html_of(name, **tables):

@@ -137,6 +137,18 @@ def test_data_reports_are_part_of_it_with_their_own_style(complete):
     assert f'<template shadowrootmode="open">{DATA}</template>' in complete
 
 
+def test_pictures_of_the_data_are_left_out(tmp_path, make, grid, report):
+    """Faces, say, which a dataset's licence may forbid to pass on; this page is made to be sent."""
+    face = '<figure><img src="data:image/png;base64,FACE" alt="a"></figure>'
+    pictures = f'<h3>Stored frames</h3>\n<div class="sheet">\n{face}\n</div>\n'
+    (tmp_path / "data.html").write_text(f"{pictures}<h2>text</h2>\n{pictures}<p>rest</p>")
+    text = report(make(*grid("naive", seeds=1)), data_reports={"digits": tmp_path / "data.html"})
+    assert "FACE" not in text
+    assert "<h2>text</h2>" in text
+    assert "<p>rest</p>" in text
+    assert text.count("the data report itself has them") == 2
+
+
 def test_a_data_report_that_is_no_text_is_named(tmp_path, make, grid, report):
     (tmp_path / "data.html").write_bytes(b"\xff\xfe")
     with pytest.raises(AmstError, match=r"data\.html is no page .*again: snakemake .*data\.html"):

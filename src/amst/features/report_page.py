@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,11 @@ _SHOWN_SOUNDS = 6
 _PICTURE_HEIGHT = 112
 _WIDEST = 8
 """Pictures wider than so many times their height are shown narrower, so as not to fill the page."""
+
+_LEFT_OUT = (
+    '<p class="quiet">They are of the data, which many licences forbid to pass on: this page, made '
+    "to be sent, leaves them out; the data report itself has them.</p>"
+)
 
 
 class Features(Protocol):
@@ -68,6 +74,11 @@ def render(dataset: Dataset, report: Mapping[str, Any], features: Features) -> s
     return environment.get_template(template.name).render(
         report=report, dataset=dataset, manifest=features.manifest, figures=_figures(features)
     )
+
+
+def without_pictures(page: str) -> str:
+    """The page as it may be passed on where the data may not: without strips and spectrograms."""
+    return re.sub(r'<div class="sheet">.*?</div>', _LEFT_OUT, page, flags=re.DOTALL)
 
 
 def _figures(features: Features) -> dict[str, list[_Figure]]:

@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from amst.errors import AmstError
+from amst.features.report_page import without_pictures
 from amst.files import reading, write_text
 from amst.records import RunRecord
 from amst.results.anonymous import Identities, without_identities
@@ -79,7 +80,7 @@ def write_report(
         material: what tables and figures are made from.
         out: the HTML file.
         left_out: lines on what the grid cannot run.
-        data_reports: dataset -> its data report, an HTML page.
+        data_reports: dataset -> its data report, an HTML page; its pictures are left out.
         anonymous: what must not be in it, for double-blind review; None for all as it is.
 
     Raises:
@@ -95,7 +96,9 @@ def write_report(
         "sections": _sections(list(make_tables(material, names)), pictures),
         "left_out": left_out,
         "anonymous": bool(anonymous),
-        "data": {name: _text(path) for name, path in (data_reports or {}).items()},
+        "data": {
+            name: without_pictures(_text(path)) for name, path in (data_reports or {}).items()
+        },
         **_facts(collection),
     }
     template = Path(__file__).with_suffix(".html.j2")
