@@ -18,6 +18,10 @@ HEAD = """# Configuration
 (maps merge, lists replace). A wrong key, type, name or range stops Snakemake and `amst` at once
 with one line that names the file, the key's path and the nearest valid name, or all of them.
 
+Look at a file of settings that comes from somebody else by `amst plan --configfile FILE` first,
+which takes it for settings only: Snakemake, also with `-n`, runs the Python that stands in a file
+which says `__use_yte__`.
+
 This page is written from the models in `src/amst/config` by `python -m amst.config.page`; a test
 compares it. The settings of the methods stand on their own pages, [docs/methods](methods).
 """
