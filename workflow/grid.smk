@@ -157,6 +157,9 @@ if workflow.is_main_process and (this_call().runs or workflow.output_settings.dr
     if _closed := why_closed(Path()):
         sys.exit(f"amst: {_closed}")
 
+# A file of the working folder, statistics.py say, is no module of Python's: neither for the commands
+# of rules nor for Snakemake in its jobs.
+os.environ.setdefault("PYTHONSAFEPATH", "1")
 # The package runs from the checkout, in any working directory. Outside the container, rules use
 # the Python that runs Snakemake.
 _bin, _src = shlex.quote(os.path.dirname(sys.executable)), f"{HERE}/src"

@@ -281,8 +281,10 @@ def test_jobs_are_told_how_runs_are_executed(fresh: Suite, monkeypatch: pytest.M
     )
     code = 'told = {name: os.environ[name] for name in ("AMST_EXECUTION", "AMST_WITHOUT_GPU")}'
     code += '\ntold["own"] = shell("echo $PYTHONNOUSERSITE", read=True)'
+    code += '\ntold["first"] = shell("python -c \'import sys; print(sys.path[0])\'", read=True)'
     found = told(fresh, code, "--cores", "6", "--resources", "gpu=2")
     assert found["own"] == "1\n", "what lies in a home folder takes no package's place"
+    assert found["first"] == f"{fresh.checkout}/src\n", "nor does a statistics.py that lies here"
     assert found["AMST_WITHOUT_GPU"] == "digits"
     how = Execution.model_validate_json(found["AMST_EXECUTION"])
     assert (how.device, how.deadline) == ("cpu", 60)
