@@ -160,6 +160,15 @@ def test_an_answer_that_is_no_http_is_asked_for_again(hub, tmp_path):
         fetch_model("tiny", tmp_path / "other", hub.address, attempts=2, pause=0.01)
 
 
+def test_a_password_in_the_address_of_a_mirror_is_not_shown(tmp_path):
+    with pytest.raises(
+        AmstError, match=r"^https://mirror\.lab/hf/.*: a name or a password in"
+    ) as it:
+        fetch_model("roberta-base", tmp_path, "https://bob:TOKEN@mirror.lab/hf", attempts=1)
+    assert "TOKEN" not in str(it.value)
+    assert f"bring the file to {tmp_path}/models/roberta-base" in str(it.value)
+
+
 @pytest.mark.parametrize(
     ("hub", "proxy", "said"),
     [

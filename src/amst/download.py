@@ -80,6 +80,13 @@ class Download:
                 which are then deleted.
             OSError: the disk does not take what comes.
         """
+        whose, at, _ = self.address.partition("://")[2].partition("/")[0].rpartition("@")
+        if at:  # urllib would ask for a host of that name, and say so with the password
+            raise AmstError(
+                f"{self.address.replace(whose + at, '')}: a name or a password in an address is "
+                "not used",
+                f"Give one without, or bring the file to {self.path.parent} by other means",
+            )
         for attempt in range(1, attempts + 1):
             try:
                 self._continue()
