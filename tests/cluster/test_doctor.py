@@ -425,11 +425,21 @@ def test_training_jobs_ask_for_what_their_dataset_and_then_the_site_wants():
 
 @pytest.mark.parametrize(("driver", "verdict"), [("535.104", "fault"), ("580.65.06", "ok")])
 def test_an_old_driver_is_a_fault(driver, verdict):
-    assert node.judge_driver([f"NVIDIA A100, {driver}"], cuda=13).verdict == verdict
+    assert node.judge_gpu([f"NVIDIA A100, {driver}"], ["8.0"], cuda=13).verdict == verdict
 
 
-def test_the_pinned_torch_brings_a_cuda_that_the_driver_table_knows():
-    assert node.cuda_of_pins() in node._DRIVERS
+@pytest.mark.parametrize(
+    ("capabilities", "cuda", "verdict"),
+    [(["7.0", "7.0"], 13, "fault"), (["7.0"], 12, "ok"), (["7.5"], 13, "ok"), ([], 13, "ok")],
+)
+def test_a_gpu_that_the_pinned_torch_has_no_code_for_is_a_fault(capabilities, cuda, verdict):
+    found = node.judge_gpu(["Tesla V100-SXM2-32GB, 580.65.06"], capabilities, cuda)
+    assert found.verdict == verdict
+    assert ("compute capability 7.0" in found.text) == (verdict == "fault")
+
+
+def test_the_pinned_torch_brings_a_cuda_that_the_tables_of_drivers_and_gpus_know():
+    assert node.cuda_of_pins() in node._DRIVERS.keys() & node._CAPABILITIES.keys()
 
 
 def test_a_folder_that_cannot_be_written_is_a_fault(tmp_path):

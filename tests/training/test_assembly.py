@@ -169,6 +169,25 @@ def test_a_gpu_of_another_maker_that_slurm_gave_is_not_passed_over(monkeypatch, 
     assert choose_device(Execution()).type == "cpu", "none is to be used"
 
 
+def test_a_gpu_that_this_pytorch_has_no_code_for_is_told_in_one_line(monkeypatch):
+    """As the driver does, which counts it among the GPUs and refuses the first kernel."""
+
+    def refused(*_size, device):
+        raise RuntimeError(f"{device.upper()} error: no kernel image is available\nadvice")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch, "ones", refused)
+    for device in ("auto", "cuda"):
+        with pytest.raises(
+            HostError, match=r"cannot use it \(CUDA error: no kernel image is"
+        ) as no:
+            choose_device(Execution(device=device))
+        assert "advice" not in str(no.value)
+    monkeypatch.setattr(torch, "ones", lambda *_size, device: None)
+    assert choose_device(Execution()).type == "cuda"
+
+
 def test_a_visual_modality_needs_a_crop():
     visual = Modality(kind="visual", features=VisualFeatures(), encoder=SmallCNN())
     with pytest.raises(AmstError, match="crop"):

@@ -25,6 +25,8 @@ print(*(name for name in ("h5py", "numpy", "pydantic", "torch", "typer") if not 
 """
 # CUDA major version -> oldest driver that runs it (CUDA release notes, minor version compatibility)
 _DRIVERS = {11: 450, 12: 525, 13: 580}
+# CUDA major version -> lowest compute capability of a GPU that it makes code for
+_CAPABILITIES = {11: 3.5, 12: 5.0, 13: 7.5}
 
 
 def examine(
@@ -97,24 +99,36 @@ def _gpu() -> Finding:
         return note(
             "GPU", "none here (a login node rarely has one); ask from a job: `srun --gpus=1`"
         )
-    return judge_driver(listed.splitlines(), cuda_of_pins())
+    # Apart: an old driver knows no such field, and says nothing at all where it is asked for it.
+    capabilities = _said("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader")
+    told = re.findall(r"^\d+\.\d+$", capabilities or "", re.M)
+    return judge_gpu(listed.splitlines(), told, cuda_of_pins())
 
 
-def judge_driver(gpus: list[str], cuda: int | None) -> Finding:
-    """Whether the driver can run the pinned torch.
+def judge_gpu(gpus: list[str], capabilities: list[str], cuda: int | None) -> Finding:
+    """Whether driver and GPUs can run the pinned torch.
 
     Args:
         gpus: lines 'name, driver version', one per GPU.
+        capabilities: the GPUs' compute capabilities, such as '7.5'; none where they are not told.
         cuda: major version of CUDA that torch brings.
     """
     name, _, driver = (part.strip() for part in gpus[0].rpartition(","))
     text = f"{len(gpus)} x {name}, driver {driver}"
-    needed = _DRIVERS.get(cuda or 0)
+    needed, least = _DRIVERS.get(cuda or 0), _CAPABILITIES.get(cuda or 0, 0.0)
+    other = (
+        "the image with another CUDA build: container.build_args in config.yaml, docs/cluster.md"
+    )
     if needed and int(driver.split(".")[0]) < needed:
         return fault(
             "GPU",
-            f"{text}: the pinned torch (CUDA {cuda}) wants driver {needed} or later; build the "
-            "image with another CUDA build: container.build_args in config.yaml, docs/cluster.md",
+            f"{text}: the pinned torch (CUDA {cuda}) wants driver {needed} or later; build {other}",
+        )
+    if old := sorted(each for each in capabilities if float(each) < least):
+        return fault(
+            "GPU",
+            f"{text}, compute capability {old[0]}: the pinned torch (CUDA {cuda}) has no code for "
+            f"GPUs below {least}; ask for newer ones, or build {other}",
         )
     return ok("GPU", text)
 

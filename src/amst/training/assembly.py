@@ -120,8 +120,8 @@ def assemble(settings: RunSettings, manifest: Path, split: Path, execution: Exec
             ``choose_device`` and ``choose_residency``.
     """
     keep_freed_memory()  # before the first threads, which check the shards
-    device = choose_device(execution)
     set_arithmetic(settings.arithmetic, settings.seed)
+    device = choose_device(execution)
     store = FeatureStore(manifest, stage_folder(execution.stage))
     cut = read_split(split)
     method = build_method(settings, len(store.manifest.classes), store.manifest.vocabulary)
@@ -161,16 +161,15 @@ def choose_device(execution: Execution) -> torch.device:
     if execution.device == "cpu":
         return torch.device("cpu")
     if torch.cuda.is_available():
+        if fault := _fault_of_gpu():
+            raise _unusable("a GPU", fault)
         return torch.device("cuda")
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1")
     found = sorted(Path("/").glob(_GPU_FILES))
     if os.environ.get("SLURM_JOB_GPUS") and _OTHER_GPU_FILE.exists():
         found.append(_OTHER_GPU_FILE)
     if wanted and found:
-        raise HostError(
-            f"{platform.node()} has {found[0]}, and PyTorch cannot use it ({_why_no_gpu()})",
-            "`amst doctor` there says more; execution.device: cpu trains without a GPU",
-        )
+        raise _unusable(str(found[0]), _fault_of_gpu())
     if execution.device == "cuda":
         raise AmstError(
             "execution.device is cuda and no GPU is to be seen",
@@ -179,12 +178,29 @@ def choose_device(execution: Execution) -> torch.device:
     return torch.device("cpu")
 
 
-def _why_no_gpu() -> str:
+def _unusable(gpu: str, fault: str) -> HostError:
+    return HostError(
+        f"{platform.node()} has {gpu}, and PyTorch cannot use it ({fault or 'no reason given'})",
+        "`amst doctor` there says more; execution.device: cpu trains without a GPU",
+    )
+
+
+def _fault_of_gpu() -> str:
+    """Why PyTorch cannot compute on the GPU, tried out; empty where it can.
+
+    A driver may take a GPU that is too old for the kernels of this PyTorch.
+
+    Raises:
+        RuntimeError: the GPU has no memory left.
+    """
     try:
         torch.cuda.init()
+        torch.ones(1, device="cuda")
     except (RuntimeError, AssertionError) as error:
+        if "out of memory" in str(error):
+            raise
         return str(error).strip().splitlines()[0]
-    return "no reason given"
+    return ""
 
 
 def set_arithmetic(arithmetic: Arithmetic, seed: int) -> None:
