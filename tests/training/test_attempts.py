@@ -214,6 +214,13 @@ def test_a_device_without_memory_is_told_with_what_can_be_done(workplace, error,
     assert "Traceback" not in process.said
 
 
+def test_a_convolution_without_memory_for_its_workspace_is_told_as_that():
+    with pytest.raises(HostError) as told, _full_memory_told():
+        raise RuntimeError("GET was unable to find an engine to execute this computation")
+    assert "computation: the GPU has no memory left for it, or is too old for" in str(told.value)
+    assert "execution.residency: host" in str(told.value)
+
+
 @pytest.mark.parametrize(
     ("take", "said"),
     [

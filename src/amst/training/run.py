@@ -25,6 +25,9 @@ from amst.training.recorder import Recorder, has_events
 from amst.training.signals import SAVED, StopRequest, listening
 from amst.training.state import run_digest
 
+_NO_ENGINE = "unable to find an engine to execute this computation"
+"""PyTorch of a convolution whose workspace found no memory with any of cuDNN's engines."""
+
 
 def train(
     settings: RunSettings,
@@ -120,6 +123,8 @@ def _full_memory_told() -> Iterator[None]:
         if cause is None:
             raise
         told = str(cause).splitlines()[0].split(" Of the allocated memory")[0].rstrip(". ")
+        if _NO_ENGINE in told:
+            told += ": the GPU has no memory left for it, or is too old for precision bf16"
         raise HostError(
             told,
             "Where another process holds memory of it, end that one (nvidia-smi lists them), or "
@@ -130,7 +135,7 @@ def _full_memory_told() -> Iterator[None]:
 
 def _is_full(error: BaseException) -> bool:
     """Whether PyTorch, CUDA or one of its libraries found no memory on the device."""
-    words = ("CUDA error: out of memory", "STATUS_ALLOC_FAILED")
+    words = ("CUDA error: out of memory", "STATUS_ALLOC_FAILED", _NO_ENGINE)
     return isinstance(error, torch.OutOfMemoryError) or any(each in str(error) for each in words)
 
 
