@@ -545,6 +545,14 @@ def test_long_names_leave_most_of_a_figure_to_its_marks(make, plan):
     assert wrapped("a" * 40) == "a" * 40, "a word stays whole"
 
 
+def test_a_long_name_of_a_variant_is_cut_between_its_words_and_leaves_room_for_its_neighbours():
+    assert wrapped("amst_full_released-skipped_encoder-forward (3)").split("\n") == [
+        "amst_full_released-skipped_",
+        "encoder-forward (3)",
+    ]
+    assert wrapped("unimodal_visual, group-fold0 (3)") == "unimodal_visual, group-fold0\n(3)"
+
+
 def test_a_full_disk_is_told_of_the_figure_and_leaves_the_old_one(tmp_path):
     old = tmp_path / "a.pdf"
     old.write_text("old")

@@ -1,6 +1,7 @@
 """How all figures look, and how they reach the disk with the same bytes every time."""
 
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -106,8 +107,12 @@ def looks_of(cells: Iterable[Cell]) -> dict[str, Look]:
 
 
 def wrapped(name: str) -> str:
-    """A name on as many lines as leave room for what it names."""
-    return fill(name, LETTERS, break_long_words=False)
+    """A name on as many lines as leave room for what it names.
+
+    A longer word ends a line behind an underscore or hyphen: names of variants have no spaces.
+    """
+    cut = rf"(?=\S{{{LETTERS + 1},}})(\S{{1,{LETTERS - 1}}}[_-])"
+    return fill(re.sub(cut, r"\1 ", name), LETTERS, break_long_words=False)
 
 
 def say(axes: Axes, text: str) -> None:
