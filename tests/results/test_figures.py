@@ -298,11 +298,15 @@ def test_lines_look_as_the_legend_says(make, plan):
     figure = learning_curves(collection, collection.cells)
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["audio", "visual", "text", "fused", "chance"]
-    shown = [(line.get_color(), line.get_linestyle()) for line in figure.legends[0].get_lines()]
     chance, *lines = figure.axes[0].get_lines()
-    drawn = [(line.get_color(), line.get_linestyle()) for line in (*lines, chance)]
+    shown, drawn = (
+        [(line.get_color(), line.get_linestyle(), line.get_linewidth()) for line in found]
+        for found in (figure.legends[0].get_lines(), (*lines, chance))
+    )
     assert drawn == shown
     assert len(set(drawn)) == 5
+    widths = [width for _, dashes, width in drawn if dashes == "-"]
+    assert len(set(widths)) == len(widths), "a print without colour tells solid lines apart"
 
 
 def test_panels_of_runs_with_more_and_fewer_epochs_end_where_their_runs_do(make, plan):

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from amst.results.cells import Cell, Collection
 from amst.results.figures.style import (
     FUSED,
+    FUSED_WIDTH,
     GREY,
     PAGE,
     Look,
@@ -99,20 +100,20 @@ def _panel(axes: Axes, cell: Cell, title: str, looks: Mapping[str, Look]) -> Non
     for name, look in looks.items():
         probe = curves(found, f"probe/{name}")
         own = probe if probe.size else curves(found, f"modality/{name}")
-        _line(axes, own, look.colour, look.dashes)
+        _line(axes, own, color=look.colour, ls=look.dashes)
     if cell.method != UNIMODAL:
-        _line(axes, curves(found, cell.main), FUSED, "-")
+        _line(axes, curves(found, cell.main), color=FUSED, lw=FUSED_WIDTH)
 
 
-def _line(axes: Axes, values: Floats, colour: str, dashes: Any) -> None:
+def _line(axes: Axes, values: Floats, color: str, **look: Any) -> None:
     if not values.size:
         return
     epochs = range(1, values.shape[1] + 1)  # as the logs count them
     mean = 100 * values.mean(axis=0)
-    axes.plot(epochs, mean, color=colour, linestyle=dashes)
+    axes.plot(epochs, mean, color=color, **look)
     if len(values) > 1:
         std = 100 * values.std(axis=0, ddof=1)
-        axes.fill_between(epochs, mean - std, mean + std, color=colour, alpha=0.2, lw=0)
+        axes.fill_between(epochs, mean - std, mean + std, color=color, alpha=0.2, lw=0)
     axes.set_xlim(1, max(2, values.shape[1]))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
@@ -132,7 +133,7 @@ def _legend(looks: Mapping[str, Look]) -> list[Line2D]:
         Line2D([], [], color=look.colour, ls=look.dashes, label=name)
         for name, look in looks.items()
     ]
-    fused = Line2D([], [], color=FUSED, label="fused")
+    fused = Line2D([], [], color=FUSED, lw=FUSED_WIDTH, label="fused")
     return [*lines, fused, Line2D([], [], color=GREY, lw=0.8, ls=":", label="chance")]
 
 

@@ -22,6 +22,8 @@ COLUMN, PAGE = 3.5, 7.16
 LETTERS = 28
 """Letters of one line of a variant's name."""
 FUSED = "#000000"
+FUSED_WIDTH = 1.7
+"""Of the line of the fused prediction in points: without colour, black alone is not enough."""
 GREY = "#777777"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442")
 """Colours that colour-blind readers tell apart (Okabe and Ito, 2008); black is the fused one."""
