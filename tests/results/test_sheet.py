@@ -207,6 +207,17 @@ def test_html_shows_any_text_as_it_is(text):
     assert text in "".join(Links(to_html(table((text, "1")))).text)
 
 
+def test_a_page_names_rows_and_columns_to_a_screen_reader_and_fits_phones_and_paper():
+    text = to_html(table())
+    assert re.search(r'<tr><td></td><th scope="col">digits</th></tr>', text), "no empty heading"
+    assert '<tr><th scope="row">naive</th><td>' in text
+    assert re.findall(r"<h\d>", text) == ["<h1>", "<h2>"]
+    assert 'name="viewport" content="width=device-width' in text
+    screen, _, paper = text.partition("</style>")[0].partition("@media print")
+    assert "overflow-x:auto" in screen
+    assert "table{display:table" in paper, "what scrolls on a screen is cut off on paper"
+
+
 def test_a_long_caption_takes_the_room_of_rows():
     short = table(rows=12, blocks=3, title="CREMAD")
     long = replace(short, notes=("A long note. " * 100,))

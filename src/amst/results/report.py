@@ -25,7 +25,7 @@ from amst.results.common_settings import common_settings
 from amst.results.figures import write_figures
 from amst.results.figures.style import SETTINGS
 from amst.results.names import CAPTIONS, FIGURE_NAMES, TABLE_NAMES
-from amst.results.sheet import Table, anchor_of, html_part, short_commit
+from amst.results.sheet import PART_STYLE, Table, anchor_of, html_part, short_commit
 from amst.results.tables import Material, make_tables
 
 TITLES = {
@@ -96,6 +96,7 @@ def write_report(
         "sections": _sections(list(make_tables(material, names)), pictures),
         "left_out": left_out,
         "anonymous": bool(anonymous),
+        "part_style": PART_STYLE,
         "data": {
             name: without_pictures(_text(path)) for name, path in (data_reports or {}).items()
         },

@@ -217,13 +217,17 @@ def to_html(table: Table) -> str:
     title = html.escape(table.name)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
-        f"<style>{STYLE}</style></head><body>\n{html_part(table, table.beside)}"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<style>{STYLE}{PART_STYLE}</style></head><body>\n<h1>{title}</h1>\n"
+        f"{html_part(table, table.beside)}"
         f"{_html_origins(table)}</body></html>\n"
     )
 
 
 def html_part(table: Table, beside: Sequence[str] = ()) -> str:
     """The readers' form for a page that gives each cell's runs the anchor of ``anchor_of``.
+
+    The page needs ``PART_STYLE``.
 
     Args:
         table: what to show.
@@ -244,11 +248,24 @@ STYLE = (
     "table{border-collapse:collapse;margin:1em 0;display:block;overflow-x:auto}"
     "td,th{padding:.3em .7em;text-align:right;white-space:nowrap;border-bottom:1px solid #ddd}"
     "td:first-child,th:first-child{text-align:left}caption{text-align:left;font-weight:bold}"
-    "caption small{font-weight:normal}"
+    "caption small{font-weight:normal}h1{font-size:1.5em}"
     "a{color:inherit;text-decoration:underline dotted}"
     "#runs td,#runs th{text-align:left;font-size:13px}tbody:target{background:#fff2b3}"
+    "@media print{td,th{white-space:normal;padding:.2em .4em}"
+    "#runs td,#runs th{font-size:9px;overflow-wrap:anywhere}}"
 )
 """Style of the pages: one file that can be sent, so nothing is linked."""
+PART_STYLE = (
+    "tbody th{font-weight:normal}"
+    # The names of rows stay in sight where the table is scrolled sideways.
+    ".entries tr>:first-child{white-space:nowrap;position:sticky;left:0;background:#fff}"
+    "@media (max-width:40rem){.entries tr>:first-child{white-space:normal;overflow-wrap:anywhere;"
+    "min-width:9rem}}"
+    # Paper cannot be scrolled, and has no room for half a heading.
+    "@media print{table{display:table;font-size:10px}.entries tr>:first-child{position:static}"
+    "h1,h2,h3{break-after:avoid}}"
+)
+"""What ``html_part`` needs of the style of its page, on a screen and on paper."""
 
 
 def _markdown_row(row: Sequence[Entry]) -> str:
@@ -318,12 +335,20 @@ def _html_block(table: Table, block: Block) -> str:
     title = html.escape(block.title) + about
     caption = f"<caption>{title}</caption>" if title else ""
     heads, rows = _filled(table.heads, block.rows)
-    head = "".join(f"<th>{html.escape(each)}</th>" for each in heads)
+    head = "".join(_html_head("col", html.escape(each)) for each in heads)
     body = "\n".join(
-        "<tr>" + "".join(f"<td>{_html_entry(entry)}</td>" for entry in row) + "</tr>"
+        f"<tr>{_html_head('row', _html_entry(row[0]))}"
+        + "".join(f"<td>{_html_entry(entry)}</td>" for entry in row[1:])
+        + "</tr>"
         for row in rows
     )
-    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
+    inside = f"{caption}<thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody>"
+    return f'<table class="entries">{inside}</table>'
+
+
+def _html_head(scope: str, text: str) -> str:
+    """What a screen reader says with the numbers of a row or column; an empty one says nothing."""
+    return f'<th scope="{scope}">{text}</th>' if text else "<td></td>"
 
 
 def _html_entry(entry: Entry) -> str:
@@ -339,7 +364,7 @@ def _html_origins(table: Table) -> str:
     if not table.origins:
         return ""
     heads = ("run", "settings", "commit", "code", "image", "adopted because")
-    head = "".join(f"<th>{text}</th>" for text in heads)
+    head = "".join(_html_head("col", text) for text in heads)
     cells = groupby(sorted(table.origins.items()), lambda item: anchor_of(item[0]))
     rows = "\n".join(
         f'<tbody id="{anchor}">'
