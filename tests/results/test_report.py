@@ -83,6 +83,12 @@ def test_the_page_holds_all_that_it_shows(complete):
     assert page.open == ["html"] or page.open == [], "every element is closed"
 
 
+def test_pictures_and_tables_are_whole_on_paper(complete):
+    paper = " ".join(re.findall(r"@media print(.*)", complete.partition("</style>")[0]))
+    assert re.search(r"img \{ max-height: \d+vh; object-fit: contain", paper)
+    assert "table{display:table" in paper
+
+
 def test_every_link_leads_somewhere_and_every_number_to_its_runs(complete):
     page = Page(complete)
     assert set(page.links) <= set(page.anchors)
