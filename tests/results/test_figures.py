@@ -201,6 +201,16 @@ def test_epochs_count_from_one_as_in_the_logs(make, plan):
     assert schedule.get_xlim() == (0.5, 5.5)
 
 
+def test_one_epoch_is_a_mark_and_its_axis_counts_whole_epochs(make, plan):
+    collection = collect(make(plan.with_(epochs=1)), ())
+    (panel, *_) = learning_curves(collection, collection.cells).axes
+    _, *lines = panel.get_lines()
+    assert [line.get_marker() for line in lines] == ["o"] * 4, "a line of one point is not seen"
+    (schedule,) = skip_schedule(collection, collection.cells).axes
+    inside = [tick for tick in schedule.get_xticks() if 0.5 <= tick <= 1.5]
+    assert inside == [1]
+
+
 def test_rows_of_panels_have_equal_gaps_and_lines_at_the_top_are_whole(make, plan):
     variants = [plan.with_(variant=f"v{number}") for number in range(7)]
     collection = collect(make(*variants), ())
@@ -326,6 +336,14 @@ def test_panels_of_several_splits_and_of_nothing_finished_say_so(make, plan):
     titles = [axes.get_title() for axes in panels]
     assert titles == ["naive, group (1)", "naive, random (1)", "mla, random"]
     assert [text.get_text() for text in panels[2].texts] == ["failed"]
+
+
+def test_why_a_panel_is_empty_stays_inside_it(make, plan):
+    states = ("missing", "running", "failed", "outdated")
+    runs = [plan.with_(variant="late", seed=k, state=state) for k, state in enumerate(states)]
+    collection = collect(make(plan, *runs), ["naive", "late"], partial=True)
+    (text,) = learning_curves(collection, collection.cells).axes[1].texts
+    assert text.get_text() == "1 missing, 1 running, 1\nfailed, 1 outdated"
 
 
 def test_bars_of_the_schedule_lie_on_the_epochs_in_which_a_modality_trains(make, plan):

@@ -81,7 +81,7 @@ def skip_schedule(collection: Collection, cells: Sequence[Cell]) -> Figure:
     axes.set_yticks(range(len(shown)), [label for label, _, _ in shown])
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.set_xlim(0.5, max(len(history.active) for _, _, history in shown) + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("epoch")
     axes.grid(visible=False)
     return figure
@@ -110,7 +110,8 @@ def _line(axes: Axes, values: Floats, color: str, **look: Any) -> None:
         return
     epochs = range(1, values.shape[1] + 1)  # as the logs count them
     mean = 100 * values.mean(axis=0)
-    axes.plot(epochs, mean, color=color, **look)
+    # A single epoch makes no line.
+    axes.plot(epochs, mean, color=color, marker="o" if len(mean) == 1 else "", ms=3, **look)
     if len(values) > 1:
         std = 100 * values.std(axis=0, ddof=1)
         axes.fill_between(epochs, mean - std, mean + std, color=color, alpha=0.2, lw=0)

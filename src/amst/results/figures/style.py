@@ -119,6 +119,5 @@ def wrapped(name: str) -> str:
 
 def say(axes: Axes, text: str) -> None:
     """Write a text into the middle of axes that have nothing else to show."""
-    axes.text(
-        0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY, wrap=True
-    )
+    text = wrapped(text)
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY)
