@@ -1,46 +1,14 @@
 """The process that runs Snakemake: how it starts after one that was killed."""
 
-from dataclasses import asdict
-
-from amst.cluster import allocation, earlier, held, live
+from amst.cluster import allocation, controllers, earlier, held, live
 from amst.cluster.failed import end_failed_runs
 from amst.cluster.nesting import mend_the_graph
 from amst.cluster.scheduling import mend_the_scheduler
 from amst.training.kept import forget, forget_seen, set_aside
 from amst.training.lock import Writer
 
-CONTROLLER = Path(".snakemake/amst-controller.json")
 # Known before Snakemake's plugin drops what SLURM says of the job that this may be.
 ME = Writer.this()
-
-
-def clear_the_locks_of_a_dead_controller():
-    """Remove Snakemake's locks of this folder if the process that took them is gone.
-
-    Snakemake's locks do not say whose they are, so whoever starts here first notes who it is.
-    """
-    try:
-        before = Writer(**json.loads(CONTROLLER.read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
-        before = None
-    locks = list(Path(".snakemake/locks").glob("*.lock"))
-    ended = before and (
-        before.surely_dead(ME)
-        or (before.uid == ME.uid and live.has_ended(before.job, ME.job))
-    )
-    if locks and before and not ended:
-        return
-    for lock in locks:
-        lock.unlink(missing_ok=True)
-    note_who_controls()
-
-
-def note_who_controls():
-    """Write down which process controls this folder.
-
-    Again when its jobs start: of two calls at once, it is the one that holds Snakemake's locks.
-    """
-    write_text(CONTROLLER, json.dumps(asdict(ME)))
 
 
 def settle_jobs_of_an_earlier_controller():
@@ -92,9 +60,9 @@ if (
     and not workflow.output_settings.dryrun
     and this_call().runs
 ):
-    clear_the_locks_of_a_dead_controller()
-    # Locks that are left belong to a living controller; Snakemake says so in a moment.
-    if not any(Path(".snakemake/locks").glob("*.lock")):
+    controllers.keep_locks_of_others()
+    # Where another call lives that makes what this one needs, Snakemake says so in a moment.
+    if controllers.clear_locks_of_the_dead(Path(".snakemake"), ME):
         # a local call after one through SLURM must not meet its jobs either
         if workflow.resource_settings.nodes is not None or os.path.isdir("logs/slurm"):
             settle_jobs_of_an_earlier_controller()

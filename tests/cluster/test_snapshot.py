@@ -16,7 +16,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_job_has_the_configuration_of_its_call(tmp_path: Path):
-    snapshot.keep_configuration({"grid": {"seeds": [0]}}, tmp_path)
+    snapshot.keep_configuration({"grid": {"seeds": [0]}}, True, tmp_path)
     config = {"grid": {"seeds": [0, 1]}, "other": 1}
     snapshot.take_configuration(config)
     assert config == {"grid": {"seeds": [0]}}
@@ -24,7 +24,7 @@ def test_a_job_has_the_configuration_of_its_call(tmp_path: Path):
 
 def test_a_job_finds_the_snapshot_from_any_folder(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    snapshot.keep_configuration({"grid": 2}, Path(".snakemake"))
+    snapshot.keep_configuration({"grid": 2}, True, Path(".snakemake"))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     config = {"grid": 1}
@@ -36,16 +36,18 @@ def test_a_job_refuses_to_run_by_the_files_where_the_snapshot_is_gone(tmp_path: 
     config = {"grid": 1}
     snapshot.take_configuration(config)
     assert config == {"grid": 1}, "its call has written none"
-    snapshot.keep_configuration({"grid": 2}, tmp_path)
+    snapshot.keep_configuration({"grid": 2}, True, tmp_path)
     Path(os.environ["AMST_CONFIG"]).unlink()
     with pytest.raises(AmstError, match="the configuration of this call, cannot be read"):
         snapshot.take_configuration(config)
 
 
-def test_snapshots_of_earlier_calls_go(tmp_path: Path):
+def test_snapshots_of_earlier_calls_go_but_not_while_another_call_lives(tmp_path: Path):
     for seeds in (1, 2, 3):
-        snapshot.keep_configuration({"seeds": seeds}, tmp_path)
+        snapshot.keep_configuration({"seeds": seeds}, True, tmp_path)
     assert [str(path) for path in tmp_path.iterdir()] == [os.environ["AMST_CONFIG"]]
+    snapshot.keep_configuration({"seeds": 4}, False, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2, "its jobs, which may yet wait, read the other one"
 
 
 def test_a_job_refuses_code_that_its_call_did_not_have():

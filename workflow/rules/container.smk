@@ -41,9 +41,9 @@ def missing_image():
 
 
 onstart:
-    note_who_controls()
-    # no earlier call has jobs any more
-    snapshot.keep_configuration(config)
+    # again: a call that began at the same time may have written over it
+    alone = controllers.note(Path(".snakemake"), ME)
+    snapshot.keep_configuration(config, alone)
     os.environ[COMMIT] = commit()
     # Once per call, before the first job: whatever would make every job fail.
     if not IN_CONTAINER and find_spec("torch") is None:

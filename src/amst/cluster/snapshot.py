@@ -18,17 +18,21 @@ FOLDER = Path(".snakemake")
 _CONFIG, _CODE = "AMST_CONFIG", "AMST_CODE"
 
 
-def keep_configuration(config: dict[str, Any], folder: Path = FOLDER) -> None:
-    """Write down the configuration of this call for its jobs, and remove those of earlier calls.
+def keep_configuration(config: dict[str, Any], alone: bool, folder: Path = FOLDER) -> None:
+    """Write down the configuration of this call for its jobs, before the first of them.
 
-    To be called by the one call that holds the working folder, before its first job.
+    Args:
+        config: the configuration.
+        alone: whether no other call lives in the working folder: then those of earlier ones go,
+            which have no jobs any more.
+        folder: Snakemake's own.
     """
     text = json.dumps(config, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     path = (folder / f"amst-config-{digest}.json").absolute()
     write_text(path, text)
     os.environ[_CONFIG] = str(path)
-    for other in path.parent.glob("amst-config-*.json"):
+    for other in path.parent.glob("amst-config-*.json") if alone else ():
         if other != path:
             other.unlink(missing_ok=True)
 
