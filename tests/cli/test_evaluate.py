@@ -270,6 +270,26 @@ def test_training_ends_with_the_test_accuracy_of_the_main_prediction(here, monke
     assert amst("train", NAIVE) == f"{NAIVE}: test accuracy 25.0 % (fused)\n"
 
 
+def test_a_run_that_is_trained_by_hand_is_kept_for_a_call_that_has_yet_to_start_it(
+    here, monkeypatch
+):
+    """Else Snakemake, which had not found its files, would delete them and train it again."""
+    executions = []
+
+    def train(*given):
+        executions.append(given[-1])
+        return read_record(f"results/runs/{NAIVE}/run.json")
+
+    monkeypatch.setattr("amst.training.run.train", train)
+    amst("train", NAIVE)
+    lock = Path(".snakemake/locks/0.output.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.touch()
+    amst("train", NAIVE)
+    lock.unlink()
+    assert [each.keep for each in executions] == [False, True]
+
+
 def test_the_text_names_every_prediction_subset_and_contribution(here):
     shown = amst("evaluate", NAIVE, "--part", "val")
     for words in (

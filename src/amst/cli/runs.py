@@ -68,6 +68,8 @@ def train(
     features = results / "features" / owner
     if execution is None:
         how = configuration(configfile).execution.model_dump()
+        # a call of Snakemake that lives and has yet to start this run deletes its files then
+        how["keep"] = any((results.parent / ".snakemake" / "locks").glob("*.lock"))
     else:
         how = validated(Execution, from_json(execution, "--execution"), "--execution").model_dump()
     # a job of a call on this host is no Snakemake of its own, which would look
