@@ -1,8 +1,10 @@
 """`amst tables`, `figures`, `report` and `export` as a user calls them."""
 
+import errno
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -286,6 +288,29 @@ def test_a_checkout_without_published_figures_has_an_empty_table(results, monkey
     monkeypatch.setattr("amst.cli.results.PUBLISHED", tmp_path / "none.csv")
     amst(results, "tables", "--only", "reproduction", "--published", str(tmp_path / "none.csv"))
     assert (results / "tables/reproduction.csv").read_text().count("\n") == 1
+
+
+@pytest.mark.parametrize("others", ["writes", "removes"])
+def test_complete_tables_stay_where_the_partial_ones_cannot_be_cleared(
+    results, monkeypatch, others
+):
+    """Snakemake deletes the tables of a job that fails; and another user's folder never goes."""
+    amst(results, "tables", "--partial")
+    rmtree = shutil.rmtree
+
+    def disturbed(path):
+        if others == "removes":
+            rmtree(path)
+        raise OSError(errno.ENOTEMPTY, "Directory not empty", str(path))
+
+    monkeypatch.setattr(shutil, "rmtree", disturbed)
+    where = ("--results", str(results), "--grid", str(results / "planned.json"))
+    done = CliRunner().invoke(app, ["tables", *where], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert ("tables/partial is of unfinished runs, and stays" in done.stderr) == (
+        others == "writes"
+    )
+    assert (results / "tables/main.csv").is_file()
 
 
 def test_complete_figures_clear_the_partial_ones(results):

@@ -378,7 +378,16 @@ def _json_lines(rows: list[dict[str, str]]) -> bytes:
 
 
 def clear(partial: Path) -> None:
-    """Remove what was made of unfinished runs, once there is the whole."""
-    if partial.exists():
+    """Remove what was made of unfinished runs, once there is the whole.
+
+    What cannot be removed is told, and is no failure: Snakemake would delete the whole, too.
+    """
+    if not partial.exists():
+        return
+    try:
         shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
-        typer.echo(f"{partial} removed: it was of unfinished runs, and all are done")
+    except OSError as error:  # of another user, or another command writes it now
+        if partial.exists():
+            typer.echo(f"note: {partial} is of unfinished runs, and stays ({error})", err=True)
+            return
+    typer.echo(f"{partial} removed: it was of unfinished runs, and all are done")
